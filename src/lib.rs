@@ -1,0 +1,16 @@
+//! wharf: a process manager for Linux in which every executable is a port.
+//!
+//! A **port** is one run of an executable that speaks messages and ends with a reason.
+//!
+//! The house has two columns that grow side by side. The *deciding* modules are pure, values in and
+//! values out; the *doing* modules do one thing and report what happened. They know each other only
+//! through the words of `event` and meet in one place, the manager's loop. A module imports only
+//! from lower floors; `tests/house.rs` holds it to that, and `docs/ARCHITECTURE.md` tells the whole.
+
+// Floor 0: words and numbers.
+pub mod exit;
+pub mod name;
+pub mod time;
+
+// Floor 1: what was asked for.
+pub mod spec;

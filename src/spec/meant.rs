@@ -1,0 +1,367 @@
+//! services.yaml as meant: checked, complete, with every default filled in.
+//!
+//! This is what the supervisor works from and what is persisted as the applied configuration.
+//! A difference between two configurations is derived from the serialised form (`diff`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Signal, signal_name};
+use crate::name::ServiceName;
+use crate::time::duration_text;
+
+/// A whole configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The files it was read from, absolute, in the order of merging.
+    pub files: Vec<PathBuf>,
+    /// Whether control groups may be used.
+    pub cgroups: Cgroups,
+    /// Every service, in the order written.
+    pub services: IndexMap<ServiceName, Arc<Service>>,
+}
+
+/// Whether control groups may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cgroups {
+    /// Where a writable cgroup2 mount is found.
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// The words to execute; never empty. The first is a path or is looked up in the child's `PATH`.
+    pub command: Vec<String>,
+    /// An absolute path.
+    pub working_dir: PathBuf,
+    /// Variables declared for it, added to (and overriding) the clean environment.
+    pub environment: BTreeMap<String, String>,
+    /// The user to run as; a name or a number, optionally `user:group`.
+    pub user: Option<String>,
+    /// How many run at once; 0 keeps the service defined but not running.
+    pub replicas: u32,
+    /// How it is spoken to; `None` is a plain server.
+    pub port: Option<Port>,
+    /// What follows an end.
+    pub restart: Restart,
+    /// How long a start may take.
+    #[serde(with = "duration_text")]
+    pub start_timeout: Duration,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// What becomes of its output.
+    pub logging: Logging,
+    /// Resource limits.
+    pub limits: Limits,
+    /// Free words for people and tools.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What follows an end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restart {
+    /// Which ends lead to a restart.
+    pub policy: Policy,
+    /// The wait before the second restart in a row; the first is immediate.
+    #[serde(with = "duration_text")]
+    pub delay: Duration,
+    /// The growth of the wait from one failure in a row to the next, at least 1.
+    pub factor: f64,
+    /// The longest wait.
+    #[serde(with = "duration_text")]
+    pub max_delay: Duration,
+    /// The share by which a wait is lengthened or shortened by chance, 0 to 1.
+    pub jitter: f64,
+    /// A run of this length ends the row of failures.
+    #[serde(with = "duration_text")]
+    pub reset_after: Duration,
+    /// More restarts than this …
+    pub max_restarts: u32,
+    /// … within this time, and the service is given up.
+    #[serde(with = "duration_text")]
+    pub within: Duration,
+    /// What giving up means.
+    pub on_give_up: OnGiveUp,
+    /// Exit codes that mean success.
+    pub success_exit_codes: Vec<i32>,
+    /// Signals that mean success when they end the service.
+    pub success_signals: Vec<SignalName>,
+    /// Reasons after which it is never restarted, whatever the policy.
+    pub never_on: Vec<crate::exit::Reason>,
+}
+
+/// A signal that is written as its name alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SignalName(#[serde(with = "signal_name")] pub Signal);
+
+/// Which ends lead to a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// None.
+    No,
+    /// All.
+    Always,
+    /// Those that are no success.
+    OnFailure,
+    /// All; and a stop by an operator outlives `down` and `up`.
+    UnlessStopped,
+}
+
+impl Policy {
+    /// The word in services.yaml.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Always => "always",
+            Self::OnFailure => "on-failure",
+            Self::UnlessStopped => "unless-stopped",
+        }
+    }
+}
+
+/// What giving up means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnGiveUp {
+    /// It stays down until somebody starts it.
+    Stop,
+    /// It is tried again after this time.
+    RetryEvery(#[serde(with = "duration_text")] Duration),
+}
+
+/// How a service is stopped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The request to end.
+    #[serde(with = "signal_name")]
+    pub signal: Signal,
+    /// How long after the signal it may take before it is killed.
+    #[serde(with = "duration_text")]
+    pub grace: Duration,
+    /// What is killed.
+    pub kill: KillScope,
+}
+
+/// What a kill reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KillScope {
+    /// Everything the program started, however it hid.
+    Tree,
+    /// The program's process group.
+    Group,
+    /// The program alone.
+    Process,
+}
+
+/// What becomes of output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logging {
+    /// A log file is rotated before it grows beyond this, in bytes.
+    pub max_size: u64,
+    /// How many rotated files are kept.
+    pub max_files: u32,
+    /// Whether rotated files are compressed with gzip.
+    pub compress: bool,
+    /// What happens when the disk cannot take output as fast as it comes.
+    pub when_full: WhenFull,
+}
+
+/// What happens when the disk cannot take output as fast as it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// The program waits a moment, then its oldest output not yet on disk is dropped and counted.
+    DropOldest,
+    /// The program waits.
+    Block,
+}
+
+/// Resource limits; `None` leaves what the manager itself was given.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Largest core dump, in bytes.
+    pub core: Option<u64>,
+    /// Most open descriptors.
+    pub nofile: Option<u64>,
+}
+
+/// How a program is spoken to over its standard input and output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    /// Bytes to messages.
+    pub framing: Framing,
+    /// Which reply belongs to which request.
+    pub replies: Replies,
+    /// The largest message, in bytes.
+    pub max_frame: u64,
+    /// The most messages that may wait to be written to the program.
+    pub queue: u32,
+    /// How long a call may take unless it says otherwise.
+    #[serde(with = "duration_text")]
+    pub timeout: Duration,
+    /// What follows output that is not the protocol.
+    pub on_protocol_error: OnProtocolError,
+    /// The message that asks the program to end.
+    pub quit: Option<String>,
+    /// What the end of its input means to the program.
+    pub eof: Eof,
+    /// How long the program may take to end after `quit`, and again after the end of its input.
+    #[serde(with = "duration_text")]
+    pub eof_grace: Duration,
+}
+
+/// Bytes to messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Framing {
+    /// Ended by LF; a CR before it is not part of the message.
+    Lines,
+    /// Ended by a NUL byte.
+    Nul,
+    /// A big-endian length of 1, 2 or 4 bytes stands before each message.
+    Packet(PacketWidth),
+    /// A header line announces the length of the body that follows it.
+    Counted {
+        /// A regular expression whose group `length` (or first group) is the length; a line it does
+        /// not match is a message of its own.
+        header: String,
+        /// What stands after each body.
+        trailer: String,
+    },
+    /// Whatever a read returns is a message.
+    Raw,
+}
+
+/// The width of a `packet` length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PacketWidth {
+    /// Up to 255 bytes.
+    One,
+    /// Up to 65,535 bytes.
+    Two,
+    /// Up to `max_frame`.
+    Four,
+}
+
+impl Framing {
+    /// The name, as in services.yaml and in records.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Lines => "lines",
+            Self::Nul => "nul",
+            Self::Packet(PacketWidth::One) => "packet1",
+            Self::Packet(PacketWidth::Two) => "packet2",
+            Self::Packet(PacketWidth::Four) => "packet4",
+            Self::Counted { .. } => "counted",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+/// Which reply belongs to which request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Replies {
+    /// Nothing is a reply; every message is an event.
+    None,
+    /// The next message is the reply.
+    One,
+    /// All messages up to and including one that matches this regular expression are the reply.
+    Until(String),
+    /// A message that makes the program say a token is sent after each request; what comes before
+    /// the token is the reply.
+    Sentinel {
+        /// The message to send, with `{token}` where the token goes.
+        send: String,
+        /// What the program then says, with `{token}` where the token is.
+        expect: String,
+    },
+}
+
+/// What follows output that is not the protocol. The program is killed either way, since a stream
+/// that lost its frames cannot be trusted again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnProtocolError {
+    /// The restart policy decides, as after any failure.
+    Restart,
+    /// It stays down.
+    Stop,
+}
+
+/// What the end of its input means to a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Eof {
+    /// It ends well.
+    Graceful,
+    /// Nothing; the stop ladder skips this step.
+    Ignored,
+    /// It ends with an error code, which is expected during a stop.
+    Error,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            policy: Policy::OnFailure,
+            delay: Duration::from_millis(200),
+            factor: 2.0,
+            max_delay: Duration::from_secs(30),
+            jitter: 0.2,
+            reset_after: Duration::from_secs(30),
+            max_restarts: 10,
+            within: Duration::from_secs(60),
+            on_give_up: OnGiveUp::Stop,
+            success_exit_codes: vec![0],
+            success_signals: Vec::new(),
+            never_on: vec![crate::exit::Reason::ExecFailed],
+        }
+    }
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { signal: Signal::TERM, grace: Duration::from_secs(10), kill: KillScope::Tree }
+    }
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { max_size: 10 << 20, max_files: 5, compress: true, when_full: WhenFull::DropOldest }
+    }
+}
+
+impl Default for Port {
+    fn default() -> Self {
+        Self {
+            framing: Framing::Lines,
+            replies: Replies::None,
+            max_frame: 16 << 20,
+            queue: 1024,
+            timeout: Duration::from_secs(30),
+            on_protocol_error: OnProtocolError::Restart,
+            quit: None,
+            eof: Eof::Graceful,
+            eof_grace: Duration::from_secs(3),
+        }
+    }
+}
+
+/// How long a start may take unless written otherwise.
+pub const START_TIMEOUT: Duration = Duration::from_secs(60);

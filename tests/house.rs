@@ -1,0 +1,224 @@
+//! The invariants of the house, as tests: floors, purity, where `unsafe` lives, how files open.
+//!
+//! A rule that is not tested here is a wish. The rules themselves stand in `docs/ARCHITECTURE.md`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot read the source should stop")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floor of every top-level module. A module imports only from lower floors; inside its own
+/// folder it may look sideways.
+const FLOORS: &[(&str, u32)] = &[
+    ("exit", 0),
+    ("name", 0),
+    ("time", 0),
+    ("framing", 0),
+    ("correlation", 0),
+    ("message", 1),
+    ("spec", 1),
+    ("os", 1),
+    ("event", 2),
+    ("supervise", 3),
+    ("port", 3),
+    ("journal", 3),
+    ("output", 3),
+    ("process", 4),
+    ("state", 4),
+    ("manager", 5),
+    ("guardian", 5),
+    ("api", 6),
+    ("tasks", 6),
+    ("cli", 7),
+    ("lib", 8),
+    ("main", 9),
+];
+
+/// Modules that decide: values in, values out.
+const DECIDING: &[&str] =
+    &["exit", "name", "time", "framing", "correlation", "message", "spec", "event", "supervise"];
+
+/// Files of deciding folders that read what a user wrote, and nothing else.
+const READS_FILES: &[&str] = &["src/spec/load.rs"];
+
+/// Words that a deciding file must not contain, and what they would let in.
+const WORLD: &[(&str, &str)] = &[
+    ("std::fs", "files"),
+    ("std::env", "the environment"),
+    ("Instant::now", "a clock"),
+    ("SystemTime", "a clock"),
+    ("std::process", "processes"),
+    ("std::thread", "threads"),
+    ("std::net", "sockets"),
+    ("tokio", "the reactor"),
+    ("nix::", "system calls"),
+    ("libc::", "system calls"),
+    ("crate::os", "system calls"),
+    ("rand::", "chance"),
+    ("fastrand", "chance"),
+];
+
+struct Source {
+    path: PathBuf,
+    module: String,
+    text: String,
+}
+
+impl Source {
+    /// The text without tests, comments and strings' worth of prose: what the compiler builds in.
+    fn code(&self) -> String {
+        let built = self.text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        built
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+fn sources() -> Vec<Source> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    walk(&root.join("src"), &mut paths);
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let path = path.strip_prefix(root).unwrap().to_owned();
+            let module = path.iter().nth(1).unwrap().to_str().unwrap();
+            let module = module.trim_end_matches(".rs").to_owned();
+            Source { path, module, text }
+        })
+        .collect()
+}
+
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+/// The top-level modules that a source names, by `crate::x` or `wharf::x`.
+fn imports(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for root in ["crate::", "wharf::"] {
+        for (at, _) in code.match_indices(root) {
+            let rest = &code[at + root.len()..];
+            if rest.starts_with('{') {
+                let inside = &rest[1..rest.find('}').unwrap_or(rest.len())];
+                for part in inside.split(',') {
+                    let word = part.trim().split("::").next().unwrap_or("");
+                    found.push(word.to_owned());
+                }
+            } else {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                found.push(rest[..end.unwrap_or(rest.len())].to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_module_stands_on_a_floor_and_imports_only_from_below() {
+    let floors: BTreeMap<_, _> = FLOORS.iter().copied().collect();
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let Some(&floor) = floors.get(source.module.as_str()) else {
+            complaints.push(format!("{} stands on no floor", source.path.display()));
+            continue;
+        };
+        for import in imports(&source.code()) {
+            match floors.get(import.as_str()) {
+                Some(&below) if below < floor || import == source.module => {}
+                Some(&above) => complaints.push(format!(
+                    "{} (floor {floor}) imports {import} (floor {above})",
+                    source.path.display()
+                )),
+                None => {}
+            }
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn deciding_files_do_not_touch_the_world() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let reads = READS_FILES.iter().any(|path| source.path == Path::new(path));
+        if !DECIDING.contains(&source.module.as_str()) || reads {
+            continue;
+        }
+        let code = source.code();
+        for (word, what) in WORLD {
+            if code.contains(word) {
+                complaints.push(format!("{} names {what}: {word}", source.path.display()));
+            }
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn unsafe_lives_in_os_alone_and_every_block_says_why() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        if source.module == "os" {
+            let lines: Vec<_> = source.text.lines().collect();
+            for (at, line) in lines.iter().enumerate() {
+                let opens = line.contains("unsafe {") && !line.trim_start().starts_with("//");
+                let before = &lines[at.saturating_sub(6)..=at];
+                if opens && !before.iter().any(|line| line.contains("SAFETY:")) {
+                    complaints.push(format!("{}:{}: no SAFETY", source.path.display(), at + 1));
+                }
+            }
+        } else if source.code().contains("unsafe ") {
+            complaints.push(format!("{} has unsafe code", source.path.display()));
+        }
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let complaints: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| !source.text.starts_with("//! "))
+        .map(|source| format!("{} does not open with //!", source.path.display()))
+        .collect();
+    assert_none(&complaints);
+}
+
+#[test]
+fn tokio_has_no_process_feature_and_nobody_uses_the_standard_command() {
+    let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+    let tokio = manifest.lines().find(|line| line.starts_with("tokio =")).unwrap();
+    assert!(!tokio.contains("\"process\"") && !tokio.contains("\"full\""), "{tokio}");
+    let complaints: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| source.code().contains("process::Command"))
+        .map(|source| format!("{} names process::Command", source.path.display()))
+        .collect();
+    assert_none(&complaints);
+}
+
+#[test]
+fn every_bare_lint_exception_is_an_expectation_with_a_reason() {
+    let complaints: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| source.code().contains("#[allow(") || source.code().contains("#![allow("))
+        .map(|source| format!("{} has an #[allow]", source.path.display()))
+        .collect();
+    assert_none(&complaints);
+}
