@@ -14,3 +14,9 @@ pub mod time;
 
 // Floor 1: what was asked for.
 pub mod spec;
+
+// Floor 2: the words between deciding and doing.
+pub mod event;
+
+// Floor 3: deciding, and the single things that are done.
+pub mod supervise;

@@ -8,31 +8,31 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The floor of every top-level module. A module imports only from lower floors; inside its own
-/// folder it may look sideways.
+/// The floor of every top-level module, in tens; the ones order the rooms of a floor. A module
+/// imports only from lower numbers; inside its own folder it may look sideways.
 const FLOORS: &[(&str, u32)] = &[
-    ("exit", 0),
     ("name", 0),
     ("time", 0),
-    ("framing", 0),
-    ("correlation", 0),
-    ("message", 1),
-    ("spec", 1),
-    ("os", 1),
-    ("event", 2),
-    ("supervise", 3),
-    ("port", 3),
-    ("journal", 3),
-    ("output", 3),
-    ("process", 4),
-    ("state", 4),
-    ("manager", 5),
-    ("guardian", 5),
-    ("api", 6),
-    ("tasks", 6),
-    ("cli", 7),
-    ("lib", 8),
-    ("main", 9),
+    ("exit", 1),
+    ("message", 10),
+    ("spec", 10),
+    ("framing", 11),
+    ("correlation", 11),
+    ("os", 12),
+    ("event", 20),
+    ("supervise", 30),
+    ("port", 31),
+    ("journal", 31),
+    ("output", 31),
+    ("state", 32),
+    ("process", 40),
+    ("manager", 50),
+    ("guardian", 51),
+    ("api", 60),
+    ("tasks", 60),
+    ("cli", 70),
+    ("lib", 80),
+    ("main", 90),
 ];
 
 /// Modules that decide: values in, values out.

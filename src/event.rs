@@ -1,0 +1,298 @@
+//! The only words between the two columns: what the world tells the supervisor ([`Event`]) and what
+//! the supervisor wants done ([`Action`]).
+//!
+//! Lives, credits and ids pass here, never the bytes of a message. Every event about a process
+//! carries its [`Incarnation`]; the supervisor drops those that are not the replica's present one.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Cause, Certainty, Errno, How, Reason, RestartPart, Signal, StopPart};
+use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
+use crate::spec::{KillScope, Service, Spec};
+use crate::time::Tick;
+
+/// What happened, as far as the supervisor is concerned.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A configuration takes effect: the first one, or that of a reload.
+    Configure(Box<Configure>),
+    /// Somebody wants something of a service. The target exists: the caller has looked.
+    Command {
+        /// What is wanted.
+        verb: Verb,
+        /// Of which service or replica.
+        target: Target,
+        /// By whom.
+        by: Requester,
+    },
+    /// Everything is to end. A second one hurries: it kills what has been asked to stop.
+    Shutdown {
+        /// `manager_shutdown`, or `guardian_died`.
+        cause: Cause,
+        /// By whom.
+        by: Requester,
+    },
+    /// The process exists, the program does not run yet.
+    Spawned {
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// The program runs (`exec` succeeded). A service without a declared readiness is ready now.
+    Started {
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// There were no resources to start it (`EMFILE`, `EAGAIN`, `ENOMEM`). Nothing was started and
+    /// nothing is recorded; the same incarnation is tried again.
+    Deferred {
+        /// Which run.
+        incarnation: Incarnation,
+        /// What was lacking.
+        errno: Errno,
+    },
+    /// It ended, or could not be started. What it wrote has been delivered.
+    Ended {
+        /// Which run.
+        incarnation: Incarnation,
+        /// The kernel's word and what was seen beside it.
+        end: End,
+    },
+    /// The sweep after an end is done.
+    Swept {
+        /// Which run left them behind.
+        incarnation: Incarnation,
+        /// Whether something is left that could not be killed within the bound.
+        stuck: bool,
+    },
+    /// What it wrote is not its port's protocol.
+    ProtocolError {
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// Time has passed; deadlines may be due.
+    Time,
+}
+
+/// A configuration that takes effect.
+#[derive(Debug, Clone)]
+pub struct Configure {
+    /// The configuration.
+    pub spec: Arc<Spec>,
+    /// Who asked for it.
+    pub by: Requester,
+    /// What is known of replicas from an earlier life of the manager. Only with the first
+    /// configuration; a replica that is not listed has never run.
+    pub past: Vec<Past>,
+    /// Services that an operator has stopped, or that are not wanted by `up NAME…`.
+    pub stopped: Vec<ServiceName>,
+}
+
+/// What an earlier life of the manager left behind of one replica.
+#[derive(Debug, Clone)]
+pub struct Past {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// What it was last doing.
+    pub ended: PastEnd,
+    /// How many failures in a row it had.
+    pub row: u32,
+}
+
+/// How an earlier life of the manager left one replica.
+#[derive(Debug, Clone)]
+pub enum PastEnd {
+    /// It had an incarnation without a record. That run is over by now: it is to be recorded, and
+    /// the policy decides what follows. `how` is what the guardian saw.
+    Unrecorded {
+        /// Which run.
+        incarnation: Incarnation,
+        /// The end, with cause `manager_died` or `guardian_died`.
+        end: End,
+        /// Which of the two deaths ended it.
+        cause: Cause,
+    },
+    /// It had ended and was not to be restarted.
+    Resting(Rest),
+    /// It was between two runs, or had never run.
+    Between,
+}
+
+/// Why a replica is down and stays down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rest {
+    /// An operator stopped it, or nobody started it.
+    Stopped,
+    /// Its last run ended and the policy does not ask for another.
+    Finished,
+    /// Its last run failed and the policy does not ask for another, or it was given up.
+    Failed,
+}
+
+/// An end as the doing column saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct End {
+    /// The kernel's word.
+    pub how: How,
+    /// Whether the kernel says memory ran out in its control group.
+    pub oom: bool,
+    /// Whether its output broke the port's protocol before it ended.
+    pub protocol_error: bool,
+    /// Whether something it started may have outlived it, so that a sweep is needed.
+    pub survivors: bool,
+}
+
+/// What an operator can want of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Run it.
+    Start,
+    /// End it and keep it down.
+    Stop,
+    /// End it and run it again.
+    Restart,
+    /// Send it a signal.
+    Signal(Signal),
+}
+
+/// What the supervisor wants done. Actions are carried out in order.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Start a run.
+    Spawn {
+        /// The new run.
+        incarnation: Incarnation,
+        /// Of which replica.
+        replica: ReplicaId,
+        /// With which configuration.
+        service: Arc<Service>,
+    },
+    /// Send a signal to the program (and its process group, where `group`).
+    Signal {
+        /// Which run.
+        incarnation: Incarnation,
+        /// The signal.
+        signal: Signal,
+        /// Whether the whole process group gets it.
+        group: bool,
+    },
+    /// Kill it: `SIGKILL` to the tree, the group or the process.
+    Kill {
+        /// Which run.
+        incarnation: Incarnation,
+        /// How far the kill reaches.
+        scope: KillScope,
+    },
+    /// Send the port's quit message.
+    SendQuit {
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// Close the program's standard input.
+    CloseInput {
+        /// Which run.
+        incarnation: Incarnation,
+    },
+    /// The run is over and judged: append its record, publish it, reap the process.
+    Record {
+        /// Which run.
+        incarnation: Incarnation,
+        /// Of which replica.
+        replica: ReplicaId,
+        /// The judgement.
+        verdict: Box<Verdict>,
+    },
+    /// Kill what the run left behind and report [`Event::Swept`], within a bound.
+    Sweep {
+        /// Which run.
+        incarnation: Incarnation,
+        /// What a survivor is: anything it started, or members of its group. `Process` never asks
+        /// for a sweep.
+        scope: KillScope,
+    },
+    /// What [`View`](crate::supervise) shows of this replica has changed.
+    Changed {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// The replica is no longer part of the configuration and nothing of it runs.
+    Forget {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// The set of services stopped by an operator changed; it outlives the manager.
+    Persist,
+    /// After a shutdown: nothing runs any more.
+    Down,
+}
+
+/// The supervisor's judgement on an end: all of the record that is decided and not measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The kernel's word.
+    pub how: How,
+    /// The reason.
+    pub reason: Reason,
+    /// The cause.
+    pub cause: Cause,
+    /// Who asked for the end.
+    pub requested_by: Option<Requester>,
+    /// What was done to stop it.
+    pub stop: Option<StopPart>,
+    /// What the reason rests on.
+    pub evidence: Vec<String>,
+    /// How far it is known.
+    pub certainty: Certainty,
+    /// What happens next.
+    pub restart: RestartPart,
+    /// When the program was seen to run, for the uptime.
+    pub started_at: Option<Tick>,
+}
+
+/// The state of a replica, in the words of `ps`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It is to run and waits for resources or for something else to be over.
+    Waiting,
+    /// Being started.
+    Starting,
+    /// Running.
+    Running,
+    /// Being stopped, or what it left behind is being swept.
+    Stopping,
+    /// Between a failure and the next start.
+    Backoff,
+    /// Down, because an operator wants it so.
+    Stopped,
+    /// Down, because its work is done.
+    Finished,
+    /// Down, because it failed and is not restarted.
+    Failed,
+    /// Killed, and still there.
+    Unkillable,
+}
+
+impl State {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Backoff => "backoff",
+            Self::Stopped => "stopped",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Unkillable => "unkillable",
+        }
+    }
+
+    /// Whether nothing of it runs and nothing will happen by itself.
+    pub fn is_resting(self) -> bool {
+        matches!(self, Self::Stopped | Self::Finished | Self::Failed)
+    }
+}

@@ -1,0 +1,1 @@
+//! Decides what happens to services: pure state machines from events to actions.
