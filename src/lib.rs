@@ -12,7 +12,8 @@ pub mod exit;
 pub mod name;
 pub mod time;
 
-// Floor 1: what was asked for.
+// Floor 1: what was asked for, and the operating system.
+pub mod os;
 pub mod spec;
 
 // Floor 2: the words between deciding and doing.

@@ -1,0 +1,225 @@
+//! Descriptors: pipes, how much is in them, and handing descriptors to another table.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+
+use super::io as to_io;
+
+/// A pipe; both ends are closed on exec.
+#[derive(Debug)]
+pub struct Pipe {
+    /// The end to read from.
+    pub read: OwnedFd,
+    /// The end to write to.
+    pub write: OwnedFd,
+}
+
+/// Makes a pipe.
+pub fn pipe() -> io::Result<Pipe> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(to_io)?;
+    Ok(Pipe { read, write })
+}
+
+/// Another descriptor, closed on exec, for the same open file.
+pub fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned()
+}
+
+/// Makes reads or writes through this open file return instead of wait. Never for a file that
+/// another process shares: the flag belongs to the description, and a terminal would be broken for
+/// everybody.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).map_err(to_io)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop).map_err(to_io)
+}
+
+/// Whether a descriptor survives exec in a child.
+pub fn set_inheritable(fd: BorrowedFd<'_>, inherit: bool) -> io::Result<()> {
+    let flags = if inherit { nix::fcntl::FdFlag::empty() } else { nix::fcntl::FdFlag::FD_CLOEXEC };
+    fcntl(fd, FcntlArg::F_SETFD(flags)).map(drop).map_err(to_io)
+}
+
+/// Enlarges a pipe to hold `bytes`. Refused with `EPERM` beyond the user's quota.
+pub fn enlarge(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes)).map(drop).map_err(to_io)
+}
+
+/// How many bytes are in a pipe and have not been read (`FIONREAD`); works on either end.
+pub fn unread(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int through the pointer, which is valid for it.
+    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    if answer == 0 {
+        Ok(usize::try_from(bytes).unwrap_or(0))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Reads once.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    nix::unistd::read(fd, buffer).map_err(to_io)
+}
+
+/// Writes once.
+pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    nix::unistd::write(fd, bytes).map_err(to_io)
+}
+
+/// Writes several pieces in one call.
+pub fn write_pieces(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    nix::sys::uio::writev(fd, pieces).map_err(to_io)
+}
+
+/// Gives a file to another user, so that a program running as that user can reopen `/dev/stdin`.
+pub fn give_to(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+    nix::unistd::fchown(fd, Some(uid), Some(gid)).map_err(to_io)
+}
+
+/// Two connected sockets that keep message boundaries.
+pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).map_err(to_io)
+}
+
+/// Sends one message with descriptors attached.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
+    let pieces = [IoSlice::new(bytes)];
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), &pieces, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(nix::errno::Errno::EINTR) => {}
+            answer => return answer.map(drop).map_err(to_io),
+        }
+    }
+}
+
+/// A message that was received.
+#[derive(Debug)]
+pub struct Received {
+    /// How many bytes of the buffer it filled; 0 is the end of the conversation.
+    pub bytes: usize,
+    /// The descriptors that came with it, closed on exec.
+    pub fds: Vec<OwnedFd>,
+    /// Whether descriptors were lost because this process had no room for them.
+    pub lost: bool,
+}
+
+/// The most descriptors a message carries here.
+pub const MAX_FDS: usize = 16;
+
+/// Receives one message without waiting; `None` when there is none.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Received>> {
+    let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
+    let mut pieces = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = loop {
+        match recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut space), flags) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(nix::errno::Errno::EAGAIN) => return Ok(None),
+            answer => break answer.map_err(to_io)?,
+        }
+    };
+    let mut fds = Vec::new();
+    for part in message.cmsgs().map_err(to_io)? {
+        if let ControlMessageOwned::ScmRights(numbers) = part {
+            // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
+            fds.extend(numbers.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    let lost = message.flags.contains(MsgFlags::MSG_CTRUNC);
+    Ok(Some(Received { bytes: message.bytes, fds, lost }))
+}
+
+/// A counter that wakes a poller in another thread (eventfd(2)).
+#[derive(Debug, Clone)]
+pub struct Waker {
+    fd: std::sync::Arc<std::fs::File>,
+}
+
+impl Waker {
+    /// A new counter at zero.
+    pub fn new() -> io::Result<Self> {
+        use nix::sys::eventfd::{EfdFlags, EventFd};
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let fd: OwnedFd = EventFd::from_flags(flags).map_err(to_io)?.into();
+        Ok(Self { fd: std::sync::Arc::new(fd.into()) })
+    }
+
+    /// Wakes the poller. Never waits: a counter that is full wakes too.
+    pub fn wake(&self) {
+        let _ = (&*self.fd).write(&1_u64.to_ne_bytes());
+    }
+
+    /// Sets the counter back to zero.
+    pub fn clear(&self) {
+        let _ = (&*self.fd).read(&mut [0; 8]);
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Closes every descriptor from 3 on but `keep` in the calling thread's table.
+///
+/// The caller must not use anything that owned one of them; it is for a thread that has just been
+/// given a table of its own, where they are mere copies, and for the first moments of a process.
+pub fn close_others(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut from = 3;
+    for fd in keep.into_iter().chain([u32::MAX]) {
+        if fd > from {
+            // SAFETY: close_range(2) touches no memory; the caller vouches for the descriptors.
+            let answer = unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0_u32) };
+            if answer != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        from = fd.saturating_add(1).max(from);
+    }
+    Ok(())
+}
+
+/// Takes over a descriptor that this process was started with.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD touches no memory and fails on a number that is not open.
+    let open = unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+    if !open {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and the caller takes each inherited number once, at start-up.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    set_inheritable(fd.as_fd(), false)?;
+    Ok(fd)
+}
+
+/// Makes `number` another descriptor for the file behind `fd`; used for 0, 1 and 2.
+pub fn replace(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    // SAFETY: dup2(2) touches no memory.
+    let answer = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    if answer >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether a descriptor is a terminal.
+pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
+    nix::unistd::isatty(fd).unwrap_or(false)
+}
+
+/// How many descriptors this process has open.
+pub fn count_open() -> io::Result<usize> {
+    // The listing itself holds one.
+    Ok(std::fs::read_dir("/proc/self/fd")?.count().saturating_sub(1))
+}

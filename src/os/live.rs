@@ -1,0 +1,390 @@
+//! The table of what is alive: one slot a replica, in a file that every generation of the manager
+//! and the guardian map into memory.
+//!
+//! It outlives any of them, being written without a system call: the kernel itself puts the number
+//! of a new process into its slot before the process takes its first step (`CLONE_CHILD_SETTID`), so
+//! a manager killed at any instant leaves no process that nobody knows. Only numbers and a name are
+//! in it; what follows from them is decided elsewhere.
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::exit::{How, Signal, Usage};
+use crate::name::{Generation, Incarnation, MAX_NAME, Realm, ReplicaId, ServiceName};
+use crate::time::Wall;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"wharf\0\0\x01");
+const HEADER: usize = 4096;
+const SLOT: usize = 256;
+/// Address space is reserved for this many slots; the file grows in steps of [`STEP`].
+const MOST: usize = 1 << 17;
+const STEP: usize = 256;
+
+/// What a slot says of its replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Phase {
+    /// The slot belongs to nobody.
+    Free = 0,
+    /// Its last incarnation, if it had one, has its record; another may follow.
+    Between = 1,
+    /// Its incarnation has been given out and has no record yet.
+    Open = 2,
+    /// Resting: stopped by an operator.
+    Stopped = 3,
+    /// Resting: done.
+    Finished = 4,
+    /// Resting: failed.
+    Failed = 5,
+}
+
+impl Phase {
+    fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Between,
+            2 => Self::Open,
+            3 => Self::Stopped,
+            4 => Self::Finished,
+            5 => Self::Failed,
+            _ => Self::Free,
+        }
+    }
+}
+
+#[repr(C)]
+struct Header {
+    magic: AtomicU64,
+    realm: AtomicU64,
+    generation: AtomicU64,
+    next_incarnation: AtomicU64,
+}
+
+/// One replica's slot. All fields are atomic because the file is shared between processes.
+#[repr(C)]
+pub struct Slot {
+    phase: AtomicU32,
+    replica: AtomicU32,
+    incarnation: AtomicU64,
+    pid: AtomicI32,
+    row: AtomicU32,
+    started: AtomicU64,
+    seen: AtomicU32,
+    status: AtomicI32,
+    usage: [AtomicU64; 7],
+    name: [AtomicU8; MAX_NAME],
+}
+
+const _: () = assert!(size_of::<Slot>() <= SLOT && size_of::<Header>() <= HEADER);
+
+/// The table, mapped.
+pub struct Table {
+    file: File,
+    base: *mut c_void,
+    slots: usize,
+}
+
+// SAFETY: the mapping stays where it is until the table is dropped, and everything in it is atomic.
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
+impl Table {
+    /// Opens the table, making it with `realm` where there is none.
+    pub fn open(path: &Path, realm: Realm) -> io::Result<Self> {
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+        let slots = length.saturating_sub(HEADER) / SLOT;
+        // SAFETY: a new shared mapping at an address of the kernel's choice disturbs no other
+        // memory. Pages beyond the end of the file are reserved but never touched: every access goes
+        // through `slots`, and the file is never made shorter.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                HEADER + MOST * SLOT,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let mut table = Self { file, base, slots };
+        if slots == 0 {
+            table.grow()?;
+        }
+        let header = table.header();
+        if header.magic.load(Ordering::Acquire) != MAGIC {
+            header.realm.store(realm.0, Ordering::Relaxed);
+            header.generation.store(0, Ordering::Relaxed);
+            header.next_incarnation.store(1, Ordering::Relaxed);
+            header.magic.store(MAGIC, Ordering::Release);
+        }
+        Ok(table)
+    }
+
+    /// Adds slots. The disk blocks are allocated now, so that no later store can fail.
+    fn grow(&mut self) -> io::Result<()> {
+        let slots = self.slots + STEP;
+        if slots > MOST {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        let length = i64::try_from(HEADER + slots * SLOT).map_err(io::Error::other)?;
+        nix::fcntl::posix_fallocate(&self.file, 0, length).map_err(super::io)?;
+        self.slots = slots;
+        Ok(())
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the first page of the mapping is within the file (grow came first), is aligned to
+        // a page and holds only atomics, for which any bytes are a value.
+        unsafe { &*self.base.cast::<Header>() }
+    }
+
+    /// The realm this table was made with.
+    pub fn realm(&self) -> Realm {
+        Realm(self.header().realm.load(Ordering::Relaxed))
+    }
+
+    /// Counts a new life of the manager.
+    pub fn next_generation(&self) -> Generation {
+        Generation(self.header().generation.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The first incarnation that has not been given out.
+    pub fn next_incarnation(&self) -> Incarnation {
+        Incarnation(self.header().next_incarnation.load(Ordering::Relaxed))
+    }
+
+    /// Remembers that every incarnation below `next` has been given out. It never goes back.
+    pub fn set_next_incarnation(&self, next: Incarnation) {
+        self.header().next_incarnation.fetch_max(next.0, Ordering::Relaxed);
+    }
+
+    /// One slot; `index` as returned by [`Table::claim`].
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub fn slot(&self, index: usize) -> &Slot {
+        assert!(index < self.slots, "slot {index} of {}", self.slots);
+        // SAFETY: the slot lies within the file, as just checked, aligned to 256 bytes after a page,
+        // and holds only atomics, for which any bytes are a value.
+        unsafe { &*self.base.byte_add(HEADER + index * SLOT).cast::<Slot>() }
+    }
+
+    /// The slots in use.
+    pub fn used(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        (0..self.slots)
+            .map(|index| (index, self.slot(index)))
+            .filter(|(_, slot)| slot.phase() != Phase::Free)
+    }
+
+    /// Takes a free slot for a replica; `ENOSPC` when the table cannot grow.
+    pub fn claim(&mut self, replica: &ReplicaId, from: usize) -> io::Result<usize> {
+        let free = (from..self.slots).find(|index| self.slot(*index).phase() == Phase::Free);
+        let index = if let Some(index) = free {
+            index
+        } else {
+            let index = self.slots;
+            self.grow()?;
+            index
+        };
+        let slot = self.slot(index);
+        slot.incarnation.store(0, Ordering::Relaxed);
+        slot.row.store(0, Ordering::Relaxed);
+        slot.replica.store(replica.replica, Ordering::Relaxed);
+        let name = replica.service.as_str().as_bytes();
+        for (at, cell) in slot.name.iter().enumerate() {
+            cell.store(name.get(at).copied().unwrap_or(0), Ordering::Relaxed);
+        }
+        slot.set_phase(Phase::Between);
+        Ok(index)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `open` with this length, and no reference into it can
+        // outlive the table.
+        unsafe { libc::munmap(self.base, HEADER + MOST * SLOT) };
+    }
+}
+
+impl Slot {
+    /// What the slot says.
+    pub fn phase(&self) -> Phase {
+        Phase::from_number(self.phase.load(Ordering::Acquire))
+    }
+
+    /// Says something else.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u32, Ordering::Release);
+    }
+
+    /// Whose slot it is; `None` for one that was never claimed.
+    pub fn replica(&self) -> Option<ReplicaId> {
+        let name: Vec<u8> = self.name.iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        let service = ServiceName::new(std::str::from_utf8(name).ok()?).ok()?;
+        Some(ReplicaId { service, replica: self.replica.load(Ordering::Relaxed) })
+    }
+
+    /// Opens a new incarnation: from here on it needs a record.
+    pub fn open(&self, incarnation: Incarnation, now: Wall) {
+        self.pid.store(0, Ordering::Relaxed);
+        self.seen.store(0, Ordering::Relaxed);
+        self.started.store(now.0, Ordering::Relaxed);
+        self.incarnation.store(incarnation.0, Ordering::Relaxed);
+        self.set_phase(Phase::Open);
+    }
+
+    /// The last incarnation given out; 0 for none.
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation(self.incarnation.load(Ordering::Relaxed))
+    }
+
+    /// The process of that incarnation, as the kernel wrote it; `None` before there was one.
+    pub fn pid(&self) -> Option<i32> {
+        Some(self.pid.load(Ordering::Acquire)).filter(|pid| *pid > 0)
+    }
+
+    /// When the incarnation was opened.
+    pub fn started(&self) -> Wall {
+        Wall(self.started.load(Ordering::Relaxed))
+    }
+
+    /// How many failures in a row the replica has had.
+    pub fn row(&self) -> u32 {
+        self.row.load(Ordering::Relaxed)
+    }
+
+    /// Remembers the failures in a row.
+    pub fn set_row(&self, row: u32) {
+        self.row.store(row, Ordering::Relaxed);
+    }
+
+    /// Keeps what the guardian saw of the end of this slot's process.
+    pub fn keep_end(&self, how: How, usage: &Usage) {
+        let (kind, status) = match how {
+            How::Exited(code) => (1, code),
+            How::Signaled(signal) => (2, signal.number()),
+            How::Dumped(signal) => (3, signal.number()),
+            How::NotStarted(..) | How::Unseen => (0, 0),
+        };
+        let micros = |seconds: f64| -> u64 {
+            u64::try_from(
+                std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default().as_micros(),
+            )
+            .unwrap_or(u64::MAX)
+        };
+        let numbers = [
+            micros(usage.cpu_user_s),
+            micros(usage.cpu_system_s),
+            usage.max_rss_bytes,
+            usage.minor_faults,
+            usage.major_faults,
+            usage.ctx_vol,
+            usage.ctx_invol,
+        ];
+        for (cell, number) in self.usage.iter().zip(numbers) {
+            cell.store(number, Ordering::Relaxed);
+        }
+        self.status.store(status, Ordering::Relaxed);
+        self.seen.store(kind, Ordering::Release);
+    }
+
+    /// What the guardian saw of the end; `None` when it saw nothing.
+    pub fn kept_end(&self) -> Option<(How, Usage)> {
+        let kind = self.seen.load(Ordering::Acquire);
+        let status = self.status.load(Ordering::Relaxed);
+        let how = match (kind, Signal::new(status)) {
+            (1, _) => How::Exited(status),
+            (2, Ok(signal)) => How::Signaled(signal),
+            (3, Ok(signal)) => How::Dumped(signal),
+            _ => return None,
+        };
+        let number = |at: usize| self.usage[at].load(Ordering::Relaxed);
+        let seconds = |at: usize| std::time::Duration::from_micros(number(at)).as_secs_f64();
+        let usage = Usage {
+            cpu_user_s: seconds(0),
+            cpu_system_s: seconds(1),
+            max_rss_bytes: number(2),
+            minor_faults: number(3),
+            major_faults: number(4),
+            ctx_vol: number(5),
+            ctx_invol: number(6),
+        };
+        Some((how, usage))
+    }
+
+    /// Where the kernel is to write the number of this slot's next process. The table must outlive
+    /// the process's start; the manager's lives as long as the manager.
+    pub fn pid_cell(&self) -> PidCell {
+        PidCell(self.pid.as_ptr())
+    }
+}
+
+/// Where the kernel writes the number of a new process.
+#[derive(Debug, Clone, Copy)]
+pub struct PidCell(pub(super) *mut i32);
+
+// SAFETY: it is only handed to the kernel, which stores one aligned number through it.
+unsafe impl Send for PidCell {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(name: &str) -> ReplicaId {
+        ReplicaId { service: ServiceName::new(name).unwrap(), replica: 1 }
+    }
+
+    #[test]
+    fn what_one_generation_writes_the_next_one_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live");
+        let mut first = Table::open(&path, Realm(7)).unwrap();
+        assert_eq!(first.next_generation(), Generation(1));
+        let index = first.claim(&replica("web"), 0).unwrap();
+        first.slot(index).open(Incarnation(5), Wall(9));
+        first.set_next_incarnation(Incarnation(6));
+        first.set_next_incarnation(Incarnation(3));
+        let end = (How::Exited(7), Usage { minor_faults: 3, cpu_user_s: 0.5, ..Usage::default() });
+        first.slot(index).keep_end(end.0, &end.1);
+        drop(first);
+
+        let second = Table::open(&path, Realm(8)).unwrap();
+        assert_eq!(second.realm(), Realm(7), "a realm is made once");
+        assert_eq!(second.next_generation(), Generation(2));
+        assert_eq!(second.next_incarnation(), Incarnation(6));
+        let (_, slot) = second.used().next().unwrap();
+        assert_eq!(slot.replica(), Some(replica("web")));
+        assert_eq!((slot.phase(), slot.incarnation()), (Phase::Open, Incarnation(5)));
+        assert_eq!(slot.kept_end(), Some(end));
+        assert_eq!(slot.pid(), None);
+    }
+
+    #[test]
+    fn the_table_grows_and_slots_are_reused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = Table::open(&folder.path().join("live"), Realm(1)).unwrap();
+        for number in 0..STEP + 10 {
+            assert_eq!(table.claim(&replica(&format!("s{number}")), 0).unwrap(), number);
+        }
+        table.slot(3).set_phase(Phase::Free);
+        assert_eq!(table.claim(&replica("again"), 0).unwrap(), 3);
+        assert_eq!(table.used().count(), STEP + 10);
+    }
+}

@@ -1,0 +1,35 @@
+//! The operating system, one call or one small group of calls a file. No decisions are made here.
+//!
+//! **The only `unsafe` of the house.** Each block says the contract it relies on and why it holds.
+#![expect(unsafe_code, reason = "this is the one module that talks to the kernel directly")]
+
+pub mod cgroup;
+pub mod clock;
+pub mod epoll;
+pub mod fds;
+pub mod limits;
+pub mod live;
+pub mod lock;
+pub mod memory;
+pub mod prctl;
+pub mod procfs;
+mod raw;
+pub mod signal;
+pub mod socket;
+pub mod spawn;
+pub mod user;
+pub mod wait;
+
+pub use nix::errno::Errno as NixErrno;
+
+use crate::exit::Errno;
+
+/// The error number of a failed call, as the house's own value.
+pub fn errno_of(error: &std::io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// A `nix` error as a standard one.
+fn io(error: nix::errno::Errno) -> std::io::Error {
+    std::io::Error::from_raw_os_error(error as i32)
+}

@@ -1,0 +1,103 @@
+//! What /proc tells: start times, parents, sessions, environments, this boot.
+
+use std::fs;
+use std::io;
+
+/// A process as `/proc/PID/stat` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Its number.
+    pub pid: i32,
+    /// `R`, `S`, `D`, `Z` …
+    pub state: u8,
+    /// Its parent.
+    pub parent: i32,
+    /// Its process group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// When it started, in clock ticks since boot: with the boot id and the number, its identity.
+    pub start: u64,
+}
+
+impl Stat {
+    /// Whether it has ended and only waits to be reaped.
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+}
+
+/// Looks at one process; `None` when there is none with that number.
+pub fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses and may hold anything, parentheses included.
+    let after = text.iter().rposition(|byte| *byte == b')')? + 2;
+    let mut fields = text.get(after..)?.split(|byte| *byte == b' ');
+    let state = *fields.next()?.first()?;
+    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<i64>().ok();
+    let (parent, group, session) = (number()?, number()?, number()?);
+    // Fields 7 to 21 lie between the session and the start time.
+    let start = (7..=22).map(|_| number()).last()??;
+    let small = |number: i64| i32::try_from(number).unwrap_or(0);
+    Some(Stat {
+        pid,
+        state,
+        parent: small(parent),
+        group: small(group),
+        session: small(session),
+        start: u64::try_from(start).unwrap_or(0),
+    })
+}
+
+/// Every process there is.
+pub fn all() -> io::Result<Vec<Stat>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
+            found.extend(stat(pid));
+        }
+    }
+    Ok(found)
+}
+
+/// One variable of a process's environment as it was at its start; `None` when there is none or it
+/// may not be read.
+pub fn variable(pid: i32, name: &str) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    environment.split(|byte| *byte == 0).find_map(|pair| {
+        let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    })
+}
+
+/// The file a process executes; `None` when it may not be read or the process is gone.
+pub fn executable(pid: i32) -> Option<std::path::PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// The kernel's random number of this boot.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The machine's host name.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found() {
+        let me = stat(super::super::prctl::pid()).unwrap();
+        assert_eq!(me.parent, super::super::prctl::parent());
+        assert!(me.start > 0 && !me.is_zombie());
+        assert!(all().unwrap().iter().any(|other| other.pid == me.pid && other.start == me.start));
+        assert!(boot_id().len() > 30);
+    }
+}

@@ -1,0 +1,59 @@
+//! System calls without the C library, for a child that still shares its parent's memory.
+//!
+//! The C library's wrappers write `errno`, which lives in the parent's thread and would be a data
+//! race there. These return the kernel's own answer: a negative number is an error.
+
+use std::arch::asm;
+
+/// Makes a system call with up to five arguments and gives the kernel's answer.
+///
+/// # Safety
+/// The arguments must be valid for the call, as its manual page says.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn call(number: libc::c_long, args: [usize; 5]) -> i64 {
+    let answer: i64;
+    // SAFETY: the x86-64 convention of syscall(2): number in rax, arguments in rdi rsi rdx r10 r8,
+    // rcx and r11 are destroyed. The validity of the arguments is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => answer,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    answer
+}
+
+/// Makes a system call with up to five arguments and gives the kernel's answer.
+///
+/// # Safety
+/// The arguments must be valid for the call, as its manual page says.
+#[cfg(target_arch = "aarch64")]
+pub(super) unsafe fn call(number: libc::c_long, args: [usize; 5]) -> i64 {
+    let answer: i64;
+    // SAFETY: the arm64 convention of syscall(2): number in x8, arguments in x0 to x4, answer in
+    // x0. The validity of the arguments is the caller's promise.
+    unsafe {
+        asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") args[0] => answer,
+            in("x1") args[1],
+            in("x2") args[2],
+            in("x3") args[3],
+            in("x4") args[4],
+            options(nostack),
+        );
+    }
+    answer
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("wharf knows the system call convention of x86-64 and arm64 only");

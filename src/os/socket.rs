@@ -1,0 +1,53 @@
+//! Unix sockets whose paths may be longer than the 107 bytes of `sockaddr_un`.
+//!
+//! Binding and connecting go through `/proc/self/fd/N/NAME`, with N the opened folder.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+/// Who is at the other end, as the kernel vouches for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its process number when it connected.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+}
+
+fn short(path: &Path) -> io::Result<(File, PathBuf)> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = File::open(parent.unwrap_or_else(|| Path::new(".")))?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+    Ok((folder, short))
+}
+
+/// Listens at `path`, replacing what is there, for this user alone (mode 0600).
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, short) = short(path)?;
+    match std::fs::remove_file(&short) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&short)?;
+    std::fs::set_permissions(&short, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Connects to the socket at `path`.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (_folder, short) = short(path)?;
+    UnixStream::connect(short)
+}
+
+/// Who is at the other end of a connection.
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+    let credentials = getsockopt(&socket, PeerCredentials).map_err(super::io)?;
+    Ok(Peer { pid: credentials.pid(), uid: credentials.uid() })
+}
