@@ -78,12 +78,21 @@ pub(super) fn changed() -> Vec<i32> {
 }
 
 fn disposition(signal: i32) -> Option<libc::sighandler_t> {
-    // SAFETY: sigaction(2) with a null new action only writes the old one, a structure of numbers
-    // for which all zeroes is a value.
-    unsafe {
-        let mut old: libc::sigaction = std::mem::zeroed();
-        (libc::sigaction(signal, std::ptr::null(), &raw mut old) == 0).then_some(old.sa_sigaction)
-    }
+    // Not through the C library: it hides its own signals 32 and 33, which a parent may have left
+    // ignored all the same.
+    let mut old = [0_usize; 4];
+    // SAFETY: rt_sigaction(2) with a null new action only writes the kernel's old one, whose first
+    // word is the handler and which has at most 32 bytes.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            std::ptr::null::<usize>(),
+            old.as_mut_ptr(),
+            8_usize,
+        )
+    };
+    (answer == 0).then_some(old[0])
 }
 
 /// Signals that arrive as data, with who sent them. They must be blocked in every thread.
