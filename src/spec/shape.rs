@@ -70,11 +70,20 @@ pub(super) struct Key {
     pub(super) supported: bool,
 }
 
+/// A known word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word {
+    /// Whether its behaviour exists.
+    pub(super) supported: bool,
+    /// Whether it is another way to write a word that is there too.
+    pub(super) also: bool,
+}
+
 /// Alternatives.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Union {
-    /// Words, and whether the behaviour of each exists.
-    pub(super) words: IndexMap<String, bool>,
+    /// Words.
+    pub(super) words: IndexMap<String, Word>,
     /// Maps of one key.
     pub(super) tagged: IndexMap<String, Key>,
     /// A list.
@@ -216,7 +225,8 @@ impl Compiler<'_> {
         let mut is_word = false;
         for word in constants.chain(words) {
             let word = word.as_str().map_or_else(|| word.to_string(), str::to_owned);
-            union.words.insert(word, usable);
+            let also = object.contains_key("x-also");
+            union.words.insert(word, Word { supported: usable, also });
             is_word = true;
         }
         if is_word {
