@@ -8,15 +8,19 @@
 //! from lower floors; `tests/house.rs` holds it to that, and `docs/ARCHITECTURE.md` tells the whole.
 
 // Floor 0: words and numbers.
+pub mod bytes_text;
 pub mod exit;
 pub mod name;
 pub mod time;
 
 // Floor 1: what was asked for.
+pub mod correlation;
+pub mod framing;
 pub mod spec;
 
 // Floor 2: the words between deciding and doing.
 pub mod event;
 
 // Floor 3: deciding, and the single things that are done.
+pub mod port;
 pub mod supervise;

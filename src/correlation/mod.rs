@@ -1,0 +1,1 @@
+//! Which reply belongs to which request.

@@ -1,0 +1,1 @@
+//! Ports: programs that are spoken to in messages.
