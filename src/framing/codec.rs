@@ -46,6 +46,11 @@ impl Frame {
     pub fn len(&self) -> usize {
         self.head.len() + self.body.len() + self.tail.len()
     }
+
+    /// Its pieces that are not empty, in order.
+    pub fn into_pieces(self) -> Vec<Bytes> {
+        [self.head, self.body, self.tail].into_iter().filter(|piece| !piece.is_empty()).collect()
+    }
 }
 
 impl Codec {
