@@ -32,3 +32,6 @@ const KEEP: u32 = 10;
 fn family(dir: &Path) -> Family {
     Family::new(dir, NAME)
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,9 +56,7 @@ impl Reader {
         let open = || {
             let members = family.members()?;
             let end = match members.first() {
-                Some(current) => {
-                    end_of_lines(&current.file, current.file.metadata()?.len())?
-                }
+                Some(current) => end_of_lines(&current.file, current.file.metadata()?.len())?,
                 None => 0,
             };
             Ok((members, end))
@@ -152,9 +150,17 @@ impl Entries {
                 continue;
             };
             let mut line = Vec::new();
-            if reader.read_until(b'\n', &mut line)? == 0 {
-                *reading = None;
-                continue;
+            match reader.read_until(b'\n', &mut line) {
+                Ok(0) => {
+                    *reading = None;
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    // The rest of this file is given up, not that of the others.
+                    *reading = None;
+                    return Err(error);
+                }
             }
             if line.pop() == Some(b'\n')
                 && let Some(entry) = self.filter.entry(line, &mut self.unreadable)
@@ -203,9 +209,8 @@ impl Filter {
 
     /// A cheap look that spares most lines from being parsed.
     fn may_want(&self, line: &[u8]) -> bool {
-        let has = |word: &str| {
-            memchr::memmem::find(line, format!("\"{word}\"").as_bytes()).is_some()
-        };
+        let has =
+            |word: &str| memchr::memmem::find(line, format!("\"{word}\"").as_bytes()).is_some();
         (self.targets.is_empty() || self.targets.iter().any(|target| has(target.service.as_str())))
             && self.reason.is_none_or(|reason| has(reason.as_str()))
     }

@@ -33,11 +33,7 @@ pub(super) struct Unwritten {
 }
 
 /// Appends `bytes` to a file of `good` bytes, in one write where the disk takes them.
-pub(super) fn append_whole(
-    sink: &mut impl Sink,
-    good: u64,
-    bytes: &[u8],
-) -> Result<(), Unwritten> {
+pub(super) fn append_whole(sink: &mut impl Sink, good: u64, bytes: &[u8]) -> Result<(), Unwritten> {
     let mut written = 0;
     while written < bytes.len() {
         let source = match sink.append(&bytes[written..]) {

@@ -42,7 +42,7 @@ pub struct Journal {
 /// What was found when the journal was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// The number of the last record; 0 where there is none.
+    /// The number of the last record among the last 4 MiB; 0 where there is none.
     pub last_seq: u64,
     /// How many bytes of torn lines were moved to `exits.torn`.
     pub repaired: Option<u64>,
@@ -69,15 +69,8 @@ impl Journal {
         let (file, good, repaired) = attach(&family)?;
         let (last_seq, last_incarnation_seen) =
             last_numbers(&family).map_err(|source| read_error(&family, source))?;
-        let journal = Self {
-            family,
-            file,
-            good,
-            torn: false,
-            last_seq,
-            max_size: MAX_SIZE,
-            trouble: None,
-        };
+        let journal =
+            Self { family, file, good, torn: false, last_seq, max_size: MAX_SIZE, trouble: None };
         Ok((journal, Opened { last_seq, repaired, last_incarnation_seen }))
     }
 
@@ -185,6 +178,19 @@ impl Journal {
         }
     }
 
+    /// Makes files shorter than ten mebibytes, so that tests have many.
+    #[cfg(test)]
+    pub(super) fn max_size_for_test(&mut self, max_size: u64) {
+        self.max_size = max_size;
+    }
+
+    /// Leaves what a failed write leaves when it cannot be cut off.
+    #[cfg(test)]
+    pub(super) fn tear_for_test(&mut self, half: &[u8]) {
+        self.file.write_all(half).unwrap();
+        self.torn = true;
+    }
+
     fn append_error(&self, source: io::Error) -> JournalError {
         JournalError::Append { path: self.family.current(), source }
     }
@@ -197,9 +203,10 @@ fn read_error(family: &Family, source: io::Error) -> JournalError {
 /// Opens the current file and repairs its end: the file, its good length, what was moved aside.
 fn attach(family: &Family) -> Result<(File, u64, Option<u64>), JournalError> {
     let path = family.current();
-    let opened = DirBuilder::new().recursive(true).mode(0o750).create(family.dir()).and_then(|()| {
-        OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(&path)
-    });
+    let opened =
+        DirBuilder::new().recursive(true).mode(0o750).create(family.dir()).and_then(|()| {
+            OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(&path)
+        });
     let mut file = match opened {
         Ok(file) => file,
         Err(source) => return Err(JournalError::Open { path, source }),
@@ -266,7 +273,7 @@ fn mentioned(line: &[u8]) -> Option<Incarnation> {
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok().map(Incarnation)
 }
 
-/// The last number, however far back, and the greatest incarnation not too far back.
+/// The last number and the greatest incarnation, not too far back.
 fn last_numbers(family: &Family) -> io::Result<(u64, Option<Incarnation>)> {
     let mut last_seq = None;
     let mut greatest = None;

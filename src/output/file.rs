@@ -20,6 +20,8 @@ pub(super) struct LogFile {
     size: u64,
     /// What must be written before any new line.
     owed: Vec<u8>,
+    /// The inode and the length of the file that something is owed to while it is closed.
+    parked: Option<(u64, u64)>,
     /// How many older files there may be, as last heard.
     kept: u32,
 }
@@ -36,12 +38,20 @@ pub(super) struct Outcome {
 impl LogFile {
     /// Nothing is opened before something is written.
     pub(super) fn new(family: Family, kept: u32) -> Self {
-        Self { family, file: None, size: 0, owed: Vec::new(), kept }
+        Self { family, file: None, size: 0, owed: Vec::new(), parked: None, kept }
     }
 
-    /// Whether part of a line would be lost with this value.
-    pub(super) fn owes(&self) -> bool {
-        !self.owed.is_empty()
+    /// Whether it takes a descriptor.
+    pub(super) fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Closes the file. `true` where this value must be kept, since it holds the rest of a line.
+    pub(super) fn park(&mut self) -> bool {
+        let file = self.file.take();
+        let ino = file.and_then(|file| Some(file.metadata().ok()?.ino()));
+        self.parked = ino.filter(|_| !self.owed.is_empty()).map(|ino| (ino, self.size));
+        self.parked.is_some()
     }
 
     /// Writes whole lines, rotating where they would make the file longer than `max_size`. A line
@@ -121,7 +131,6 @@ impl LogFile {
                 return Ok(());
             }
             self.file = None;
-            self.owed.clear();
         }
         self.open()
     }
@@ -131,7 +140,11 @@ impl LogFile {
         let mut options = OpenOptions::new();
         let path = self.family.current();
         let file = options.read(true).append(true).create(true).mode(0o640).open(path)?;
-        self.size = file.metadata()?.len();
+        let metadata = file.metadata()?;
+        self.size = metadata.len();
+        if self.parked.take() != Some((metadata.ino(), self.size)) {
+            self.owed.clear();
+        }
         if self.size > 0 && self.owed.is_empty() {
             // The line that a crash of the machine or of the manager tore ends here.
             let mut last = [0];

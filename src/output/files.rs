@@ -24,7 +24,8 @@ const OPEN: usize = 64;
 #[derive(Debug)]
 pub struct LogFiles {
     dir: PathBuf,
-    open: HashMap<ReplicaId, Slot>,
+    /// What was written to lately, open but for those that only hold the rest of a line.
+    slots: HashMap<ReplicaId, Slot>,
     bound: usize,
     /// Counts writes, so that the file that was idle longest is closed first.
     uses: u64,
@@ -49,7 +50,7 @@ impl LogFiles {
             .map_err(|source| OutputError::Open { path: dir.to_owned(), source })?;
         Ok(Self {
             dir: dir.to_owned(),
-            open: HashMap::new(),
+            slots: HashMap::new(),
             bound: OPEN,
             uses: 0,
             compressing: HashSet::new(),
@@ -71,12 +72,13 @@ impl LogFiles {
         }
         self.uses += 1;
         let uses = self.uses;
-        if !self.open.contains_key(id) {
+        if !self.slots.get(id).is_some_and(|slot| slot.file.is_open()) {
             self.close_idle();
-            let file = LogFile::new(family(&self.dir, id), logging.max_files);
-            self.open.insert(id.clone(), Slot { file, used: uses });
         }
-        let slot = self.open.get_mut(id).expect("it was put there two lines above");
+        let slot = self.slots.entry(id.clone()).or_insert_with(|| Slot {
+            file: LogFile::new(family(&self.dir, id), logging.max_files),
+            used: uses,
+        });
         slot.used = uses;
         let outcome = slot.file.write(logging, lines);
         if let Some((written, source)) = outcome.failed {
@@ -99,17 +101,23 @@ impl LogFiles {
 
     /// Closes the file of a replica that will not write any more.
     pub fn close(&mut self, id: &ReplicaId) {
-        self.open.remove(id);
+        self.slots.remove(id);
     }
 
-    /// A file that owes the rest of a line stays open, so that the line is not torn.
+    /// Closes the file that was idle longest where there are too many.
     fn close_idle(&mut self) {
-        while self.open.len() >= self.bound {
-            let idle = self.open.iter().filter(|(_, slot)| !slot.file.owes());
-            let Some(id) = idle.min_by_key(|(_, slot)| slot.used).map(|(id, _)| id.clone()) else {
-                return;
-            };
-            self.open.remove(&id);
+        let open = self.slots.iter_mut().filter(|(_, slot)| slot.file.is_open());
+        let (mut count, mut idle) = (0, None);
+        for (id, slot) in open {
+            count += 1;
+            if idle.as_ref().is_none_or(|(_, held): &(_, &mut Slot)| slot.used < held.used) {
+                idle = Some((id.clone(), slot));
+            }
+        }
+        if let Some((id, slot)) = idle.filter(|_| count >= self.bound)
+            && !slot.file.park()
+        {
+            self.slots.remove(&id);
         }
     }
 

@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, Cursor, Read as _};
 use std::path::Path;
 
+use memchr::memrchr;
+
 use super::line::Parser;
 use super::{Line, OutputError, family};
 use crate::name::ReplicaId;
@@ -59,25 +61,29 @@ impl LogReader {
 
     /// The wanted lines, oldest first.
     pub fn lines(self, range: Range) -> Result<Lines, OutputError> {
-        let mut left = range.last.unwrap_or(usize::MAX);
+        let mut left = range.last;
         let mut parts = VecDeque::new();
+        let mut unreadable = 0;
         for member in self.members {
-            if left == 0 {
+            let end = if member.number == 0 { self.end } else { u64::MAX };
+            let mut broken = false;
+            let part = match &mut left {
+                None => Ok((Part { reader: member.into_reader(), end }, false)),
+                Some(left) => tail(member, end, left, &mut broken),
+            };
+            let (part, enough) = part.map_err(|source| read_error(&self.family, source))?;
+            parts.push_front(part);
+            unreadable += u64::from(broken);
+            if enough {
                 break;
             }
-            let end = if member.number == 0 { self.end } else { u64::MAX };
-            let part = match range.last {
-                None => Ok(Part { reader: member.into_reader(), end }),
-                Some(_) => tail(member, end, &mut left),
-            };
-            parts.push_front(part.map_err(|source| read_error(&self.family, source))?);
         }
         Ok(Lines {
             family: self.family,
             parts,
             since: range.since,
             parser: Parser::default(),
-            unreadable: 0,
+            unreadable,
         })
     }
 }
@@ -89,13 +95,15 @@ struct Part {
     end: u64,
 }
 
-/// Goes back over lines of the program until `left` are found or the file is over.
-fn tail(member: Member, end: u64, left: &mut usize) -> io::Result<Part> {
+/// Goes back over lines of the program until `left` are found and the end of the one before them,
+/// or the file is over; says whether it was enough. Of a damaged compressed file it takes what there is.
+fn tail(member: Member, end: u64, left: &mut usize, broken: &mut bool) -> io::Result<(Part, bool)> {
     let text = match member.form {
         Form::Plain => Text::File(member.file.try_clone()?),
         Form::Packed => {
             let mut bytes = Vec::new();
-            member.try_clone()?.into_reader().read_to_end(&mut bytes)?;
+            *broken = member.try_clone()?.into_reader().read_to_end(&mut bytes).is_err();
+            bytes.truncate(memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
             Text::Memory(bytes)
         }
     };
@@ -106,10 +114,12 @@ fn tail(member: Member, end: u64, left: &mut usize) -> io::Result<Part> {
     let mut backward = Backward::new(&text, end);
     let mut parser = Parser::default();
     let mut from = end;
+    let mut enough = false;
     while let Some((place, line)) = backward.line()? {
         if parser.is_whole(&line) {
             // Pieces before it belong to it, or to a line that went on meanwhile.
             if *left == 0 {
+                enough = true;
                 break;
             }
             *left -= 1;
@@ -117,18 +127,14 @@ fn tail(member: Member, end: u64, left: &mut usize) -> io::Result<Part> {
         from = place;
     }
     let reader: Box<dyn BufRead + Send> = match text {
-        Text::File(_) => {
-            let mut reader = member.into_reader();
-            io::copy(&mut reader.by_ref().take(from), &mut io::sink())?;
-            reader
-        }
+        Text::File(_) => member.into_reader_from(from),
         Text::Memory(bytes) => {
             let mut cursor = Cursor::new(bytes);
             cursor.set_position(from);
             Box::new(cursor)
         }
     };
-    Ok(Part { reader, end: end - from })
+    Ok((Part { reader, end: end - from }, enough))
 }
 
 /// Lines of a replica, oldest first.
@@ -150,10 +156,15 @@ impl Lines {
         let mut bytes = Vec::new();
         while let Some(part) = self.parts.front_mut() {
             bytes.clear();
-            let count = part.reader.by_ref().take(part.end).read_until(b'\n', &mut bytes)?;
-            part.end -= count as u64;
-            if count == 0 {
+            let count = part.reader.by_ref().take(part.end).read_until(b'\n', &mut bytes);
+            if let Ok(count) = count
+                && count > 0
+            {
+                part.end -= count as u64;
+            } else {
+                // What is left of a file that cannot be read is given up, not the other files.
                 self.parts.pop_front();
+                count?;
                 continue;
             }
             if bytes.pop() != Some(b'\n') {
@@ -195,15 +206,21 @@ impl Follower {
     /// call again until there are none.
     pub fn read_new(&mut self) -> Result<Vec<Line>, OutputError> {
         let mut bytes = Vec::new();
-        self.follow.read(&mut bytes).map_err(|source| read_error(&self.family, source))?;
         let mut lines = Vec::new();
-        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-            match self.parser.parse(line.strip_suffix(b"\n").unwrap_or(line)) {
-                Some(line) => lines.push(line),
-                None => self.unreadable += 1,
+        loop {
+            bytes.clear();
+            let more = self.follow.read(&mut bytes);
+            for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+                match self.parser.parse(line.strip_suffix(b"\n").unwrap_or(line)) {
+                    Some(line) => lines.push(line),
+                    None => self.unreadable += 1,
+                }
+            }
+            let more = more.map_err(|source| read_error(&self.family, source))?;
+            if !more || !lines.is_empty() {
+                return Ok(lines);
             }
         }
-        Ok(lines)
     }
 
     /// How many lines so far have not the format.

@@ -202,7 +202,12 @@ impl Member {
 
     /// Its lines from the first on.
     pub(crate) fn into_reader(self) -> Box<dyn BufRead + Send> {
-        let file = At { file: self.file, place: 0 };
+        self.into_reader_from(0)
+    }
+
+    /// What stands in the file from `place` on; of a compressed file only 0 makes sense.
+    pub(crate) fn into_reader_from(self, place: u64) -> Box<dyn BufRead + Send> {
+        let file = At { file: self.file, place };
         match self.form {
             Form::Plain => Box::new(BufReader::with_capacity(1 << 16, file)),
             Form::Packed => {

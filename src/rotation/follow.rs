@@ -48,6 +48,15 @@ impl Follow {
     /// Appends whole lines, each with its LF, that were not returned before. `true` means that
     /// there is more to be had at once.
     pub(crate) fn read(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+        let start = out.len();
+        match self.read_on(out) {
+            // What was read counts as returned; an error that lasts comes again.
+            Err(_) if out.len() > start => Ok(true),
+            result => result,
+        }
+    }
+
+    fn read_on(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         let limit = out.len() + BUDGET;
         loop {
             // Asked before reading: once another file has the name, nobody writes to this one.
@@ -131,8 +140,15 @@ fn read_lines(file: &File, place: &mut u64, limit: usize, out: &mut Vec<u8>) -> 
         let held = out.len();
         out.resize(held + BLOCK, 0);
         let count = file.read_at(&mut out[held..], *place + (held - start) as u64);
-        out.truncate(held + count.as_ref().unwrap_or(&0));
-        let ended = count? == 0;
+        let count = match count {
+            Ok(count) => count,
+            Err(error) => {
+                out.truncate(start);
+                return Err(error);
+            }
+        };
+        out.truncate(held + count);
+        let ended = count == 0;
         last = memrchr(b'\n', &out[held..]).map(|at| held + at + 1).or(last);
         let full = !ended && last.is_some() && out.len() >= limit;
         if ended || full {
@@ -156,6 +172,10 @@ fn read_torn(file: &File, place: u64, out: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn unpack(member: Member, out: &mut Vec<u8>) -> io::Result<bool> {
-    member.into_reader().read_to_end(out)?;
-    Ok(false)
+    let start = out.len();
+    let result = member.into_reader().read_to_end(out);
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result.map(|_| false)
 }
