@@ -185,12 +185,11 @@ impl Filter {
         if !self.may_want(&line) {
             return None;
         }
-        match serde_json::from_slice::<ExitRecord>(&line) {
-            Ok(record) => self.wants(&record).then_some(Entry { line, record }),
-            Err(_) => {
-                *unreadable += 1;
-                None
-            }
+        if let Ok(record) = serde_json::from_slice(&line) {
+            self.wants(&record).then_some(Entry { line, record })
+        } else {
+            *unreadable += 1;
+            None
         }
     }
 

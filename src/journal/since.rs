@@ -30,12 +30,11 @@ fn parse_in(text: &str, now: Wall, zone: &TimeZone) -> Result<Wall, SinceError> 
         let nanos = u64::try_from(length.as_nanos()).map_err(|_| SinceError::Range)?;
         return Ok(Wall(now.0.saturating_sub(nanos)));
     }
-    let at = match text.parse::<Timestamp>() {
-        Ok(at) => at,
-        Err(_) => {
-            let civil: DateTime = text.parse().map_err(|_| SinceError::Form)?;
-            zone.to_timestamp(civil).map_err(|_| SinceError::Range)?
-        }
+    let at = if let Ok(at) = text.parse::<Timestamp>() {
+        at
+    } else {
+        let civil: DateTime = text.parse().map_err(|_| SinceError::Form)?;
+        zone.to_timestamp(civil).map_err(|_| SinceError::Range)?
     };
     u64::try_from(at.as_nanosecond()).map(Wall).map_err(|_| SinceError::Range)
 }

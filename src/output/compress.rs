@@ -97,7 +97,7 @@ pub(super) fn recover(dir: &Path) -> io::Result<()> {
         if name.ends_with(".log.gz.tmp") {
             remove(&path)?;
         } else if let Some((log, number)) = name.rsplit_once('.')
-            && log.ends_with(".log")
+            && log.rsplit_once('.').is_some_and(|(_, extension)| extension == "log")
             && number.parse::<u32>().is_ok()
             && Member::open(0, &path)?.form == Form::Packed
         {

@@ -4,11 +4,12 @@
 //! line is torn and none is written twice.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 
-use memchr::{memchr, memrchr};
+use memchr::memrchr;
 
+use super::end::{End, first_line};
 use crate::rotation::Family;
 use crate::spec::Logging;
 
@@ -17,9 +18,8 @@ use crate::spec::Logging;
 pub(super) struct LogFile {
     family: Family,
     file: Option<File>,
-    size: u64,
-    /// What must be written before any new line.
-    owed: Vec<u8>,
+    /// How long it is, and what must be written to it before any new line.
+    end: End,
     /// The inode and the length of the file that something is owed to while it is closed.
     parked: Option<(u64, u64)>,
     /// How many older files there may be, as last heard.
@@ -38,7 +38,7 @@ pub(super) struct Outcome {
 impl LogFile {
     /// Nothing is opened before something is written.
     pub(super) fn new(family: Family, kept: u32) -> Self {
-        Self { family, file: None, size: 0, owed: Vec::new(), parked: None, kept }
+        Self { family, file: None, end: End::default(), parked: None, kept }
     }
 
     /// Whether it takes a descriptor.
@@ -50,7 +50,7 @@ impl LogFile {
     pub(super) fn park(&mut self) -> bool {
         let file = self.file.take();
         let ino = file.and_then(|file| Some(file.metadata().ok()?.ino()));
-        self.parked = ino.filter(|_| !self.owed.is_empty()).map(|ino| (ino, self.size));
+        self.parked = ino.filter(|_| !self.end.owed.is_empty()).map(|ino| (ino, self.end.size));
         self.parked.is_some()
     }
 
@@ -77,43 +77,23 @@ impl LogFile {
         }
         self.kept = logging.max_files;
         self.find_file()?;
-        self.pay()?;
+        if let Some(file) = &mut self.file {
+            self.end.pay(file)?;
+        }
         while *done < lines.len() {
             let left = &lines[*done..];
-            let room = logging.max_size.saturating_sub(self.size);
+            let room = logging.max_size.saturating_sub(self.end.size);
             let fits = whole_lines(left, usize::try_from(room).unwrap_or(usize::MAX));
-            if fits == 0 && self.size > 0 {
+            if fits == 0 && self.end.size > 0 {
                 self.rotate(logging)?;
                 *rotated = true;
                 continue;
             }
             let part = if fits > 0 { fits } else { first_line(left) };
-            self.put(&left[..part], done)?;
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, lines: &[u8], done: &mut usize) -> io::Result<()> {
-        let Some(file) = self.file.as_mut() else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let (written, result) = write_whole(file, lines);
-        self.size += written as u64;
-        let torn = written > 0 && lines[written - 1] != b'\n';
-        let end = if torn { written + first_line(&lines[written..]) } else { written };
-        self.owed.extend_from_slice(&lines[written..end]);
-        *done += end;
-        result
-    }
-
-    /// Writes what is owed.
-    fn pay(&mut self) -> io::Result<()> {
-        if let Some(file) = self.file.as_mut().filter(|_| !self.owed.is_empty()) {
-            let (written, result) = write_whole(file, &self.owed);
-            self.size += written as u64;
-            self.owed.drain(..written);
+            let file = self.file.as_mut().ok_or(io::ErrorKind::NotFound)?;
+            let (end, result) = self.end.put(file, &left[..part]);
+            *done += end;
             result?;
-            self.owed = Vec::new();
         }
         Ok(())
     }
@@ -124,10 +104,10 @@ impl LogFile {
         if let Some(file) = &self.file {
             let metadata = file.metadata()?;
             if metadata.nlink() > 0 {
-                if metadata.len() < self.size {
-                    self.owed.clear();
+                if metadata.len() < self.end.size {
+                    self.end.owed.clear();
                 }
-                self.size = metadata.len();
+                self.end.size = metadata.len();
                 return Ok(());
             }
             self.file = None;
@@ -141,16 +121,16 @@ impl LogFile {
         let path = self.family.current();
         let file = options.read(true).append(true).create(true).mode(0o640).open(path)?;
         let metadata = file.metadata()?;
-        self.size = metadata.len();
-        if self.parked.take() != Some((metadata.ino(), self.size)) {
-            self.owed.clear();
+        self.end.size = metadata.len();
+        if self.parked.take() != Some((metadata.ino(), self.end.size)) {
+            self.end.owed.clear();
         }
-        if self.size > 0 && self.owed.is_empty() {
+        if self.end.size > 0 && self.end.owed.is_empty() {
             // The line that a crash of the machine or of the manager tore ends here.
             let mut last = [0];
-            file.read_exact_at(&mut last, self.size - 1)?;
+            file.read_exact_at(&mut last, self.end.size - 1)?;
             if last[0] != b'\n' {
-                self.owed.push(b'\n');
+                self.end.owed.push(b'\n');
             }
         }
         self.file = Some(file);
@@ -171,22 +151,11 @@ impl LogFile {
         }
         self.file = None;
         self.open()?;
-        self.pay()
-    }
-}
-
-/// Writes `bytes`; how many were written, and what stopped it.
-fn write_whole(sink: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
-    let mut written = 0;
-    while written < bytes.len() {
-        match sink.write(&bytes[written..]) {
-            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
-            Ok(count) => written += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return (written, Err(error)),
+        match &mut self.file {
+            Some(file) => self.end.pay(file),
+            None => Ok(()),
         }
     }
-    (written, Ok(()))
 }
 
 /// How many of the first `room` bytes are whole lines.
@@ -197,7 +166,31 @@ fn whole_lines(bytes: &[u8], room: usize) -> usize {
     memrchr(b'\n', &bytes[..room]).map_or(0, |at| at + 1)
 }
 
-/// The length of the first line with its LF.
-fn first_line(bytes: &[u8]) -> usize {
-    memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::WhenFull;
+
+    #[test]
+    fn the_rest_of_a_line_goes_to_its_own_file_or_nowhere() {
+        let logging =
+            Logging { max_size: 99, max_files: 1, compress: false, when_full: WhenFull::Block };
+        for replaced in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut log = LogFile::new(Family::new(dir.path(), "web.1.log"), 1);
+            assert!(log.write(&logging, b"whole\nto").failed.is_none());
+            log.end.owed.extend_from_slice(b"rn\n");
+            assert!(log.park(), "it holds the rest of a line");
+            assert!(!log.is_open());
+            let path = dir.path().join("web.1.log");
+            if replaced {
+                fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+                fs::write(&path, "another\nto").unwrap();
+            }
+            assert!(log.write(&logging, b"next\n").failed.is_none());
+            let expected = if replaced { "another\nto\nnext\n" } else { "whole\ntorn\nnext\n" };
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+            assert!(!log.park(), "nothing is owed any more");
+        }
+    }
 }

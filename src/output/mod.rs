@@ -4,6 +4,7 @@
 //! It knows nothing of pipes and processes, and no clock: bytes and times come in as arguments.
 
 mod compress;
+mod end;
 mod error;
 mod file;
 mod files;
@@ -28,3 +29,6 @@ use crate::rotation::Family;
 fn family(dir: &Path, id: &ReplicaId) -> Family {
     Family::new(dir, format!("{}.{}.log", id.service, id.replica))
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,7 +101,7 @@ mod tests {
     fn lines_come_last_first_whatever_their_length() {
         let long = "x".repeat(300_000);
         let lines = ["first", "", "second", &long, "", "last"];
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let text: String = lines.join("\n") + "\n";
         let mut file = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut file, text.as_bytes()).unwrap();
         io::Write::write_all(&mut file, b"torn").unwrap();
