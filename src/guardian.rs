@@ -99,6 +99,9 @@ struct Life {
 
 impl Guardian {
     /// Guards until the manager ends in an orderly way. The exit code for this process is 0 then.
+    ///
+    /// # Panics
+    /// Never: the signals it names exist.
     pub fn run(self) -> Result<(), GuardianError> {
         let system = |doing| move |source| GuardianError::System { doing, source };
         signal::block_all().map_err(system("blocking signals"))?;
@@ -139,21 +142,19 @@ impl Guardian {
     fn start(&self) -> Result<Life, GuardianError> {
         let system = |doing| move |source| GuardianError::System { doing, source };
         let (ours, theirs) = fds::message_pair().map_err(system("making a socket"))?;
-        let mut words = vec!["wharf".to_owned()];
-        words.extend(self.arguments.iter().cloned());
-        words[0] = "/proc/self/exe".to_owned();
+        // The open file itself: the manager is always the same build as its guardian.
+        let program = std::iter::once("/proc/self/exe".to_owned());
+        let words: Vec<String> = program.chain(self.arguments.iter().cloned()).collect();
         let environment = self.environment.iter().map(|(name, value)| (&**name, &**value));
         let nul = |_| GuardianError::Start("its arguments", crate::exit::Errno(libc::EINVAL));
         let mut launch = Box::new(Launch::new(&words, environment).map_err(nul)?);
         launch.outlives_parent();
         let null = std::fs::File::open("/dev/null").map_err(system("opening /dev/null"))?;
-        let places = [
-            (null.as_fd(), 0),
-            (self.lock.as_fd(), LOCK_FD),
-            (theirs.as_fd(), CHANNEL_FD),
-        ];
+        let places =
+            [(null.as_fd(), 0), (self.lock.as_fd(), LOCK_FD), (theirs.as_fd(), CHANNEL_FD)];
         let mut stacks = Stacks::default();
-        let failed = |(stage, errno): (crate::exit::Stage, _)| GuardianError::Start(stage.doing(), errno);
+        let failed =
+            |(stage, errno): (crate::exit::Stage, _)| GuardianError::Start(stage.doing(), errno);
         let mut started = launch.start(&places, &mut stacks).map_err(failed)?;
         let poller = Poller::new().map_err(system("waiting"))?;
         poller.add(started.flight.as_fd(), 0, Interest::Read).map_err(system("waiting"))?;
@@ -222,7 +223,8 @@ impl Guardian {
                 }
             }
             let me = prctl::pid();
-            let mine = procfs::all()?.into_iter().filter(|one| one.parent == me && !one.is_zombie());
+            let mine =
+                procfs::all()?.into_iter().filter(|one| one.parent == me && !one.is_zombie());
             let mut left = 0;
             for orphan in mine {
                 // A child of ours that we have not reaped keeps its number.

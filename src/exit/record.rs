@@ -198,7 +198,9 @@ pub struct Usage {
     pub cpu_user_s: f64,
     /// CPU seconds in the kernel.
     pub cpu_system_s: f64,
-    /// The largest resident size, in bytes.
+    /// The largest resident size, in bytes. The kernel counts a new process as large as the manager
+    /// that started it until it executes its program, so this is never below the manager's own size:
+    /// for small programs it is an upper bound.
     pub max_rss_bytes: u64,
     /// Page faults served without input or output.
     pub minor_faults: u64,

@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use crate::event::{Configure, Event, State, Verb};
 use crate::exit::{Cause, Signal};
 use crate::guardian::Relayed;
-use crate::name::{Incarnation, ReplicaId, Requester, Target};
+use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use crate::os::live::Phase;
 use crate::os::{clock, fds};
-use crate::spec::{Policy, Spec};
+use crate::spec::Spec;
 use crate::state::{Applied, Intent};
 
 use super::control::Control;
@@ -62,7 +62,7 @@ impl Control {
     pub(super) fn replicas_of(&self, target: &Target) -> Result<Vec<ReplicaId>, Refusal> {
         let name = &target.service;
         let Some(service) = self.spec.services.get(name) else {
-            let known = self.spec.services.keys().map(|known| known.as_str());
+            let known = self.spec.services.keys().map(ServiceName::as_str);
             return Err(Refusal::NoSuchService {
                 name: name.to_string(),
                 suggestion: closest(name.as_str(), known),
@@ -166,7 +166,11 @@ impl Control {
     }
 
     fn configure(&mut self, spec: Arc<Spec>, by: Requester) {
-        tracing::info!(services = spec.services.len(), by = by.who, "a new configuration takes effect");
+        tracing::info!(
+            services = spec.services.len(),
+            by = by.who,
+            "a new configuration takes effect"
+        );
         self.spec = Arc::clone(&spec);
         self.publish(Published::Reload { ts: clock::wall(), by: by.clone() });
         let stopped = self.stopped.clone();
@@ -184,7 +188,13 @@ impl Control {
 
     /// Ends everything; a second time hurries.
     pub(super) fn shut_down(&mut self, cause: Cause, by: Requester) {
-        tracing::info!(by = by.who, uid = by.uid, pid = by.pid, again = self.shutting_down, "shutting down");
+        tracing::info!(
+            by = by.who,
+            uid = by.uid,
+            pid = by.pid,
+            again = self.shutting_down,
+            "shutting down"
+        );
         self.shutting_down = true;
         self.feed(Event::Shutdown { cause, by });
     }
@@ -203,7 +213,9 @@ impl Control {
                     drop(reply.send(Ok(rows.collect())));
                 }
                 (Progress::Failed(refusal), Answer::Apply(reply)) => drop(reply.send(Err(refusal))),
-                (Progress::Failed(refusal), Answer::Command(reply)) => drop(reply.send(Err(refusal))),
+                (Progress::Failed(refusal), Answer::Command(reply)) => {
+                    drop(reply.send(Err(refusal)))
+                }
             }
         }
     }
@@ -226,11 +238,14 @@ impl Control {
                 (Verb::Start | Verb::Restart, State::Finished) if on_paper => Progress::True,
                 (Verb::Start | Verb::Restart, State::Backoff | State::Failed) if on_paper => {
                     let last = self.last.get(replica);
-                    let msg = last.map_or_else(|| format!("{replica} ended"), |last| last.msg.clone());
+                    let msg =
+                        last.map_or_else(|| format!("{replica} ended"), |last| last.msg.clone());
                     Progress::Failed(Refusal::Ended { msg })
                 }
                 (Verb::Start | Verb::Restart, State::Stopped) if on_paper => {
-                    Progress::Failed(Refusal::Ended { msg: format!("{replica} was stopped meanwhile") })
+                    Progress::Failed(Refusal::Ended {
+                        msg: format!("{replica} was stopped meanwhile"),
+                    })
                 }
                 (Verb::Start | Verb::Restart, State::Unkillable) => {
                     Progress::Failed(self.unkillable(replica))
@@ -352,7 +367,9 @@ impl Control {
                     }
                 }
                 Err(mistakes) => {
-                    tracing::error!("not reloaded, the old configuration stays in effect:\n{mistakes}");
+                    tracing::error!(
+                        "not reloaded, the old configuration stays in effect:\n{mistakes}"
+                    );
                 }
             }
         };
@@ -369,12 +386,6 @@ impl Control {
         self.shut_down(Cause::GuardianDied, by.clone());
         self.shut_down(Cause::GuardianDied, by);
     }
-}
-
-/// The service whose stop outlives `down` and `up`.
-pub(super) fn keeps_stop(spec: &Spec, name: &crate::name::ServiceName) -> bool {
-    let service = spec.services.get(name);
-    service.is_some_and(|service| service.restart.policy == Policy::UnlessStopped)
 }
 
 /// The name that is most like `name`, if any is like it at all.

@@ -79,7 +79,8 @@ impl Kind {
     }
 }
 
-/// What the loop begins with; see `mod.rs` for how it is put together.
+/// What the loop owns; see `mod.rs` for how it is put together.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact of the loop")]
 pub(super) struct Control {
     pub(super) state: StateDir,
     pub(super) realm: Realm,
@@ -194,13 +195,17 @@ impl Control {
                 self.ports.wait(&mut streams, Some(Duration::ZERO))?;
                 tokens.clear();
                 tokens.extend(streams.tokens());
-                tokens.iter().for_each(|token| self.port_ready(*token));
+                for token in &tokens {
+                    self.port_ready(*token);
+                }
             }
             if some.0 {
                 self.logs.wait(&mut streams, Some(Duration::ZERO))?;
                 tokens.clear();
                 tokens.extend(streams.tokens());
-                tokens.iter().for_each(|token| self.log_ready(*token));
+                for token in &tokens {
+                    self.log_ready(*token);
+                }
             }
             self.pass_time();
         }
@@ -225,7 +230,8 @@ impl Control {
         if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
             self.feed(Event::Time);
         }
-        while let Some((_, incarnation)) = self.port_deadlines.first().filter(|(at, _)| *at <= now) {
+        while let Some((_, incarnation)) = self.port_deadlines.first().filter(|(at, _)| *at <= now)
+        {
             let incarnation = *incarnation;
             self.port_expired(incarnation, now);
         }

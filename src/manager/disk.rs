@@ -141,9 +141,10 @@ impl Disk {
         queue.bytes += chunk.lines.len();
         queue.output.push_back(chunk);
         while queue.bytes > FULL {
-            let oldest = queue.output.iter().position(|chunk| {
-                chunk.logging.when_full == WhenFull::DropOldest
-            });
+            let oldest = queue
+                .output
+                .iter()
+                .position(|chunk| chunk.logging.when_full == WhenFull::DropOldest);
             let Some(dropped) = oldest.and_then(|at| queue.output.remove(at)) else { break };
             queue.bytes -= dropped.lines.len();
             let lost = dropped.lines.len() as u64;
@@ -212,7 +213,9 @@ impl Writer {
             for done in round.compressed {
                 match self.files.output.finish(done) {
                     Ok(job) => self.compress(job),
-                    Err(error) => tracing::warn!(error = %chain(&error), "a log stays uncompressed"),
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "a log stays uncompressed");
+                    }
                 }
             }
             if let Some(chunk) = round.output {

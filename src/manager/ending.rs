@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{End, Event, Verdict};
-use crate::exit::{ExitRecord, How, Signal};
+use crate::exit::{Cause, ExitRecord, How, Signal};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::wait::{self, Ended};
 use crate::os::{clock, fds, signal};
 use crate::spec::KillScope;
+use crate::supervise;
 use crate::time::Tick;
 
+use super::LAST_WRITES;
 use super::control::Control;
 use super::disk::Done;
 use super::record::{self, Facts};
@@ -101,7 +103,12 @@ impl Control {
     }
 
     /// Makes the record of a run and sends it to the journal.
-    pub(super) fn write_record(&mut self, incarnation: Incarnation, replica: &ReplicaId, verdict: Verdict) {
+    pub(super) fn write_record(
+        &mut self,
+        incarnation: Incarnation,
+        replica: &ReplicaId,
+        verdict: Verdict,
+    ) {
         let run = self.runs.remove(&incarnation);
         if self.present.get(replica) == Some(&incarnation) {
             self.present.remove(replica);
@@ -146,7 +153,12 @@ impl Control {
     }
 
     /// The record of a run of an earlier generation, from what its slot still says.
-    fn inherited(&mut self, incarnation: Incarnation, replica: &ReplicaId, verdict: Verdict) -> ExitRecord {
+    fn inherited(
+        &mut self,
+        incarnation: Incarnation,
+        replica: &ReplicaId,
+        verdict: Verdict,
+    ) -> ExitRecord {
         let slot = self.table.used().find(|(_, slot)| slot.incarnation() == incarnation);
         let index = slot.as_ref().map(|(index, _)| *index);
         let mut facts = Facts::default();
@@ -160,7 +172,8 @@ impl Control {
         } else {
             "nobody saw its end: neither guardian nor manager was alive".to_owned()
         });
-        let record = record::record(&self.origin, clock::wall(), replica, incarnation, verdict, facts);
+        let record =
+            record::record(&self.origin, clock::wall(), replica, incarnation, verdict, facts);
         if let Some(slot) = index {
             let copy = Box::new(record.clone());
             let deadline = Some(clock::now() + RECORD_PATIENCE);
@@ -169,6 +182,36 @@ impl Control {
             self.pending.insert(incarnation, pending);
         }
         record
+    }
+
+    /// Records runs of an earlier life that had a successor already.
+    pub(super) fn superseded(&mut self, runs: Vec<(ReplicaId, Incarnation, End, Cause)>) {
+        for (replica, incarnation, end, cause) in runs {
+            let Some(service) = self.spec.services.get(&replica.service) else { continue };
+            let verdict = supervise::of_predecessor(service, &end, cause);
+            self.write_record(incarnation, &replica, verdict);
+        }
+    }
+
+    /// Writes what is still to be written and cleans up behind a manager that is done.
+    pub(super) fn say_goodbye(&mut self, orderly: bool) {
+        if orderly {
+            tracing::info!("everything is down");
+        }
+        if !self.disk.close(LAST_WRITES) {
+            tracing::error!("the disk does not answer; the last records may be missing");
+        }
+        while let Ok(done) = self.disk.done.try_recv() {
+            self.disk_done(done);
+        }
+        if orderly {
+            if let Ok(root) = &self.cgroups {
+                root.groups().iter().for_each(crate::os::cgroup::Group::remove);
+                root.remove();
+            }
+            let _ = std::fs::remove_file(self.state.socket());
+        }
+        self.terminal.flush(LAST_WRITES);
     }
 
     /// Keeps the end for `ps` and `status`.
@@ -344,7 +387,9 @@ impl Control {
             let _ = wait::reap(pidfd.as_fd());
             self.children_ended();
         }
-        if let Some(replica) = replica.filter(|_| !swept.killed.is_empty() || !swept.left.is_empty()) {
+        if let Some(replica) =
+            replica.filter(|_| !swept.killed.is_empty() || !swept.left.is_empty())
+        {
             tracing::info!(%replica, incarnation = %swept.incarnation, killed = ?swept.killed, left = ?swept.left,
                 "killed what a run left behind");
             self.publish(Published::Cleaned {

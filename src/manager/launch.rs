@@ -90,10 +90,10 @@ pub(super) fn prepare(
     if let Some(identity) = identity {
         launch.identity(identity);
     }
-    let nofile = service.limits.nofile.map_or(surroundings.nofile, |number| Limit {
-        soft: number,
-        hard: number,
-    });
+    let nofile = service
+        .limits
+        .nofile
+        .map_or(surroundings.nofile, |number| Limit { soft: number, hard: number });
     launch.limit(ChildLimit { resource: Resource::Nofile, soft: nofile.soft, hard: nofile.hard });
     if let Some(core) = service.limits.core {
         launch.limit(ChildLimit { resource: Resource::Core, soft: core, hard: core });

@@ -124,21 +124,24 @@ fn start(
     let lock = fds::inherited(LOCK_FD).map_err(system("taking over the lock"))?;
     let guardian = fds::inherited(CHANNEL_FD).map_err(system("talking to the guardian"))?;
     let guardian_pid = prctl::parent();
-    let guardian_life = signal::open_pidfd(guardian_pid).map_err(system("watching the guardian"))?;
+    let guardian_life =
+        signal::open_pidfd(guardian_pid).map_err(system("watching the guardian"))?;
     let state = options.state.clone();
     let applied = state.read_applied()?;
     let intent = state.read_intent()?;
 
     let width = applied.spec.services.keys().map(|name| name.as_str().len()).max().unwrap_or(0);
     let style = terminal::Style { output: options.foreground, color: options.color, width };
-    let terminal = terminal::Terminal::start(style, &state.own_log()).map_err(system("starting a thread"))?;
+    let terminal =
+        terminal::Terminal::start(style, &state.own_log()).map_err(system("starting a thread"))?;
     log_to(&terminal, options);
 
     let (journal, opened) = Journal::open(&state.state)?;
     if let Some(torn) = opened.repaired {
         tracing::warn!(bytes = torn, "the last line of the journal was torn; moved to exits.torn");
     }
-    let table = Table::open(&state.live(), applied.realm).map_err(system("opening the live table"))?;
+    let table =
+        Table::open(&state.live(), applied.realm).map_err(system("opening the live table"))?;
     let generation = table.next_generation();
     if let Some(seen) = opened.last_incarnation_seen {
         table.set_next_incarnation(Incarnation(seen.0 + 1));

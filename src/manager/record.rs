@@ -3,7 +3,7 @@
 use crate::event::Verdict;
 use crate::exit::{
     Cause, CreationPart, Decision, EventPart, ExecutablePart, ExitCodePart, ExitPart, ExitRecord,
-    How, HostPart, ManagerPart, PortPart, ProcessPart, Reason, SCHEMA, ServicePart, Tail, Usage,
+    HostPart, How, ManagerPart, PortPart, ProcessPart, Reason, SCHEMA, ServicePart, Tail, Usage,
     sentence,
 };
 use crate::name::{Generation, Incarnation, ReplicaId};

@@ -33,7 +33,11 @@ pub(super) struct Recovered {
 }
 
 /// Reads the table. Runs that have their record are forgotten; the others are told.
-pub(super) fn recover(table: &Table, journal: &Journal, cause: Cause) -> Result<Recovered, JournalError> {
+pub(super) fn recover(
+    table: &Table,
+    journal: &Journal,
+    cause: Cause,
+) -> Result<Recovered, JournalError> {
     let open = |slot: &Slot| slot.phase() == Phase::Open;
     let wanted: HashSet<Incarnation> =
         table.used().filter(|(_, slot)| open(slot)).map(|(_, slot)| slot.incarnation()).collect();
@@ -72,7 +76,8 @@ pub(super) fn recover(table: &Table, journal: &Journal, cause: Cause) -> Result<
             let ended = PastEnd::Unrecorded { incarnation, end, cause };
             found.past.push(Past { replica: replica.clone(), ended, row });
         }
-        let older = runs.into_iter().map(|(incarnation, end)| (replica.clone(), incarnation, end, cause));
+        let older =
+            runs.into_iter().map(|(incarnation, end)| (replica.clone(), incarnation, end, cause));
         found.superseded.extend(older);
     }
     found.past.sort_by(|one, other| one.replica.cmp(&other.replica));
@@ -153,7 +158,8 @@ fn is_guarded(stat: &Stat, all: &HashMap<i32, Stat>) -> bool {
     for _ in 0..all.len() {
         let Some(parent) = all.get(&above) else { return false };
         let executable = procfs::executable(parent.pid);
-        let is_wharf = name.is_some() && executable.as_deref().and_then(|path| path.file_name()) == name;
+        let is_wharf =
+            name.is_some() && executable.as_deref().and_then(|path| path.file_name()) == name;
         if is_wharf && parent.pid != prctl::parent() {
             return true;
         }

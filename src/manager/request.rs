@@ -154,13 +154,9 @@ fn hint(suggestion: Option<&str>) -> String {
 }
 
 /// Why a message got no reply.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum SpeakError {
-    /// As for any request.
-    #[error(transparent)]
-    #[serde(untagged)]
-    Refused(Refusal),
     /// The service has no `port:`.
     #[error("{name} is a plain server, not a port: nothing is known of how to speak to it")]
     NotAPort {
@@ -223,6 +219,10 @@ pub enum SpeakError {
         /// Why.
         msg: String,
     },
+    /// As for any request.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Refused(Refusal),
 }
 
 fn last(msg: Option<&str>) -> String {

@@ -94,14 +94,6 @@ impl Run {
             end: None,
         }
     }
-
-    /// How many descriptors of ours it holds.
-    pub(super) fn descriptors(&self) -> usize {
-        usize::from(self.pidfd.is_some())
-            + usize::from(self.input.is_some())
-            + usize::from(self.output.is_some())
-            + usize::from(self.error.is_some())
-    }
 }
 
 /// The last bytes of standard error. Nothing is held for a silent program.

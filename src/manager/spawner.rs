@@ -69,9 +69,8 @@ impl Answer {
     /// Reads a message; `None` for one that this program did not write.
     pub(super) fn decode(message: &[u8]) -> Option<(Incarnation, Self)> {
         let message: &[u8; MESSAGE] = message.try_into().ok()?;
-        let number = |at: usize| {
-            message[8 + at * 4..12 + at * 4].try_into().map(i32::from_le_bytes).unwrap_or(0)
-        };
+        let number =
+            |at: usize| message[8 + at * 4..12 + at * 4].try_into().map_or(0, i32::from_le_bytes);
         let stage = || u8::try_from(number(1)).ok().and_then(Stage::from_number);
         let answer = match number(0) {
             0 => Self::Spawned { pid: number(1) },
@@ -161,7 +160,11 @@ impl Spawner {
                 fds::give_to(pipe.write.as_fd(), uid, gid)
             };
             let pipes = [Some(&output), Some(&error), input.as_ref()];
-            pipes.into_iter().flatten().try_for_each(owned).map_err(|error| (Stage::User, errno_of(&error)))?;
+            pipes
+                .into_iter()
+                .flatten()
+                .try_for_each(owned)
+                .map_err(|error| (Stage::User, errno_of(&error)))?;
         }
         // O_NONBLOCK is a matter of each end's own description: the child's ends never have it.
         let ours = [output.read.as_fd(), error.read.as_fd()];

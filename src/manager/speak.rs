@@ -39,7 +39,10 @@ pub(super) struct Protocols {
 
 impl Protocols {
     /// The protocol of a service; `None` for one without a port.
-    pub(super) fn of(&mut self, service: &Arc<Service>) -> Result<Option<Arc<Protocol>>, BadProtocol> {
+    pub(super) fn of(
+        &mut self,
+        service: &Arc<Service>,
+    ) -> Result<Option<Arc<Protocol>>, BadProtocol> {
         let Some(port) = &service.port else { return Ok(None) };
         if let Some((of, protocol)) = self.compiled.get(&service.name)
             && of.port.as_ref() == Some(port)
@@ -52,6 +55,9 @@ impl Protocols {
         Ok(Some(protocol))
     }
 }
+
+/// From this many open calls on it is worth looking for callers that went away.
+const MANY_CALLS: usize = 64;
 
 /// The largest text of an event that is published; of longer ones only the size is told.
 const SHOWN: usize = 4096;
@@ -67,6 +73,9 @@ impl Control {
         reply: oneshot::Sender<Result<Vec<Bytes>, SpeakError>>,
     ) {
         let now = clock::now();
+        if self.calls.len() >= MANY_CALLS {
+            self.forget_callers();
+        }
         let accepted = self.accept(target, payload, speech, client, now);
         match accepted {
             Ok((id, incarnation)) => {
@@ -95,7 +104,8 @@ impl Control {
         let Some(port) = service.as_ref().and_then(|service| service.port.as_ref()) else {
             return Err(SpeakError::NotAPort { name });
         };
-        let incarnation = self.least_busy(&replicas).ok_or_else(|| self.silent(&name, &replicas))?;
+        let incarnation =
+            self.least_busy(&replicas).ok_or_else(|| self.silent(&name, &replicas))?;
         let id = self.next_call;
         self.next_call += 1;
         let kind = match speech {
@@ -107,15 +117,17 @@ impl Control {
         let run = self.runs.get_mut(&incarnation);
         let exchange = run.and_then(|run| run.exchange.as_mut());
         let Some(exchange) = exchange else { return Err(SpeakError::NotAPort { name }) };
-        exchange.submit(Request { id, client, kind, payload }, now).map_err(|refusal| match refusal {
-            Refusal::Busy { .. } => SpeakError::Busy { name },
-            Refusal::NoReplies => SpeakError::NoReplies { name },
-            Refusal::TooLate => SpeakError::TimedOut { after_s: 0.0 },
-            Refusal::Encode(error) => SpeakError::Unfit { msg: error.to_string() },
-            Refusal::InputClosed | Refusal::OutputClosed | Refusal::Broken => {
-                SpeakError::BadReply { msg: format!("cannot {refusal}") }
-            }
-        })?;
+        exchange.submit(Request { id, client, kind, payload }, now).map_err(
+            |refusal| match refusal {
+                Refusal::Busy { .. } => SpeakError::Busy { name },
+                Refusal::NoReplies => SpeakError::NoReplies { name },
+                Refusal::TooLate => SpeakError::TimedOut { after_s: 0.0 },
+                Refusal::Encode(error) => SpeakError::Unfit { msg: error.to_string() },
+                Refusal::InputClosed | Refusal::OutputClosed | Refusal::Broken => {
+                    SpeakError::BadReply { msg: format!("cannot {refusal}") }
+                }
+            },
+        )?;
         Ok((id, incarnation))
     }
 
@@ -219,15 +231,16 @@ impl Control {
             match delivery {
                 Delivery::Reply { id, messages } => self.answer(id, Ok(messages)),
                 Delivery::Sent { id } => self.answer(id, Ok(Vec::new())),
-                Delivery::Failed { id, error, .. } => self.call_failed(id, error),
-                Delivery::Event(message) => self.said(incarnation, &message.bytes),
+                Delivery::Failed { id, error, .. } => self.call_failed(id, &error),
+                Delivery::Event(message) => self.said(incarnation, &message.payload),
                 Delivery::Protocol(error) => self.broke_protocol(incarnation, &error.to_string()),
             }
         }
     }
 
-    fn call_failed(&mut self, id: u64, error: CallError) {
-        let waited = self.calls.get(&id).map_or(Duration::ZERO, |call| clock::now().since(call.since));
+    fn call_failed(&mut self, id: u64, error: &CallError) {
+        let waited =
+            self.calls.get(&id).map_or(Duration::ZERO, |call| clock::now().since(call.since));
         let told = match error {
             CallError::Unanswered | CallError::Unsent { .. } => {
                 SpeakError::TimedOut { after_s: waited.as_secs_f64() }

@@ -31,7 +31,12 @@ fn is_lack(errno: Errno) -> bool {
 
 impl Control {
     /// Orders a run. Whatever comes of it comes as an event.
-    pub(super) fn order(&mut self, incarnation: Incarnation, replica: ReplicaId, service: Arc<Service>) {
+    pub(super) fn order(
+        &mut self,
+        incarnation: Incarnation,
+        replica: ReplicaId,
+        service: Arc<Service>,
+    ) {
         self.table.set_next_incarnation(self.supervisor.next_incarnation());
         let held: usize = self.runs.len() * EACH + self.pending.len() + self.lingering.len() * 2;
         let reserve = RESERVE.min(self.descriptors / 4);
@@ -111,7 +116,11 @@ impl Control {
                 }
                 Err(error) => {
                     run.evidence.push(format!("cannot {error}"));
-                    return self.never_started(incarnation, Stage::Descriptors, Errno(libc::EINVAL));
+                    return self.never_started(
+                        incarnation,
+                        Stage::Descriptors,
+                        Errno(libc::EINVAL),
+                    );
                 }
             }
         }

@@ -44,7 +44,9 @@ fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
     match fds::read(fd, buffer) {
         Ok(0) => Read::End,
         Ok(count) => Read::Bytes(count),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+        {
             Read::Later
         }
         Err(_) => Read::End,
@@ -71,7 +73,11 @@ impl Control {
         let Some(fd) = fd else { return };
         if blocked {
             // It waits until there is room; `output_room` watches it again.
-            let _ = self.logs.modify(fd.as_fd(), kind.token(incarnation), crate::os::epoll::Interest::Nothing);
+            let _ = self.logs.modify(
+                fd.as_fd(),
+                kind.token(incarnation),
+                crate::os::epoll::Interest::Nothing,
+            );
             return;
         }
         match read(fd.as_fd(), buffer) {
@@ -156,7 +162,8 @@ impl Control {
                     let is_log = kind == Kind::Error || run.exchange.is_none();
                     if let (Some(fd), true) = (fd, is_log) {
                         let token = kind.token(run.incarnation);
-                        let _ = self.logs.modify(fd.as_fd(), token, crate::os::epoll::Interest::Read);
+                        let _ =
+                            self.logs.modify(fd.as_fd(), token, crate::os::epoll::Interest::Read);
                     }
                 }
             }
@@ -207,7 +214,7 @@ impl Control {
     /// Keeps reading the streams of a run that has ended where somebody still holds them.
     pub(super) fn linger(&mut self, run: &mut Run) {
         let is_port = run.exchange.is_some();
-        let mut open = |fd: &mut Option<OwnedFd>, kind: Kind| -> Option<OwnedFd> {
+        let open = |fd: &mut Option<OwnedFd>, kind: Kind| -> Option<OwnedFd> {
             let stream = fd.take()?;
             let poller = if is_port && kind == Kind::Output { &self.ports } else { &self.logs };
             let _ = poller.remove(stream.as_fd());

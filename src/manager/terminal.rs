@@ -137,7 +137,10 @@ impl Writer {
         while let Ok(piece) = inbox.recv() {
             let lost = self.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                self.own(format!("({lost} pieces of output not shown: the terminal is too slow)\n").as_bytes());
+                self.own(
+                    format!("({lost} pieces of output not shown: the terminal is too slow)\n")
+                        .as_bytes(),
+                );
             }
             match piece {
                 Piece::Output(replica, lines) => {

@@ -26,4 +26,5 @@ pub use ladder::KILL_PATIENCE;
 pub use persisted::STATE_VERSION;
 pub use plan::{LIVE, restart_needed};
 pub use supervisor::{MAX_STARTING, Supervisor};
+pub use verdict::of_predecessor;
 pub use view::{LastEnd, View};

@@ -1,7 +1,7 @@
 //! The judgement on an end: reason, cause, evidence and certainty. It never decides what follows.
 
-use crate::event::End;
-use crate::exit::{Cause, Certainty, How, Reason, Signal, Stage, StopPart};
+use crate::event::{End, Verdict};
+use crate::exit::{Cause, Certainty, Decision, How, Reason, RestartPart, Signal, Stage, StopPart};
 use crate::name::Requester;
 use crate::spec::{Restart, Service};
 use crate::time::{Tick, format_duration};
@@ -52,6 +52,26 @@ pub(super) fn judge(facts: &Facts<'_>) -> Judgement {
             Reason::Signaled if facts.end.oom => Certainty::Inferred,
             _ => known,
         },
+    }
+}
+
+/// Judges a run of an earlier life that had a successor already: it is recorded and nothing follows
+/// from it any more.
+pub fn of_predecessor(service: &Service, end: &End, cause: Cause) -> Verdict {
+    let now = Tick(0);
+    let facts = Facts { service, end, ending: None, signal: None, past: Some(cause), now };
+    let Judgement { reason, cause, by, stop, evidence, certainty } = judge(&facts);
+    let restart = RestartPart { decision: Decision::Restart, attempt: None, delay_s: Some(0.0) };
+    Verdict {
+        how: end.how,
+        reason,
+        cause,
+        requested_by: by,
+        stop,
+        evidence,
+        certainty,
+        restart,
+        started_at: None,
     }
 }
 
