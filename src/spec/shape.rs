@@ -290,7 +290,9 @@ mod tests {
                     below.values().for_each(|schema| unknown_words(schema, found));
                 }
                 ("oneOf" | "anyOf", Value::Array(branches)) => {
-                    branches.iter().for_each(|schema| unknown_words(schema, found));
+                    for schema in branches {
+                        unknown_words(schema, found);
+                    }
                 }
                 ("items" | "additionalProperties" | "propertyNames", schema) => {
                     unknown_words(schema, found);
