@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Number, Value};
 
 use super::interpolate::interpolate;
-use super::mistake::{Found, meant_instead};
+use super::mistake::{Found, KEPT, meant_instead};
 use super::shape::{Key, MapShape, Shape, Union};
 use super::tree::{Entry, Kind, Node, Place};
 
@@ -187,15 +187,17 @@ impl<'a> Check<'a> {
     }
 
     fn unknown_key(&mut self, entry: &Entry, known: &IndexMap<String, Key>) {
-        let help = match meant_instead(&entry.key, known.keys().map(String::as_str)) {
-            Some(candidate) => format!("did you mean `{candidate}`?"),
-            None => {
-                let usable = known.iter().filter(|(_, key)| key.supported);
-                let names: Vec<_> = usable.map(|(name, _)| name.as_str()).collect();
-                format!("the keys here are {}", names.join(", "))
-            }
-        };
         let message = format!("unknown key `{}`", entry.key);
+        if self.found.len() >= KEPT {
+            return self.complain(entry.place, message, None); // it will only be counted
+        }
+        let near = meant_instead(&entry.key, known.keys().map(String::as_str));
+        let help = near.map(|candidate| format!("did you mean `{candidate}`?"));
+        let help = help.unwrap_or_else(|| {
+            let usable = known.iter().filter(|(_, key)| key.supported);
+            let names: Vec<_> = usable.map(|(name, _)| name.as_str()).collect();
+            format!("the keys here are {}", names.join(", "))
+        });
         self.complain(entry.place, message, Some(help));
     }
 

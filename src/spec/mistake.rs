@@ -66,7 +66,7 @@ pub struct Spot {
     pub text: String,
     /// How many characters of `text` stand before the place.
     #[serde(skip)]
-    before: usize,
+    indent: usize,
     /// How many characters the place has, at least 1.
     #[serde(skip)]
     width: usize,
@@ -134,7 +134,7 @@ impl Mistake {
                     spot.column,
                     spot.line,
                     spot.text,
-                    " ".repeat(spot.before),
+                    " ".repeat(spot.indent),
                     "^".repeat(spot.width),
                 );
                 margin
@@ -186,20 +186,24 @@ fn spot(place: Place, sources: &[Source]) -> Option<Spot> {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let column = text[line_start..start].chars().count();
-    let line = text[line_start..line_end].trim_end();
-    let fits = line.chars().count() <= WIDEST;
-    let skipped = if fits { 0 } else { column.saturating_sub(WIDEST / 2) };
-    let shown: String = line.chars().skip(skipped).take(WIDEST).collect();
-    let before = column - skipped;
-    let left = shown.chars().count().saturating_sub(before).max(1);
-    let width = text[start..end].trim_end().chars().count().clamp(1, left);
+    let before = &text[line_start..start];
+    // A line that is too long is shown around the place.
+    let shown_from = if text[line_start..line_end].chars().nth(WIDEST).is_none() {
+        line_start
+    } else {
+        before.char_indices().rev().nth(WIDEST / 2).map_or(line_start, |(at, _)| line_start + at)
+    };
+    let shown: String = text[shown_from..line_end].chars().take(WIDEST).collect();
+    let shown = shown.trim_end();
+    let indent = text[shown_from..start].chars().count();
+    let left = shown.chars().count().saturating_sub(indent).max(1);
+    let width = text[start..end].trim_end().chars().take(WIDEST).count().clamp(1, left);
     Some(Spot {
         file: source.name.clone(),
         line: text[..line_start].matches('\n').count() + 1,
-        column: column + 1,
-        text: visible(&shown),
-        before,
+        column: before.chars().count() + 1,
+        text: visible(shown),
+        indent,
         width,
     })
 }

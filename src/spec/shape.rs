@@ -264,3 +264,50 @@ fn types(object: &Map<String, Value>) -> Vec<String> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{profile_schema, schema};
+
+    /// Words the compiler acts on, and words that only people and editors read.
+    #[rustfmt::skip]
+    const KNOWN: &[&str] = &[
+        "$ref", "additionalProperties", "anyOf", "const", "enum", "format", "items", "maximum",
+        "minimum", "oneOf", "pattern", "properties", "propertyNames", "required", "type", "x-also",
+        "x-own-keys", "x-supported", // and those that change nothing:
+        "$defs", "$schema", "default", "description", "examples", "patternProperties", "title",
+    ];
+
+    fn unknown_words(schema: &Value, found: &mut Vec<String>) {
+        let Some(object) = schema.as_object() else { return };
+        for (word, value) in object {
+            if !KNOWN.contains(&word.as_str()) {
+                found.push(word.clone());
+            }
+            match (word.as_str(), value) {
+                ("properties" | "$defs", Value::Object(below)) => {
+                    below.values().for_each(|schema| unknown_words(schema, found));
+                }
+                ("oneOf" | "anyOf", Value::Array(branches)) => {
+                    for schema in branches {
+                        unknown_words(schema, found);
+                    }
+                }
+                ("items" | "additionalProperties" | "propertyNames", schema) => {
+                    unknown_words(schema, found);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_of_our_schemas_is_understood() {
+        for schema in [schema(), profile_schema()] {
+            let mut found = Vec::new();
+            unknown_words(&schema, &mut found);
+            assert_eq!(found, Vec::<String>::new());
+        }
+    }
+}
