@@ -73,6 +73,7 @@ impl Decoder {
                 Ok(step) => step,
                 Err(fault) => return Err(self.fail(codec, fault, before, bytes)),
             };
+            debug_assert!(step.used > 0, "a step without progress would never end");
             self.at += size(step.used);
             bytes = &bytes[step.used..];
             if let Some(payload) = step.message {

@@ -209,9 +209,9 @@ fn a_reply_that_is_too_large_fails_its_call_and_no_other() {
     port.accept(call(1, "a"));
     port.accept(call(2, "b"));
     port.writes();
-    let part = format!("{}\n", "x".repeat(600));
-    assert!(port.says(&part).is_empty());
-    let told = port.says(&part);
+    let line = format!("{}\n", "x".repeat(600));
+    assert!(port.says(&line).is_empty());
+    let told = port.says(&line);
     let [Delivery::Failed { id: 1, error: CallError::ReplyTooLarge { max: 1000 }, so_far }] =
         &told[..]
     else {

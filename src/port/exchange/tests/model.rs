@@ -235,8 +235,12 @@ impl Model {
     }
 
     fn outcome(&mut self, id: u64, outcome: Outcome) {
-        let before = self.outcomes.insert(id, outcome.clone());
-        assert_eq!(before, None, "request {id} has two outcomes, the second is {outcome:?}");
+        let before = self.outcomes.insert(id, outcome);
+        assert_eq!(
+            before, None,
+            "request {id} has two outcomes, this and {:?}",
+            self.outcomes[&id]
+        );
     }
 
     /// Where the first byte of a request stands in what was written.
@@ -261,8 +265,11 @@ impl Model {
             match (outcome, asked) {
                 (Outcome::Reply(messages), Some(reply)) => assert_eq!(messages, reply),
                 (Outcome::Sent, None) => assert!(place.is_some()),
-                (Outcome::Failed(CallError::Unanswered), Some(_))
-                | (Outcome::Cancelled(Cancelled::Abandoned), Some(_)) => {}
+                (
+                    Outcome::Failed(CallError::Unanswered)
+                    | Outcome::Cancelled(Cancelled::Abandoned),
+                    Some(_),
+                ) => {}
                 (Outcome::Failed(CallError::Unsent { .. }), Some(_))
                 | (Outcome::Cancelled(Cancelled::Withdrawn), _) => {
                     assert!(self.is_unsent(id, place), "{id} was written");
