@@ -113,7 +113,7 @@ impl Disk {
         let (tell, done) = channel();
         let (closing, closed) = channel();
         let mut writer = Writer { files, shared: Arc::clone(&shared), tell, waker, failing: false };
-        std::thread::Builder::new().name("disk".into()).spawn(move || {
+        super::vital("disk", move || {
             writer.serve();
             let _ = closing.send(());
         })?;

@@ -42,6 +42,8 @@ pub(super) struct Run {
     pub(super) exchange: Option<Box<Exchange>>,
     /// The next deadline of its exchange, as it stands in the loop's list.
     pub(super) deadline: Option<Tick>,
+    /// When its input counts as closed, after a write found nobody to read it.
+    pub(super) broken_at: Option<Tick>,
     /// What its program will never answer.
     pub(super) lost: Vec<Unanswered>,
     /// Whether its input is watched for room.
@@ -85,6 +87,7 @@ impl Run {
             tail: StderrTail::default(),
             exchange: None,
             deadline: None,
+            broken_at: None,
             lost: Vec::new(),
             writing: false,
             closing_input: false,

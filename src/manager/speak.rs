@@ -56,6 +56,9 @@ impl Protocols {
     }
 }
 
+/// How long the end of a program whose input broke may take to show.
+const BROKEN_PATIENCE: Duration = Duration::from_millis(200);
+
 /// From this many open calls on it is worth looking for callers that went away.
 const MANY_CALLS: usize = 64;
 
@@ -161,18 +164,21 @@ impl Control {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let Some(exchange) = run.exchange.as_mut() else { return };
         let mut full = false;
-        while let (Some(input), false) = (&run.input, full) {
+        while let (Some(input), false, None) = (&run.input, full, run.broken_at) {
             let Some(chunk) = exchange.next_write() else { break };
             let pieces: Vec<_> = chunk.pieces.iter().map(|piece| IoSlice::new(piece)).collect();
             match fds::write_pieces(input.as_fd(), &pieces) {
                 Ok(written) => deliveries.extend(exchange.wrote(written)),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => full = true,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    exchange.wrote(0);
+                    full = true;
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // The program closed its input or is gone; if it is gone, its end says more.
+                // The program closed its input, or is dying: its end, which says more, is given a
+                // moment to show before the input counts as closed.
                 Err(_) => {
-                    if run.ended.is_none() {
-                        deliveries.extend(exchange.input_closed());
-                    }
+                    exchange.wrote(0);
+                    run.broken_at = Some(clock::now() + BROKEN_PATIENCE);
                     break;
                 }
             }
@@ -200,7 +206,11 @@ impl Control {
             }
             run.writing = full;
         }
+        let broken = run.broken_at.is_some();
         self.deliver(incarnation, deliveries);
+        if broken {
+            self.note_deadline(incarnation);
+        }
     }
 
     /// Takes bytes that a program wrote.
@@ -318,9 +328,18 @@ impl Control {
 
     /// Gives up the calls of a port whose time has come.
     pub(super) fn port_expired(&mut self, incarnation: Incarnation, now: Tick) {
-        let run = self.runs.get_mut(&incarnation);
-        let deliveries = run.and_then(|run| run.exchange.as_mut()).map(|one| one.expire(now));
-        self.deliver(incarnation, deliveries.unwrap_or_default());
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let Some(exchange) = run.exchange.as_mut() else { return };
+        let mut deliveries = exchange.expire(now);
+        if run.broken_at.is_some_and(|at| at <= now) {
+            run.broken_at = None;
+            deliveries.extend(exchange.input_closed());
+            if let (Some(input), true) = (&run.input, std::mem::take(&mut run.writing)) {
+                let _ = self.ports.remove(input.as_fd());
+            }
+            run.input = None;
+        }
+        self.deliver(incarnation, deliveries);
         self.note_deadline(incarnation);
     }
 
@@ -330,7 +349,8 @@ impl Control {
             self.port_deadlines.retain(|(_, one)| *one != incarnation);
             return;
         };
-        let next = run.exchange.as_ref().and_then(|one| one.next_deadline());
+        let expires = run.exchange.as_ref().and_then(|one| one.next_deadline());
+        let next = expires.into_iter().chain(run.broken_at).min();
         if next != run.deadline {
             if let Some(old) = run.deadline.take() {
                 self.port_deadlines.remove(&(old, incarnation));

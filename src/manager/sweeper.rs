@@ -60,7 +60,7 @@ impl Sweeper {
     pub(super) fn start(waker: Waker) -> std::io::Result<Self> {
         let (requests, inbox) = channel::<Sweep>();
         let (outbox, reports) = channel();
-        std::thread::Builder::new().name("sweeper".into()).spawn(move || {
+        super::vital("sweeper", move || {
             while let Ok(first) = inbox.recv() {
                 // All that wait share one look at /proc.
                 let mut sweeps = vec![first];
