@@ -7,12 +7,20 @@
 //! `WHARF_HISTORIES` says how many histories are tried, `WHARF_SEED` which one comes first. Seeds
 //! that once found a fault are in `tests/simulate.seeds` and run before all others.
 
+#![expect(clippy::unwrap_used, reason = "a simulation that cannot go on should stop")]
+
 #[path = "simulate/book.rs"]
 mod book;
+#[path = "simulate/check.rs"]
+mod check;
+#[path = "simulate/configs.rs"]
+mod configs;
 #[path = "simulate/expect.rs"]
 mod expect;
 #[path = "simulate/history.rs"]
 mod history;
+#[path = "simulate/note.rs"]
+mod note;
 #[path = "simulate/oracles.rs"]
 mod oracles;
 #[path = "simulate/world.rs"]
