@@ -309,12 +309,15 @@ impl Replica {
         }
     }
 
-    /// A configuration that takes effect in place.
+    /// A configuration that takes effect in place. Another limit of restarts is a new allowance: what
+    /// was forgotten under the old one cannot count under the new one.
     pub(super) fn take_over(&mut self, service: &Arc<Service>) {
-        match &mut self.next {
-            Some(next) => *next = Arc::clone(service),
-            None => self.service = Arc::clone(service),
+        let present = self.next.as_mut().unwrap_or(&mut self.service);
+        let (old, new) = (&present.restart, &service.restart);
+        if (old.max_restarts, old.within) != (new.max_restarts, new.within) {
+            self.machine.recent.clear();
         }
+        *present = Arc::clone(service);
         if let Running(Run { started: Some(started), .. }) = &self.machine.phase {
             self.machine.deadline = self.end_of_row(*started);
         }

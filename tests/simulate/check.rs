@@ -404,7 +404,7 @@ impl Sim {
             t.hold(Oracle::BeliefIsWorld, view.incarnation == run, || {
                 format!("{id} is shown as run {:?} and is {run:?}", view.incarnation)
             })?;
-            let oracle = if matches!(book.plan, Plan::Due(None, _)) {
+            let oracle = if matches!(book.plan, Plan::Due(None, step) if step == self.step) {
                 Oracle::CommandsDoNotCount
             } else {
                 Oracle::RowEnds

@@ -303,7 +303,10 @@ impl Book {
         if returns {
             self.wanted = !stopped;
         }
-        self.service = Arc::clone(new);
+        let old = std::mem::replace(&mut self.service, Arc::clone(new)).restart.clone();
+        if (old.max_restarts, old.within) != (new.restart.max_restarts, new.restart.within) {
+            self.recent.clear();
+        }
         if !changed && !returns {
             if let Some(run) = self.run.as_mut().filter(|run| !run.outdated) {
                 run.service = Arc::clone(new);
