@@ -378,3 +378,15 @@ fn signalled(cx: &mut Context<'_>, run: Run, signal: Signal, by: &Requester) -> 
     cx.actions.push(Action::Signal { incarnation: run.incarnation, signal, group: false });
     Run { signal: Some(Box::new(Sent { signal, by: by.clone(), at: cx.now })), ..run }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Replica;
+
+    /// Thousands of replicas are nothing special; the shared service and names come on top once.
+    #[test]
+    fn a_replica_is_small() {
+        let size = size_of::<Replica>();
+        assert!(size <= 240, "{size} bytes");
+    }
+}
