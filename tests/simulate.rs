@@ -7,19 +7,34 @@
 //! `WHARF_HISTORIES` says how many histories are tried, `WHARF_SEED` which one comes first. Seeds
 //! that once found a fault are in `tests/simulate.seeds` and run before all others.
 
+#![expect(clippy::unwrap_used, reason = "a simulation that cannot go on should stop")]
+
 #[path = "simulate/book.rs"]
 mod book;
+#[path = "simulate/check.rs"]
+mod check;
+#[path = "simulate/configs.rs"]
+mod configs;
 #[path = "simulate/expect.rs"]
 mod expect;
 #[path = "simulate/history.rs"]
 mod history;
+#[path = "simulate/note.rs"]
+mod note;
 #[path = "simulate/oracles.rs"]
 mod oracles;
 #[path = "simulate/world.rs"]
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use wharf::event::{Action, Configure, Event, State};
+use wharf::name::{Incarnation, Requester};
+use wharf::spec::{Cgroups, Service, Spec};
+use wharf::supervise::{MAX_STARTING, Supervisor};
+use wharf::time::Tick;
 
 use history::{Move, Sim};
 use oracles::{Fault, Oracle, Tally};
@@ -125,4 +140,36 @@ fn every_sentence_of_policy_has_its_oracle() {
     for line in page.lines().filter(|line| line.starts_with("- ")) {
         assert!(line.ends_with('`'), "a sentence without an oracle: {line}");
     }
+}
+
+/// Thousands of starts at once are taken a few at a time, in order, and all come up.
+#[test]
+fn five_thousand_starts_are_gentle_and_in_order() {
+    const COUNT: u32 = 5_000;
+    let service = Arc::new(Service { replicas: COUNT, ..configs::plain("many") });
+    let spec = Spec {
+        files: Vec::new(),
+        cgroups: Cgroups::Auto,
+        services: [(service.name.clone(), service)].into_iter().collect(),
+    };
+    let by = Requester { uid: None, pid: None, who: "test".to_owned() };
+    let configure = Configure { spec: Arc::new(spec), by, past: Vec::new(), stopped: Vec::new() };
+    let mut supervisor = Supervisor::new(Incarnation(1), 1);
+    let spawned = |actions: Vec<Action>| {
+        actions.into_iter().filter_map(|action| match action {
+            Action::Spawn { incarnation, replica, .. } => Some((incarnation, replica.replica)),
+            _ => None,
+        })
+    };
+    let mut under_way: VecDeque<_> =
+        spawned(supervisor.step(Tick(0), Event::Configure(Box::new(configure)))).collect();
+    let mut order = Vec::new();
+    while let Some((incarnation, replica)) = under_way.pop_front() {
+        assert!(under_way.len() < MAX_STARTING);
+        order.push(replica);
+        supervisor.step(Tick(1), Event::Spawned { incarnation });
+        under_way.extend(spawned(supervisor.step(Tick(1), Event::Started { incarnation })));
+    }
+    assert!(order.into_iter().eq(1..=COUNT));
+    assert!(supervisor.views().all(|view| view.state == State::Running));
 }

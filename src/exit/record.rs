@@ -176,7 +176,8 @@ pub struct ExitPart {
 pub struct StopPart {
     /// Each step of the ladder that was taken, in order.
     pub steps: Vec<StopStep>,
-    /// Whether it came to `SIGKILL`.
+    /// Whether asking was not enough, so that it came to `SIGKILL`. False for what is killed unasked
+    /// (`start_timeout`, a broken protocol).
     pub escalated: bool,
     /// Seconds from the request to the end.
     pub took_s: f64,

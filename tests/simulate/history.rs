@@ -5,18 +5,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Action, Configure, End, Event, Past, PastEnd, Rest, State, Verb};
-use wharf::exit::{Cause, Errno, How, Reason, Signal, Stage as Step_};
+use wharf::event::{Action, Configure, End, Event, Past, PastEnd, State, Verb};
+use wharf::exit::{Cause, Errno, How, Signal, Stage as Step_};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
-use wharf::spec::{
-    Cgroups, Eof, KillScope, Limits, Logging, OnGiveUp, OnProtocolError, Policy, Port, Restart,
-    Service, SignalName, Spec, Stop,
-};
-use wharf::supervise::{CRASH_LOOPING, MAX_STARTING, Supervisor, View};
+use wharf::spec::{Cgroups, Service, Spec};
+use wharf::supervise::{Supervisor, View};
 use wharf::time::Tick;
 
-use crate::book::{Book, PATIENCE, Plan, Run, Step, Then};
-use crate::expect::{self, Due};
+use crate::book::{Book, Plan};
+use crate::configs::{some_restart, some_service, some_stop};
+use crate::expect::Due;
 use crate::oracles::{Fault, Oracle, Tally};
 use crate::world::{Dice, Stage, Temper, World};
 
@@ -57,7 +55,7 @@ const WEIGHTS: [(Kind, u64); 10] = [
 
 /// The moves of the history with this seed.
 pub(crate) fn moves(seed: u64) -> Vec<Move> {
-    let mut dice = Dice(seed ^ 0x6d6f_7665_73);
+    let mut dice = Dice(seed ^ 0x6d6f_7665_7300);
     let count = 30 + dice.below(110);
     let one = |dice: &mut Dice| {
         let mut at = dice.below(100);
@@ -72,27 +70,27 @@ pub(crate) fn moves(seed: u64) -> Vec<Move> {
 }
 
 /// A configured service.
-struct Known {
-    service: Arc<Service>,
-    stopped: bool,
+pub(crate) struct Known {
+    pub(crate) service: Arc<Service>,
+    pub(crate) stopped: bool,
 }
 
 /// The supervisor, the world, and what the oracles know.
 pub(crate) struct Sim {
-    supervisor: Supervisor,
-    world: World,
-    books: BTreeMap<ReplicaId, Book>,
-    services: BTreeMap<ServiceName, Known>,
-    now: Tick,
-    step: u64,
-    closing: bool,
-    down: bool,
-    newest: Incarnation,
-    over: Vec<Incarnation>,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) world: World,
+    pub(crate) books: BTreeMap<ReplicaId, Book>,
+    pub(crate) services: BTreeMap<ServiceName, Known>,
+    pub(crate) now: Tick,
+    pub(crate) step: u64,
+    pub(crate) closing: bool,
+    pub(crate) down: bool,
+    pub(crate) newest: Incarnation,
+    pub(crate) over: Vec<Incarnation>,
     /// Ends that have to be recorded in this step.
-    due: BTreeMap<Incarnation, (ReplicaId, Due)>,
-    views: BTreeMap<ReplicaId, View>,
-    log: Option<String>,
+    pub(crate) due: BTreeMap<Incarnation, (ReplicaId, Due)>,
+    pub(crate) views: BTreeMap<ReplicaId, View>,
+    pub(crate) log: Option<String>,
 }
 
 fn by(who: &str) -> Requester {
@@ -117,7 +115,7 @@ impl Sim {
             views: BTreeMap::new(),
             log: None,
         };
-        for name in ["a", "b", "c", "d"].into_iter().take(1 + dice.below(4) as usize) {
+        for name in ["a", "b", "c", "d"].into_iter().take(1 + dice.place(4)) {
             let mut service = some_service(name, &mut dice);
             if name == "a" && dice.one_in(60) {
                 service.replicas = 40;
@@ -171,7 +169,7 @@ impl Sim {
             Kind::Crash => self.crash(dice, t),
             Kind::Shutdown => {
                 let cause = dice.pick(&[Cause::ManagerShutdown, Cause::GuardianDied]);
-                self.feed(Event::Shutdown { cause, by: by("Ctrl-C") }, dice, t)
+                self.feed(&Event::Shutdown { cause, by: by("Ctrl-C") }, dice, t)
             }
         }
     }
@@ -179,7 +177,7 @@ impl Sim {
     // ---- moves -------------------------------------------------------------------------------
 
     /// Something that is under way in the world comes to pass.
-    fn progress(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn progress(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         let ready = |process: &crate::world::Process| {
             process.stage != Stage::Runs || process.doom.is_some()
         };
@@ -199,7 +197,7 @@ impl Sim {
     }
 
     /// One run takes its next step. In a kind world nothing fails.
-    fn advance(
+    pub(crate) fn advance(
         &mut self,
         incarnation: Incarnation,
         dice: &mut Dice,
@@ -209,7 +207,7 @@ impl Sim {
         let Some(process) = self.world.processes.get_mut(&incarnation) else {
             self.world.sweeps.retain(|sweep| *sweep != incarnation);
             let stuck = !kind && dice.one_in(5);
-            return self.feed(Event::Swept { incarnation, stuck }, dice, t);
+            return self.feed(&Event::Swept { incarnation, stuck }, dice, t);
         };
         if let Some(how) = process.doom {
             return self.finish(incarnation, how, dice, t);
@@ -218,7 +216,7 @@ impl Sim {
             Stage::Ordered if !kind && dice.one_in(6) => {
                 self.world.processes.remove(&incarnation);
                 let errno = Errno(11);
-                self.feed(Event::Deferred { incarnation, errno }, dice, t)
+                self.feed(&Event::Deferred { incarnation, errno }, dice, t)
             }
             Stage::Ordered if !kind && dice.one_in(12) => {
                 let how = How::NotStarted(dice.pick(&[Step_::Clone, Step_::Deadline]), Errno(110));
@@ -226,7 +224,7 @@ impl Sim {
             }
             Stage::Ordered => {
                 process.stage = Stage::Made;
-                self.feed(Event::Spawned { incarnation }, dice, t)
+                self.feed(&Event::Spawned { incarnation }, dice, t)
             }
             Stage::Made if !kind && dice.one_in(8) => {
                 let stage = dice.pick(&[Step_::Exec, Step_::Exec, Step_::User, Step_::WorkingDir]);
@@ -234,14 +232,14 @@ impl Sim {
             }
             Stage::Made => {
                 process.stage = Stage::Runs;
-                self.feed(Event::Started { incarnation }, dice, t)
+                self.feed(&Event::Started { incarnation }, dice, t)
             }
             Stage::Runs => Ok(()),
         }
     }
 
     /// A running program ends by itself.
-    fn die(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn die(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         let running: Vec<_> = self
             .world
             .processes
@@ -269,7 +267,7 @@ impl Sim {
         self.finish(incarnation, how, dice, t)
     }
 
-    fn finish(
+    pub(crate) fn finish(
         &mut self,
         incarnation: Incarnation,
         how: How,
@@ -277,11 +275,11 @@ impl Sim {
         t: &mut Tally,
     ) -> Result<(), Fault> {
         let end = self.world.end(incarnation, how, dice);
-        self.feed(Event::Ended { incarnation, end }, dice, t)
+        self.feed(&Event::Ended { incarnation, end }, dice, t)
     }
 
     /// Time passes: to the next deadline, just short of it, or for a while.
-    fn pass(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn pass(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         let next = self.supervisor.next_deadline();
         let silent = dice.one_in(6);
         self.now = match (dice.below(6), next) {
@@ -291,18 +289,17 @@ impl Sim {
             _ => self.now + Duration::from_secs(dice.below(40)),
         };
         // The clock may move without the supervisor being told, when something else happens first.
-        if silent { Ok(()) } else { self.feed(Event::Time, dice, t) }
+        if silent { Ok(()) } else { self.feed(&Event::Time, dice, t) }
     }
 
-    fn command(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn command(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         let names: Vec<_> = self.services.keys().cloned().collect();
         if names.is_empty() {
             return Ok(());
         }
-        let service = names[dice.below(names.len() as u64) as usize].clone();
+        let service = names[dice.place(names.len())].clone();
         let replicas = self.services[&service].service.replicas;
-        let replica = (replicas > 0 && dice.one_in(2))
-            .then(|| 1 + u32::try_from(dice.below(replicas.into())).unwrap());
+        let replica = (replicas > 0 && dice.one_in(2)).then(|| 1 + dice.few(replicas));
         let signals = [Signal::HUP, Signal::INT, Signal::KILL, Signal::XCPU];
         let (verb, who) = match dice.below(8) {
             0..=1 => (Verb::Start, "wharf start"),
@@ -311,10 +308,10 @@ impl Sim {
             _ => (Verb::Signal(dice.pick(&signals)), "wharf signal"),
         };
         let target = Target { service, replica };
-        self.feed(Event::Command { verb, target, by: by(who) }, dice, t)
+        self.feed(&Event::Command { verb, target, by: by(who) }, dice, t)
     }
 
-    fn protocol_error(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn protocol_error(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         let alive: Vec<_> = self
             .world
             .processes
@@ -326,11 +323,11 @@ impl Sim {
             return Ok(());
         }
         let incarnation = dice.pick(&alive);
-        self.feed(Event::ProtocolError { incarnation }, dice, t)
+        self.feed(&Event::ProtocolError { incarnation }, dice, t)
     }
 
     /// Something is said of a run that is over or never was, or is said twice: nothing follows.
-    fn stale(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn stale(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         let mut runs = self.over.clone();
         runs.retain(|run| !self.world.sweeps.contains(run));
         runs.push(Incarnation(self.newest.0 + 1_000_000));
@@ -370,7 +367,7 @@ impl Sim {
     }
 
     /// The supervisor is written down and read again.
-    fn upgrade(&mut self, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn upgrade(&mut self, t: &mut Tally) -> Result<(), Fault> {
         let text = serde_json::to_string(&self.supervisor).unwrap();
         let read: Supervisor = serde_json::from_str(&text).unwrap();
         let same = read.views().eq(self.supervisor.views())
@@ -393,7 +390,7 @@ impl Sim {
     }
 
     /// The manager dies, with all it started, and a new life begins.
-    fn crash(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn crash(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         if self.closing {
             return Ok(());
         }
@@ -441,12 +438,12 @@ impl Sim {
         self.configure(services, stopped, past, t)
     }
 
-    fn reload(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn reload(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         let mut services: Vec<_> =
             self.services.values().map(|known| Arc::clone(&known.service)).collect();
         let mut stopped = self.supervisor.stopped();
         for _ in 0..=dice.below(2) {
-            let at = dice.below(services.len().max(1) as u64) as usize;
+            let at = dice.place(services.len());
             let kind = dice.below(8);
             if kind == 7 || services.is_empty() {
                 let name = dice.pick(&["a", "b", "c", "d", "e"]);
@@ -465,7 +462,7 @@ impl Sim {
                 1 => new.restart = some_restart(dice),
                 2 => new.stop = some_stop(dice),
                 3 => drop(new.labels.insert("k".to_owned(), dice.below(9).to_string())),
-                4 => new.replicas = u32::try_from(dice.below(4)).unwrap(),
+                4 => new.replicas = dice.few(4),
                 5 => new.command.push(dice.below(9).to_string()),
                 _ => {
                     services.remove(at);
@@ -477,7 +474,7 @@ impl Sim {
         self.configure(services, stopped, Vec::new(), t)
     }
 
-    fn configure(
+    pub(crate) fn configure(
         &mut self,
         services: Vec<Arc<Service>>,
         stopped: Vec<ServiceName>,
@@ -490,12 +487,12 @@ impl Sim {
             services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
         };
         let configure = Configure { spec: Arc::new(spec), by: by("wharf reload"), past, stopped };
-        self.feed(Event::Configure(Box::new(configure)), &mut Dice(self.step), t)
+        self.feed(&Event::Configure(Box::new(configure)), &mut Dice(self.step), t)
     }
 
     /// First the world turns kind: what is wanted comes up, what is not goes down. Then everything
     /// is shut down.
-    fn come_to_the_end(&mut self, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn come_to_the_end(&mut self, t: &mut Tally) -> Result<(), Fault> {
         let mut dice = Dice(self.step);
         self.say(|| "--- the world turns kind".to_owned());
         for process in self.world.processes.values_mut() {
@@ -515,7 +512,7 @@ impl Sim {
             process.temper = dice.pick(&[Temper::Polite, Temper::Stubborn, Temper::Stuck]);
         }
         let event = Event::Shutdown { cause: Cause::ManagerShutdown, by: by("SIGTERM") };
-        self.feed(event, &mut dice, t)?;
+        self.feed(&event, &mut dice, t)?;
         let began = self.now;
         self.settle(&mut dice, t)?;
         t.hold(Oracle::DownOnceWhenEmpty, self.down, || "nobody said that it is down".to_owned())?;
@@ -524,7 +521,7 @@ impl Sim {
     }
 
     /// Lets happen whatever will, until nothing is left that would.
-    fn settle(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn settle(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         for _ in 0..2_000 {
             let ready = self
                 .world
@@ -552,7 +549,7 @@ impl Sim {
                 self.finish(incarnation, How::Signaled(Signal::KILL), dice, t)?;
             } else if let Some(next) = self.supervisor.next_deadline() {
                 self.now = next.max(self.now);
-                self.feed(Event::Time, dice, t)?;
+                self.feed(&Event::Time, dice, t)?;
             } else {
                 return Ok(());
             }
@@ -562,7 +559,7 @@ impl Sim {
 
     // ---- one step ----------------------------------------------------------------------------
 
-    fn say(&mut self, words: impl FnOnce() -> String) {
+    pub(crate) fn say(&mut self, words: impl FnOnce() -> String) {
         if let Some(log) = &mut self.log {
             let seconds = Duration::from_nanos(self.now.0).as_secs_f64();
             let _ = writeln!(log, "{seconds:>12.6} {}", words());
@@ -570,9 +567,14 @@ impl Sim {
     }
 
     /// An event reaches the supervisor, its actions reach the world, and the oracles are asked.
-    fn feed(&mut self, event: Event, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+    pub(crate) fn feed(
+        &mut self,
+        event: &Event,
+        dice: &mut Dice,
+        t: &mut Tally,
+    ) -> Result<(), Fault> {
         self.step += 1;
-        self.say(|| match &event {
+        self.say(|| match event {
             Event::Configure(configure) => {
                 let services = configure.spec.services.values();
                 let told: Vec<_> = services
@@ -598,12 +600,12 @@ impl Sim {
             .filter_map(|book| book.run.as_ref().filter(|run| run.asked.is_some()))
             .map(|run| run.incarnation)
             .collect();
-        let mut signals = self.note(&event);
-        let reload = self.untouched(&event);
+        let mut signals = self.note(event);
+        let reload = self.untouched(event);
         let actions = self.supervisor.step(self.now, event.clone());
         for action in &actions {
             self.say(|| format!("    {}", short(action)));
-            self.check(action, &event, &mut signals, dice, t)?;
+            self.check(action, event, &mut signals, dice, t)?;
         }
         t.hold(Oracle::RecordedOnce, self.due.is_empty(), || {
             format!("not recorded: {:?}", self.due)
@@ -613,8 +615,8 @@ impl Sim {
             let touched = actions.iter().any(|action| about(action, &id, &self.books));
             t.hold(Oracle::UnchangedIsUntouched, !touched, || format!("{id} was touched"))?;
         }
-        self.after_shutdown(&event, &asked, t)?;
-        self.after_all(&event, t)?;
+        self.after_shutdown(event, &asked, t)?;
+        self.after_all(event, t)?;
         let stopped: Vec<_> = self
             .services
             .iter()
@@ -645,235 +647,8 @@ impl Sim {
         self.agree(t)
     }
 
-    /// Enters an event into the books. Returns the runs to which a signal has to be sent.
-    fn note(&mut self, event: &Event) -> Vec<(Incarnation, Signal)> {
-        let (now, step) = (self.now, self.step);
-        let mut signals = Vec::new();
-        match event {
-            Event::Configure(configure) => self.note_configuration(configure),
-            Event::Command { verb, target, by } => {
-                signals = self.note_command(*verb, target, by);
-            }
-            Event::Shutdown { cause, by } => {
-                for book in self.books.values_mut() {
-                    if self.closing {
-                        if let Some(asked) = book.run.as_mut().and_then(|run| run.asked.as_mut()) {
-                            asked.hurried = true;
-                        }
-                        continue;
-                    }
-                    book.ask(*cause, by, now, Then::Rest);
-                    if book.run.is_none() && !matches!(book.plan, Plan::Rest(_)) {
-                        book.plan = Plan::Rest(Rest::Stopped);
-                    }
-                }
-                self.closing = true;
-            }
-            Event::Spawned { incarnation } | Event::Started { incarnation } => {
-                if let Some(run) = self.run(*incarnation) {
-                    if !run.made && run.unkillable {
-                        run.unkillable = false;
-                        run.asked.as_mut().expect("only what is to end hangs").hurried = true;
-                    }
-                    run.made = true;
-                    if matches!(event, Event::Started { .. }) {
-                        run.started = Some(now);
-                    }
-                }
-            }
-            Event::Deferred { incarnation, .. } => self.note_deferral(*incarnation),
-            Event::Ended { incarnation, end } => {
-                let found = self.book_of(*incarnation).map(|(id, _)| id.clone());
-                let id = found.expect("the world ends what runs");
-                self.due.insert(*incarnation, (id, Due { end: end.clone(), past: None }));
-                self.wake();
-            }
-            Event::Swept { incarnation, .. } => {
-                for book in self.books.values_mut() {
-                    if book.sweeping.is_some_and(|(swept, _)| swept == *incarnation) {
-                        book.sweeping = None;
-                        book.ripen(now, step);
-                    }
-                }
-            }
-            Event::ProtocolError { incarnation } => {
-                let book = self.books.values_mut().find(|book| {
-                    book.run
-                        .as_ref()
-                        .is_some_and(|run| run.incarnation == *incarnation && run.asked.is_none())
-                });
-                if let Some(book) = book {
-                    book.kill(Cause::Spontaneous, now, true);
-                }
-            }
-            Event::Time => {
-                for book in self.books.values_mut() {
-                    book.pass(now, step);
-                }
-            }
-        }
-        signals
-    }
-
-    fn run(&mut self, incarnation: Incarnation) -> Option<&mut Run> {
-        let runs = self.books.values_mut().filter_map(|book| book.run.as_mut());
-        runs.into_iter().find(|run| run.incarnation == incarnation)
-    }
-
-    fn book_of(&self, incarnation: Incarnation) -> Option<(&ReplicaId, &Book)> {
-        self.books
-            .iter()
-            .find(|(_, book)| book.run.as_ref().is_some_and(|run| run.incarnation == incarnation))
-    }
-
-    /// Who waits longest for resources tries again.
-    fn wake(&mut self) {
-        let step = self.step;
-        let waiting = self.books.values_mut().filter_map(|book| match (&book.run, book.plan) {
-            (None, Plan::Deferred(incarnation, ..)) => Some((incarnation, book)),
-            _ => None,
-        });
-        if let Some((_, book)) = waiting.min_by_key(|(incarnation, _)| *incarnation) {
-            book.due(step);
-        }
-    }
-
-    fn note_deferral(&mut self, incarnation: Incarnation) {
-        let (now, step) = (self.now, self.step);
-        let book = self.books.values_mut().find(|book| {
-            book.run.as_ref().is_some_and(|run| run.incarnation == incarnation && !run.made)
-        });
-        let Some(book) = book else {
-            return;
-        };
-        let run = book.run.take().expect("it was found by its run");
-        let tries = run.tries + 1;
-        let wait = Duration::from_millis(100) * tries.min(10);
-        book.plan = match run.asked.map(|asked| asked.then) {
-            None | Some(Then::Judge) => Plan::Deferred(incarnation, tries, now + wait),
-            Some(Then::Again) => Plan::Due(Some((incarnation, tries)), step),
-            Some(Then::Rest) => Plan::Rest(Rest::Stopped),
-        };
-    }
-
-    fn note_command(
-        &mut self,
-        verb: Verb,
-        target: &Target,
-        by: &Requester,
-    ) -> Vec<(Incarnation, Signal)> {
-        let (now, step) = (self.now, self.step);
-        let mut signals = Vec::new();
-        if self.closing && matches!(verb, Verb::Start | Verb::Restart) {
-            return signals;
-        }
-        for (id, book) in &mut self.books {
-            let meant = id.service == target.service
-                && target.replica.is_none_or(|replica| replica == id.replica);
-            if !meant || !book.configured {
-                continue;
-            }
-            match verb {
-                Verb::Start | Verb::Restart => {
-                    book.wanted = true;
-                    if book.run.is_none() {
-                        book.due(step);
-                    } else if verb == Verb::Restart {
-                        book.ask(Cause::RestartRequested, by, now, Then::Again);
-                    } else if let Some(asked) = book.run.as_mut().and_then(|run| run.asked.as_mut())
-                    {
-                        asked.then = Then::Again;
-                    }
-                }
-                Verb::Stop => {
-                    book.wanted = false;
-                    book.ask(Cause::StopRequested, by, now, Then::Rest);
-                    book.plan = Plan::Rest(Rest::Stopped);
-                }
-                Verb::Signal(signal) => {
-                    if let Some(run) = book.run.as_mut().filter(|run| run.made) {
-                        run.signal = Some((signal, by.clone(), now));
-                        signals.push((run.incarnation, signal));
-                    }
-                }
-            }
-        }
-        let any = self
-            .books
-            .iter()
-            .any(|(id, book)| id.service == target.service && book.configured && book.wanted);
-        if let Some(known) = self.services.get_mut(&target.service) {
-            match verb {
-                Verb::Start | Verb::Restart => known.stopped = false,
-                Verb::Stop => known.stopped = target.replica.is_none() || !any,
-                Verb::Signal(_) => {}
-            }
-        }
-        signals
-    }
-
-    fn note_configuration(&mut self, configure: &Configure) {
-        if self.closing {
-            return;
-        }
-        let (now, step) = (self.now, self.step);
-        let by = &configure.by;
-        let wanted = &configure.spec.services;
-        self.services.retain(|name, _| wanted.contains_key(name));
-        for (id, book) in &mut self.books {
-            let stays = wanted.get(&id.service).is_some_and(|new| id.replica <= new.replicas);
-            if book.configured && !stays {
-                book.configured = false;
-                book.ask(Cause::ConfigChanged, by, now, Then::Rest);
-                if !matches!(book.plan, Plan::Rest(_)) {
-                    book.plan = Plan::Rest(Rest::Stopped);
-                }
-            }
-        }
-        for (name, new) in wanted {
-            let old = self.services.get(name);
-            let changed = old.is_some_and(|old| old.service.command != new.command);
-            let stopped = old.map_or_else(|| configure.stopped.contains(name), |old| old.stopped);
-            self.services.insert(name.clone(), Known { service: Arc::clone(new), stopped });
-            for number in 1..=new.replicas {
-                let id = ReplicaId { service: name.clone(), replica: number };
-                match self.books.get_mut(&id) {
-                    Some(book) => book.reconfigure(new, changed, stopped, by, now, step),
-                    None => self.note_arrival(id, new, stopped, &configure.past),
-                }
-            }
-        }
-        for past in &configure.past {
-            if let PastEnd::Unrecorded { incarnation, end, cause } = &past.ended {
-                let due = Due { end: end.clone(), past: Some(*cause) };
-                self.due.insert(*incarnation, (past.replica.clone(), due));
-                self.newest = self.newest.max(*incarnation);
-                if !self.books.contains_key(&past.replica) {
-                    let service = Arc::new(plain(past.replica.service.as_str()));
-                    let mut book = Book::new(service, false, Plan::Rest(Rest::Stopped));
-                    book.configured = false;
-                    self.books.insert(past.replica.clone(), book);
-                }
-            }
-        }
-    }
-
-    fn note_arrival(&mut self, id: ReplicaId, new: &Arc<Service>, stopped: bool, past: &[Past]) {
-        let past = past.iter().find(|past| past.replica == id);
-        let (wanted, plan) = match past.map(|past| &past.ended) {
-            _ if stopped => (false, Plan::Rest(Rest::Stopped)),
-            Some(PastEnd::Resting(rest)) => (*rest != Rest::Stopped, Plan::Rest(*rest)),
-            Some(PastEnd::Unrecorded { .. } | PastEnd::Between) | None => {
-                (true, Plan::Due(None, self.step))
-            }
-        };
-        let mut book = Book::new(Arc::clone(new), wanted, plan);
-        book.row = past.map_or(0, |past| past.row);
-        self.books.insert(id, book);
-    }
-
     /// Replicas that this reload must leave alone.
-    fn untouched(&self, event: &Event) -> Vec<ReplicaId> {
+    pub(crate) fn untouched(&self, event: &Event) -> Vec<ReplicaId> {
         let Event::Configure(configure) = event else {
             return Vec::new();
         };
@@ -891,514 +666,6 @@ impl Sim {
             })
             .map(|(id, _)| id.clone())
             .collect()
-    }
-
-    /// Looks at one action before and while it is carried out.
-    fn check(
-        &mut self,
-        action: &Action,
-        event: &Event,
-        signals: &mut Vec<(Incarnation, Signal)>,
-        dice: &mut Dice,
-        t: &mut Tally,
-    ) -> Result<(), Fault> {
-        match action {
-            Action::Spawn { incarnation, replica, service } => {
-                self.check_spawn(*incarnation, replica, service, t)?;
-            }
-            Action::Record { incarnation, replica, verdict } => {
-                let due = self.due.remove(incarnation).filter(|(id, _)| id == replica);
-                t.hold(Oracle::RecordedOnce, due.is_some(), || {
-                    format!("{incarnation} of {replica} is not to be recorded now")
-                })?;
-                let (now, step) = (self.now, self.step);
-                let (_, due) = due.expect("it was looked at");
-                if due.past.is_some() {
-                    t.hold(Oracle::PastIsRecorded, true, String::new)?;
-                }
-                let book = self.books.get_mut(replica).expect("what is due has a book");
-                let sweeping = book.sweeping.is_some();
-                expect::record(book, &due, verdict, now, step, t)?;
-                t.hold(Oracle::OrderAtAnEnd, !sweeping, || "swept before it ended".to_owned())?;
-                self.over.push(*incarnation);
-            }
-            Action::Sweep { incarnation, scope } => {
-                let last = self.over.last() == Some(incarnation)
-                    || matches!(event, Event::Configure(_)) && self.over.contains(incarnation);
-                t.hold(Oracle::OrderAtAnEnd, last, || {
-                    format!("{incarnation} is swept before it is recorded")
-                })?;
-                let found = self.books.values_mut().find(|book| {
-                    book.run.is_none() && book.sweeping.is_none() && book.sweep_owed == Some(*scope)
-                });
-                let now = self.now;
-                let needed = found.map(|book| {
-                    book.sweep_owed = None;
-                    book.sweeping = Some((*incarnation, now));
-                });
-                t.hold(Oracle::SweepOnlyWhenNeeded, needed.is_some(), || {
-                    format!("nobody needs {scope:?} of {incarnation} to be swept")
-                })?;
-            }
-            Action::Forget { replica } => {
-                let gone = self.books.remove(replica);
-                let right = gone.as_ref().is_some_and(|book| !book.configured && book.is_empty());
-                t.hold(Oracle::RemovedIsForgotten, right, || {
-                    format!("{replica} is forgotten: {gone:?}")
-                })?;
-            }
-            Action::Signal { .. }
-            | Action::Kill { .. }
-            | Action::SendQuit { .. }
-            | Action::CloseInput { .. } => self.check_step(action, event, signals, t)?,
-            Action::Changed { replica } => {
-                t.hold(Oracle::ChangesAreTold, self.books.contains_key(replica), || {
-                    format!("{replica} changed but is unknown")
-                })?;
-            }
-            Action::Persist | Action::Down => {}
-        }
-        self.world.apply(action, dice).or_else(|words| {
-            t.hold(Oracle::NothingToTheDead, false, || format!("{}: {words}", short(action)))
-        })
-    }
-
-    fn check_spawn(
-        &mut self,
-        incarnation: Incarnation,
-        replica: &ReplicaId,
-        service: &Arc<Service>,
-        t: &mut Tally,
-    ) -> Result<(), Fault> {
-        let in_flight = self.in_flight();
-        t.hold(Oracle::StartsAreGentle, in_flight < MAX_STARTING, || {
-            format!("{in_flight} are being started already")
-        })?;
-        t.hold(Oracle::NothingStartsAfterShutdown, !self.closing, || {
-            format!("{replica} is started though everything is to end")
-        })?;
-        let first = self
-            .books
-            .values()
-            .filter(|book| book.is_empty())
-            .filter_map(|book| match book.plan {
-                Plan::Due(retry, step) => Some((retry.is_none(), retry, step)),
-                Plan::Rest(_) | Plan::At(_) | Plan::Deferred(..) => None,
-            })
-            .min();
-        let twin = self.world.processes.values().any(|process| process.replica == *replica);
-        let Some(book) = self.books.get_mut(replica) else {
-            return t.hold(Oracle::RemovedIsForgotten, false, || format!("{replica} is unknown"));
-        };
-        t.hold(Oracle::OneLife, book.run.is_none() && !twin, || {
-            format!("{replica} has a run already")
-        })?;
-        t.hold(
-            Oracle::SweepBeforeSuccessor,
-            book.sweeping.is_none() && book.sweep_owed.is_none(),
-            || format!("{replica} starts beside what its last run left behind"),
-        )?;
-        t.hold(Oracle::RemovedIsForgotten, book.configured, || {
-            format!("{replica} is started though it is not configured")
-        })?;
-        t.hold(Oracle::StoppedStays, book.wanted, || {
-            format!("{replica} is started though it was stopped")
-        })?;
-        let (retry, since) = match book.plan {
-            Plan::Due(retry, since) => (retry, since),
-            Plan::At(at) => {
-                return t.hold(Oracle::BackoffWithinBounds, false, || {
-                    format!("{replica} is started before {at:?}")
-                });
-            }
-            Plan::Deferred(.., at) => {
-                return t.hold(Oracle::DeferredIsTriedAgain, false, || {
-                    format!("{replica} is tried again before {at:?}")
-                });
-            }
-            Plan::Rest(rest) => {
-                return t.hold(Oracle::PolicyDecides, false, || {
-                    format!("{replica} is started though it rests, {rest:?}")
-                });
-            }
-        };
-        t.hold(Oracle::StartsAreFair, first == Some((retry.is_none(), retry, since)), || {
-            format!("{replica} is started before others: {first:?}")
-        })?;
-        match retry {
-            Some((tried, _)) => {
-                t.hold(Oracle::DeferredIsTriedAgain, incarnation == tried, || {
-                    format!("{tried} is tried again as {incarnation}")
-                })?;
-            }
-            None => {
-                let newest = self.newest;
-                t.hold(Oracle::IncarnationsGrow, incarnation > newest, || {
-                    format!("{incarnation} comes after {newest}")
-                })?;
-                self.newest = incarnation;
-            }
-        }
-        let newest = Arc::ptr_eq(service, &book.service) || **service == *book.service;
-        t.hold(Oracle::NewestConfiguration, newest, || {
-            format!("{replica} is started with {service:?} instead of {:?}", book.service)
-        })?;
-        book.run = Some(Run {
-            incarnation,
-            service: Arc::clone(service),
-            outdated: false,
-            ordered: self.now,
-            tries: retry.map_or(0, |(_, tries)| tries),
-            made: false,
-            started: None,
-            asked: None,
-            signal: None,
-            steps: Vec::new(),
-            unkillable: false,
-        });
-        Ok(())
-    }
-
-    fn in_flight(&self) -> usize {
-        self.books
-            .values()
-            .filter_map(|book| book.run.as_ref())
-            .filter(|run| run.started.is_none() && !run.unkillable)
-            .count()
-    }
-
-    /// A step of a ladder, or an operator's signal on its way.
-    fn check_step(
-        &mut self,
-        action: &Action,
-        event: &Event,
-        signals: &mut Vec<(Incarnation, Signal)>,
-        t: &mut Tally,
-    ) -> Result<(), Fault> {
-        let now = self.now;
-        let (incarnation, rank) = match action {
-            Action::SendQuit { incarnation } => (*incarnation, 0),
-            Action::CloseInput { incarnation } => (*incarnation, 1),
-            Action::Signal { incarnation, .. } => (*incarnation, 2),
-            Action::Kill { incarnation, .. } => (*incarnation, 3),
-            other => unreachable!("{other:?} is no step"),
-        };
-        if let (
-            Action::Signal { signal, group, .. },
-            Event::Command { verb: Verb::Signal(_), .. },
-        ) = (action, event)
-        {
-            let at = signals.iter().position(|owed| *owed == (incarnation, *signal));
-            t.hold(Oracle::SignalIsPassedOn, at.is_some() && !group, || {
-                format!("{signal} to {incarnation} was not asked for")
-            })?;
-            signals.remove(at.expect("it was looked at"));
-            return Ok(());
-        }
-        let Some(run) = self.run(incarnation) else {
-            return t.hold(Oracle::NothingToTheDead, false, || short(action));
-        };
-        t.hold(Oracle::NothingToTheDead, run.made, || format!("{} too early", short(action)))?;
-        t.hold(Oracle::LadderInOrder, run.asked.is_some(), || {
-            format!("nobody asked for {}", short(action))
-        })?;
-        if let Action::Signal { signal: Signal::CONT, group, .. } = action {
-            let after = run.steps.last().is_some_and(|step| step.rank == 2 && step.at == now);
-            let same = *group == (run.service.stop.kill != KillScope::Process);
-            return t.hold(Oracle::LadderInOrder, after && same, || "a stray SIGCONT".to_owned());
-        }
-        let name = match action {
-            Action::SendQuit { .. } => "quit".to_owned(),
-            Action::CloseInput { .. } => "close_stdin".to_owned(),
-            Action::Signal { signal, group, .. } => {
-                let right = *signal == run.service.stop.signal
-                    && *group == (run.service.stop.kill != KillScope::Process);
-                t.hold(Oracle::LadderInOrder, right, || format!("{} is wrong", short(action)))?;
-                signal.to_string()
-            }
-            _ => "SIGKILL".to_owned(),
-        };
-        let last = run.steps.last();
-        let next =
-            run.ladder().into_iter().find(|(place, _)| last.is_none_or(|last| last.rank < *place));
-        t.hold(Oracle::LadderInOrder, next.is_some_and(|(place, _)| place == rank), || {
-            format!("{} is not the next step of {:?}", short(action), run.ladder())
-        })?;
-        let forced = run.asked.as_ref().is_some_and(|asked| asked.kill || asked.hurried);
-        let early = last.is_some_and(|last| now.since(last.at) < last.patience);
-        t.hold(Oracle::LadderTakesItsTime, forced || !early, || {
-            format!("{} comes {:?} after {last:?}", short(action), last.map(|l| now.since(l.at)))
-        })?;
-        if let Action::Kill { scope, .. } = action {
-            let right = *scope == run.scope();
-            t.hold(Oracle::LadderInOrder, right, || format!("{} is too far", short(action)))?;
-        }
-        let patience = next.map_or(PATIENCE, |(_, patience)| patience);
-        run.steps.push(Step { rank, name, at: now, patience });
-        Ok(())
-    }
-
-    fn after_shutdown(
-        &mut self,
-        event: &Event,
-        asked: &BTreeSet<Incarnation>,
-        t: &mut Tally,
-    ) -> Result<(), Fault> {
-        if !matches!(event, Event::Shutdown { .. }) {
-            return Ok(());
-        }
-        for run in self.books.values().filter_map(|book| book.run.as_ref()) {
-            if !run.made {
-                continue;
-            }
-            if asked.contains(&run.incarnation) {
-                let hurried = run.asked.as_ref().is_some_and(|asked| asked.hurried);
-                t.hold(Oracle::SecondHurries, !hurried || run.is_killed(), || {
-                    format!("{} was not killed", run.incarnation)
-                })?;
-            } else {
-                t.hold(Oracle::AllAreAskedAtOnce, !run.steps.is_empty(), || {
-                    format!("{} was not asked", run.incarnation)
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What has to be true after every step.
-    fn after_all(&mut self, event: &Event, t: &mut Tally) -> Result<(), Fault> {
-        let now = self.now;
-        let full = self.in_flight() >= MAX_STARTING;
-        for (id, book) in &self.books {
-            t.hold(Oracle::SweepOnlyWhenNeeded, book.sweep_owed.is_none(), || {
-                format!("what {id} left behind is not swept")
-            })?;
-            let forgotten = book.configured || !book.is_empty();
-            t.hold(Oracle::RemovedIsForgotten, forgotten, || format!("{id} is not forgotten"))?;
-            if let Some(run) = &book.run {
-                if let Some(asked) = run.asked.as_ref().filter(|_| run.made) {
-                    let oracle = match (asked.cause, asked.protocol) {
-                        (_, true) => Oracle::ProtocolErrorKills,
-                        (Cause::StartTimeout, _) => Oracle::StartTimeoutKills,
-                        (Cause::ConfigChanged, _) => Oracle::ChangedRunsAnew,
-                        (Cause::RestartRequested, _) => Oracle::RestartRunsAnew,
-                        _ => Oracle::StopIsHeard,
-                    };
-                    t.hold(oracle, !run.steps.is_empty(), || {
-                        format!("nothing is done to end {id}: {run:?}")
-                    })?;
-                    let late = matches!(event, Event::Time)
-                        && !run.unkillable
-                        && run.steps.last().is_some_and(|last| last.at + last.patience <= now);
-                    t.hold(Oracle::LadderGoesOn, !late, || {
-                        format!("nothing more is done to end {id}: {run:?}")
-                    })?;
-                }
-                if run.is_killed() {
-                    let kills = matches!(
-                        run.asked.as_ref().map(|asked| (asked.cause, asked.kill)),
-                        Some((Cause::StartTimeout, true))
-                    );
-                    t.hold(Oracle::StartTimeoutKills, !kills || run.steps.len() == 1, || {
-                        format!("{id} was asked before it was killed")
-                    })?;
-                    let protocol = run.asked.as_ref().is_some_and(|asked| asked.protocol);
-                    t.hold(Oracle::ProtocolErrorKills, !protocol || run.steps.len() == 1, || {
-                        format!("{id} was asked before it was killed")
-                    })?;
-                }
-            } else if let (Plan::Due(retry, _), None) = (book.plan, book.sweeping) {
-                let oracle = match (retry, event) {
-                    (Some(_), _) => Oracle::DeferredIsTriedAgain,
-                    (None, Event::Time) => Oracle::WantedMovesOn,
-                    (None, Event::Configure(_)) => Oracle::ReplicasFollow,
-                    (None, _) => Oracle::StartRuns,
-                };
-                t.hold(oracle, full, || format!("{id} is due and not started"))?;
-            }
-            let moving = book.wanted && book.configured && !self.closing && book.is_empty();
-            if moving && let Plan::At(at) | Plan::Deferred(.., at) = book.plan {
-                let next = self.supervisor.next_deadline();
-                let soon = next.is_some_and(|next| next <= at + Duration::from_micros(1));
-                t.hold(Oracle::WantedMovesOn, soon, || format!("{id} waits for {next:?}"))?;
-            }
-        }
-        if matches!(event, Event::Time) {
-            let next = self.supervisor.next_deadline();
-            t.hold(Oracle::TimeIsHandled, next.is_none_or(|next| next > now), || {
-                format!("the next deadline is {next:?}")
-            })?;
-        }
-        for (id, known) in self.services.values().flat_map(|known| {
-            let name = &known.service.name;
-            let id = move |replica| ReplicaId { service: name.clone(), replica };
-            (1..=known.service.replicas).map(move |replica| (id(replica), known))
-        }) {
-            let there = self.closing || self.supervisor.view(&id).is_some();
-            t.hold(Oracle::ReplicasFollow, there, || {
-                format!("{id} is missing of {}", known.service.replicas)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Whatever can be seen to have changed was said to have changed.
-    fn told(&mut self, actions: &[Action], t: &mut Tally) -> Result<(), Fault> {
-        let views: BTreeMap<_, _> =
-            self.supervisor.views().map(|view| (view.replica.clone(), view)).collect();
-        for (id, view) in &views {
-            let told = self.views.get(id) == Some(view)
-                || actions
-                    .iter()
-                    .any(|action| matches!(action, Action::Changed { replica } if replica == id));
-            t.hold(Oracle::ChangesAreTold, told, || format!("{id} changed: {view:?}"))?;
-        }
-        self.views = views;
-        Ok(())
-    }
-
-    /// What the supervisor shows is what the books and the world say.
-    fn agree(&mut self, t: &mut Tally) -> Result<(), Fault> {
-        let now = self.now;
-        let mut shown = 0;
-        for view in self.supervisor.views() {
-            shown += 1;
-            let id = &view.replica;
-            let Some(book) = self.books.get_mut(id) else {
-                return t.hold(Oracle::BeliefIsWorld, false, || format!("{id} is unknown"));
-            };
-            let state = book.state();
-            let oracle = match (view.state, state) {
-                (_, State::Unkillable) => Oracle::UnkillableIsReported,
-                (State::Stopping, _) if book.run.is_none() => Oracle::SweepIsBounded,
-                (_, State::Finished | State::Failed) => Oracle::RestStays,
-                (_, State::Stopped) => Oracle::StopIsHeard,
-                _ => Oracle::BeliefIsWorld,
-            };
-            t.hold(oracle, view.state == state, || {
-                format!("{id} is shown as {:?} and is {state:?}: {book:?}", view.state)
-            })?;
-            let run = book.run.as_ref().map(|run| run.incarnation);
-            let run = run.or(book.sweeping.map(|(incarnation, _)| incarnation));
-            t.hold(Oracle::BeliefIsWorld, view.incarnation == run, || {
-                format!("{id} is shown as run {:?} and is {run:?}", view.incarnation)
-            })?;
-            let oracle = if matches!(book.plan, Plan::Due(None, _)) {
-                Oracle::CommandsDoNotCount
-            } else {
-                Oracle::RowEnds
-            };
-            t.hold(oracle, view.row == book.row, || {
-                format!("{id} has failed {} times in a row, shown as {}", book.row, view.row)
-            })?;
-            let looping = book.row >= CRASH_LOOPING && !state.is_resting();
-            t.hold(Oracle::CrashLooping, view.crash_looping == looping, || {
-                format!("{id} failed {} times in a row: {view:?}", book.row)
-            })?;
-            t.hold(Oracle::RestartsAreCounted, view.restarts == book.restarts, || {
-                format!("{id} was restarted {} times, shown as {}", book.restarts, view.restarts)
-            })?;
-            let wanted = book.wanted && book.configured;
-            t.hold(Oracle::BeliefIsWorld, view.wanted == wanted, || {
-                format!("{id} wanted: {wanted}, shown as {}", view.wanted)
-            })?;
-            // Seconds in a record are rounded; from here on the exact time is known.
-            if let Plan::At(at) = book.plan
-                && book.run.is_none()
-                && let Some(next) = view.next_start
-            {
-                let apart = at.0.abs_diff(next.0);
-                t.hold(Oracle::BackoffWithinBounds, apart < 1_000, || {
-                    format!("{id} is to start at {at:?}, shown as {next:?}")
-                })?;
-                book.plan = Plan::At(next);
-            }
-            if let (State::Waiting, Plan::Deferred(.., at)) = (state, book.plan) {
-                t.hold(Oracle::DeferredIsTriedAgain, view.next_start == Some(at), || {
-                    format!(
-                        "{id} is tried again at {:?}, not {at:?} (now {now:?})",
-                        view.next_start
-                    )
-                })?;
-            }
-        }
-        let known = self.books.len();
-        t.hold(Oracle::BeliefIsWorld, shown == known, || format!("{known} are, {shown} shown"))
-    }
-}
-
-impl Book {
-    /// Time has passed.
-    fn pass(&mut self, now: Tick, step: u64) {
-        if let Some(run) = &mut self.run {
-            match (&run.asked, run.started) {
-                (None, None) if now >= run.ordered + run.service.start_timeout => {
-                    self.kill(Cause::StartTimeout, now, false);
-                }
-                (None, Some(at)) if now >= at + run.service.restart.reset_after => self.row = 0,
-                (None, _) => {}
-                (Some(asked), _) => {
-                    let hung = match run.steps.last() {
-                        Some(last) => last.rank == 3 && now >= last.at + last.patience,
-                        None => now >= asked.at + PATIENCE,
-                    };
-                    run.unkillable |= hung;
-                }
-            }
-            return;
-        }
-        if let Some((_, since)) = self.sweeping
-            && now >= since + PATIENCE
-        {
-            self.sweeping = None;
-        }
-        if self.sweeping.is_none() {
-            self.ripen(now, step);
-        }
-    }
-
-    /// What was to start at a time that has come is due.
-    fn ripen(&mut self, now: Tick, step: u64) {
-        match self.plan {
-            Plan::At(at) | Plan::Deferred(.., at) if at <= now => self.due(step),
-            Plan::Due(None, _) => self.plan = Plan::Due(None, step),
-            Plan::At(_) | Plan::Deferred(..) | Plan::Due(Some(_), _) | Plan::Rest(_) => {}
-        }
-    }
-
-    /// A configuration reaches a replica that was there before.
-    fn reconfigure(
-        &mut self,
-        new: &Arc<Service>,
-        changed: bool,
-        stopped: bool,
-        by: &Requester,
-        now: Tick,
-        step: u64,
-    ) {
-        let returns = !self.configured;
-        self.configured = true;
-        if returns {
-            self.wanted = !stopped;
-        }
-        self.service = Arc::clone(new);
-        if !changed && !returns {
-            if let Some(run) = self.run.as_mut().filter(|run| !run.outdated) {
-                run.service = Arc::clone(new);
-            }
-            return;
-        }
-        self.row = 0;
-        self.recent.clear();
-        match &mut self.run {
-            Some(run) => {
-                run.outdated = true;
-                let then = if self.wanted { Then::Again } else { Then::Rest };
-                self.ask(Cause::ConfigChanged, by, now, then);
-            }
-            None if self.wanted => self.due(step),
-            None => {}
-        }
     }
 }
 
@@ -1422,7 +689,7 @@ fn about(action: &Action, id: &ReplicaId, books: &BTreeMap<ReplicaId, Book>) -> 
 }
 
 /// An action without its configuration.
-fn short(action: &Action) -> String {
+pub(crate) fn short(action: &Action) -> String {
     match action {
         Action::Spawn { incarnation, replica, .. } => format!("Spawn {incarnation} {replica}"),
         Action::Record { incarnation, replica, verdict } => format!(
@@ -1430,74 +697,5 @@ fn short(action: &Action) -> String {
             verdict.reason, verdict.cause, verdict.restart, verdict.stop
         ),
         other => format!("{other:?}"),
-    }
-}
-
-// ---- configurations --------------------------------------------------------------------------
-
-fn plain(name: &str) -> Service {
-    Service {
-        name: ServiceName::new(name).unwrap(),
-        command: vec!["server".to_owned()],
-        working_dir: "/".into(),
-        environment: BTreeMap::new(),
-        user: None,
-        replicas: 1,
-        port: None,
-        restart: Restart::default(),
-        start_timeout: Duration::from_secs(20),
-        stop: Stop::default(),
-        logging: Logging::default(),
-        limits: Limits::default(),
-        labels: BTreeMap::new(),
-    }
-}
-
-fn some_service(name: &str, dice: &mut Dice) -> Service {
-    let port = dice.one_in(2).then(|| Port {
-        quit: dice.one_in(2).then(|| ".quit".to_owned()),
-        eof: dice.pick(&[Eof::Graceful, Eof::Ignored, Eof::Error]),
-        on_protocol_error: dice.pick(&[OnProtocolError::Restart, OnProtocolError::Stop]),
-        ..Port::default()
-    });
-    Service {
-        // Whether a configuration needs a new run is told by the command alone here.
-        command: vec!["server".to_owned(), dice.roll().to_string()],
-        replicas: u32::try_from(dice.below(4)).unwrap(),
-        port,
-        restart: some_restart(dice),
-        stop: some_stop(dice),
-        ..plain(name)
-    }
-}
-
-fn some_restart(dice: &mut Dice) -> Restart {
-    Restart {
-        policy: dice.pick(&[
-            Policy::No,
-            Policy::Always,
-            Policy::OnFailure,
-            Policy::OnFailure,
-            Policy::UnlessStopped,
-        ]),
-        delay: Duration::from_millis(dice.pick(&[0, 50, 200, 200, 1_000])),
-        factor: dice.pick(&[1.0, 1.5, 2.0, 2.0]),
-        max_delay: Duration::from_millis(dice.pick(&[300, 5_000, 30_000])),
-        jitter: dice.pick(&[0.0, 0.2, 1.0]),
-        reset_after: Duration::from_secs(dice.pick(&[1, 10, 30])),
-        max_restarts: dice.pick(&[0, 1, 2, 5, 10, 100]),
-        within: Duration::from_secs(dice.pick(&[1, 60, 600])),
-        on_give_up: dice.pick(&[OnGiveUp::Stop, OnGiveUp::RetryEvery(Duration::from_secs(7))]),
-        success_exit_codes: dice.pick(&[&[0][..], &[0, 3]]).to_vec(),
-        success_signals: dice.pick(&[&[][..], &[SignalName(Signal::TERM)]]).to_vec(),
-        never_on: dice.pick(&[&[][..], &[Reason::ExecFailed], &[Reason::CoreDumped]]).to_vec(),
-    }
-}
-
-fn some_stop(dice: &mut Dice) -> Stop {
-    Stop {
-        signal: dice.pick(&[Signal::TERM, Signal::TERM, Signal::INT, Signal::KILL]),
-        grace: Duration::from_secs(dice.pick(&[1, 5, 10])),
-        kill: dice.pick(&[KillScope::Tree, KillScope::Tree, KillScope::Group, KillScope::Process]),
     }
 }

@@ -27,8 +27,18 @@ impl Dice {
         self.below(count) == 0
     }
 
+    /// A number below `limit`, small enough to count replicas with.
+    pub(crate) fn few(&mut self, limit: u32) -> u32 {
+        u32::try_from(self.below(limit.into())).unwrap()
+    }
+
+    /// A place in a list of this length, or 0.
+    pub(crate) fn place(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
+
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[usize::try_from(self.below(from.len() as u64)).unwrap()]
+        from[self.place(from.len())]
     }
 }
 
