@@ -51,6 +51,7 @@ pub struct Launch {
     limits: Vec<ChildLimit>,
     identity: Option<Identity>,
     session: bool,
+    outlives_parent: bool,
     pid_cell: Option<PidCell>,
 }
 
@@ -99,6 +100,7 @@ impl Launch {
             limits: Vec::new(),
             identity: None,
             session: true,
+            outlives_parent: false,
             pid_cell: None,
         })
     }
@@ -130,6 +132,12 @@ impl Launch {
     /// Stays in this process's session instead of opening one of its own.
     pub fn same_session(&mut self) -> &mut Self {
         self.session = false;
+        self
+    }
+
+    /// Is not killed when the thread that started it ends.
+    pub fn outlives_parent(&mut self) -> &mut Self {
+        self.outlives_parent = true;
         self
     }
 
@@ -422,11 +430,13 @@ fn prepare(plan: &mut Plan) -> Result<(), (Stage, i32)> {
         checked(Stage::User, libc::SYS_setresuid, [uid, uid, uid, 0, 0])?;
     }
     checked(Stage::Exec, libc::SYS_umask, [0o022, 0, 0, 0, 0])?;
-    let death = [fd(libc::PR_SET_PDEATHSIG), fd(libc::SIGKILL), 0, 0, 0];
-    checked(Stage::ParentDeath, libc::SYS_prctl, death)?;
-    // The parent may have died before the request took effect: then nobody would ever kill us.
-    if checked(Stage::ParentDeath, libc::SYS_getppid, [0; 5])? != fd(plan.parent) {
-        return Err((Stage::ParentDeath, libc::ESRCH));
+    if !plan.launch.outlives_parent {
+        let death = [fd(libc::PR_SET_PDEATHSIG), fd(libc::SIGKILL), 0, 0, 0];
+        checked(Stage::ParentDeath, libc::SYS_prctl, death)?;
+        // The parent may have died before the request took effect: then nobody would kill us.
+        if checked(Stage::ParentDeath, libc::SYS_getppid, [0; 5])? != fd(plan.parent) {
+            return Err((Stage::ParentDeath, libc::ESRCH));
+        }
     }
     if let Some(folder) = &plan.launch.folder {
         checked(Stage::WorkingDir, libc::SYS_chdir, [at(folder.as_ptr()), 0, 0, 0, 0])?;

@@ -1,0 +1,307 @@
+//! The small process above the manager: starts it, restarts it when it dies, reaps and keeps the
+//! ends of what it left behind, and relays signals with their origin.
+//!
+//! No threads, no reactor, no configuration: there is as little here that can fail as possible. It is
+//! a subreaper (or PID 1), so orphans of a dead manager come to it; it kills them, writes how they
+//! ended into the table of what is alive, and lets the next generation of the manager tell.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{How, Signal};
+use crate::name::Realm;
+use crate::os::epoll::{Interest, Poller, Ready};
+use crate::os::live::{Phase, Table};
+use crate::os::signal::{Arrived, Inbox};
+use crate::os::spawn::{Launch, Stacks};
+use crate::os::wait::{self, Ended};
+use crate::os::{clock, fds, prctl, procfs, signal};
+use crate::state::StateDir;
+use crate::time::Tick;
+
+/// The descriptor on which a manager finds the lock of its state directory.
+pub const LOCK_FD: i32 = 3;
+/// The descriptor on which a manager finds its conversation with the guardian.
+pub const CHANNEL_FD: i32 = 4;
+/// What a manager says once it serves its socket.
+pub const READY: &[u8] = b"ready";
+/// The exit code with which a manager says that starting it again would not help.
+pub const HOPELESS: i32 = 78;
+
+/// What the guardian tells the manager: a signal that somebody sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relayed {
+    /// Which.
+    pub signal: Signal,
+    /// The sender's process; `None` when the kernel sent it (Ctrl-C, hang-up).
+    pub pid: Option<i32>,
+    /// The sender's user.
+    pub uid: Option<u32>,
+}
+
+/// How a manager is started.
+#[derive(Debug)]
+pub struct Guardian {
+    /// The state directory; its lock is held.
+    pub state: StateDir,
+    /// The lock, handed on to each manager.
+    pub lock: OwnedFd,
+    /// The words to run a manager with, after the program's name.
+    pub arguments: Vec<String>,
+    /// The environment to run it with.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Why a guardian stops without having been asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardianError {
+    /// A system call that cannot fail did.
+    #[error("guard the manager: {doing}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The manager cannot be started.
+    #[error("start the manager: {0} failed with {1}")]
+    Start(&'static str, crate::exit::Errno),
+    /// The manager ends again and again.
+    #[error("keep the manager running: {0}")]
+    GaveUp(String),
+}
+
+/// More ends of the manager than this …
+const MOST_ENDS: usize = 1_000;
+/// … within this time, or [`HELPLESS`] in a row before it was ready, and the guardian gives up.
+const WITHIN: Duration = Duration::from_secs(60);
+/// Ends in a row before the manager was ready, not counting those by `SIGKILL`, which come from
+/// outside.
+const HELPLESS: u32 = 5;
+/// How long the orphans of a dead manager may take to die.
+const SWEEP_BOUND: Duration = Duration::from_secs(5);
+
+const SIGNALS: u64 = 0;
+const MANAGER: u64 = 1;
+const CHANNEL: u64 = 2;
+
+struct Life {
+    pid: i32,
+    pidfd: OwnedFd,
+    channel: OwnedFd,
+    ready: bool,
+}
+
+impl Guardian {
+    /// Guards until the manager ends in an orderly way. The exit code for this process is 0 then.
+    pub fn run(self) -> Result<(), GuardianError> {
+        let system = |doing| move |source| GuardianError::System { doing, source };
+        signal::block_all().map_err(system("blocking signals"))?;
+        prctl::become_subreaper().map_err(system("becoming a subreaper"))?;
+        let quit = Signal::new(libc::SIGQUIT).expect("SIGQUIT is a signal");
+        let child = Signal::new(libc::SIGCHLD).expect("SIGCHLD is a signal");
+        let inbox = Inbox::open(&[Signal::INT, Signal::TERM, Signal::HUP, quit, child])
+            .map_err(system("receiving signals"))?;
+        let poller = Poller::new().map_err(system("waiting"))?;
+        poller.add(inbox.as_fd(), SIGNALS, Interest::Read).map_err(system("waiting"))?;
+
+        let mut ends = VecDeque::new();
+        let mut helpless = 0;
+        loop {
+            let mut life = self.start()?;
+            poller.add(life.pidfd.as_fd(), MANAGER, Interest::Read).map_err(system("waiting"))?;
+            poller.add(life.channel.as_fd(), CHANNEL, Interest::Read).map_err(system("waiting"))?;
+            let ended = self.watch(&mut life, &poller, &inbox).map_err(system("waiting"))?;
+            let left = self.sweep(&poller, &inbox).map_err(system("sweeping"))?;
+            if left > 0 {
+                tracing::warn!(processes = left, "could not be killed and are left behind");
+            }
+            match ended.how {
+                How::Exited(0) => return Ok(()),
+                How::Exited(HOPELESS) => {
+                    return Err(GuardianError::GaveUp("it cannot run here, see above".into()));
+                }
+                how => {
+                    let killed = how.signal() == Some(Signal::KILL);
+                    helpless = if life.ready || killed { 0 } else { helpless + 1 };
+                    give_up(&mut ends, clock::now(), helpless, how)?;
+                    tracing::warn!(pid = ended.pid, %how, "the manager died; starting it again");
+                }
+            }
+        }
+    }
+
+    fn start(&self) -> Result<Life, GuardianError> {
+        let system = |doing| move |source| GuardianError::System { doing, source };
+        let (ours, theirs) = fds::message_pair().map_err(system("making a socket"))?;
+        let mut words = vec!["wharf".to_owned()];
+        words.extend(self.arguments.iter().cloned());
+        words[0] = "/proc/self/exe".to_owned();
+        let environment = self.environment.iter().map(|(name, value)| (&**name, &**value));
+        let nul = |_| GuardianError::Start("its arguments", crate::exit::Errno(libc::EINVAL));
+        let mut launch = Box::new(Launch::new(&words, environment).map_err(nul)?);
+        launch.outlives_parent();
+        let null = std::fs::File::open("/dev/null").map_err(system("opening /dev/null"))?;
+        let places = [
+            (null.as_fd(), 0),
+            (self.lock.as_fd(), LOCK_FD),
+            (theirs.as_fd(), CHANNEL_FD),
+        ];
+        let mut stacks = Stacks::default();
+        let failed = |(stage, errno): (crate::exit::Stage, _)| GuardianError::Start(stage.doing(), errno);
+        let mut started = launch.start(&places, &mut stacks).map_err(failed)?;
+        let poller = Poller::new().map_err(system("waiting"))?;
+        poller.add(started.flight.as_fd(), 0, Interest::Read).map_err(system("waiting"))?;
+        let mut ready = Ready::new(1);
+        loop {
+            poller.wait(&mut ready, None).map_err(system("waiting"))?;
+            match started.flight.landed(&mut stacks) {
+                None => {}
+                Some(crate::os::spawn::Landing::Executed) => break,
+                Some(crate::os::spawn::Landing::Failed { stage, errno, .. }) => {
+                    return Err(failed((stage, errno)));
+                }
+            }
+        }
+        Ok(Life { pid: started.pid, pidfd: started.pidfd, channel: ours, ready: false })
+    }
+
+    /// Watches a manager to its end, relaying signals to it and reaping strays.
+    fn watch(&self, life: &mut Life, poller: &Poller, inbox: &Inbox) -> io::Result<Ended> {
+        let mut ready = Ready::new(8);
+        loop {
+            poller.wait(&mut ready, None)?;
+            let tokens: Vec<u64> = ready.tokens().collect();
+            if tokens.contains(&SIGNALS) {
+                while let Some(arrived) = inbox.take()? {
+                    relay(life, arrived);
+                }
+            }
+            if tokens.contains(&CHANNEL) {
+                let mut message = [0; 64];
+                match fds::receive(life.channel.as_fd(), &mut message)? {
+                    Some(received) if message[..received.bytes] == *READY => life.ready = true,
+                    Some(received) if received.bytes == 0 => poller.remove(life.channel.as_fd())?,
+                    _ => {}
+                }
+            }
+            if let Some(ended) = wait::reap(life.pidfd.as_fd())? {
+                poller.remove(life.pidfd.as_fd())?;
+                return Ok(ended);
+            }
+            while let Ok(Some(stray)) = wait::peek_any() {
+                if stray.pid == life.pid {
+                    break;
+                }
+                // While a manager is dying its children come to us before it is seen to be dead itself.
+                wait::reap_pid(stray.pid)?;
+                keep(Table::open(&self.state.live(), Realm(0)).ok().as_ref(), &stray);
+            }
+        }
+    }
+
+    /// Kills and reaps everything that came to us, and keeps how each run of a service ended.
+    /// Returns how many could not be killed within the bound.
+    fn sweep(&self, poller: &Poller, inbox: &Inbox) -> io::Result<usize> {
+        let table = Table::open(&self.state.live(), Realm(0)).ok();
+        let deadline = clock::now() + SWEEP_BOUND;
+        let mut ready = Ready::new(4);
+        loop {
+            loop {
+                match wait::reap_any() {
+                    Ok(Some(ended)) => keep(table.as_ref(), &ended),
+                    Ok(None) => break,
+                    Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(0),
+                    Err(error) => return Err(error),
+                }
+            }
+            let me = prctl::pid();
+            let mine = procfs::all()?.into_iter().filter(|one| one.parent == me && !one.is_zombie());
+            let mut left = 0;
+            for orphan in mine {
+                // A child of ours that we have not reaped keeps its number.
+                let _ = signal::send_pid(orphan.pid, Signal::KILL);
+                left += 1;
+            }
+            if clock::now() >= deadline {
+                return Ok(left);
+            }
+            poller.wait(&mut ready, Some(Duration::from_millis(20)))?;
+            while inbox.take()?.is_some() {}
+        }
+    }
+}
+
+fn relay(life: &Life, arrived: Arrived) {
+    if arrived.signal.number() == libc::SIGCHLD {
+        return;
+    }
+    let relayed = Relayed { signal: arrived.signal, pid: arrived.pid, uid: arrived.uid };
+    if let Ok(text) = serde_json::to_vec(&relayed) {
+        // A manager that does not listen any more is about to end, and its end is seen.
+        let _ = fds::send(life.channel.as_fd(), &text, &[]);
+    }
+}
+
+/// Writes how an orphan ended into the slot of its run. A number can stand in several slots when it
+/// was reused; it can only have been the latest run's.
+fn keep(table: Option<&Table>, ended: &Ended) {
+    let Some(table) = table else { return };
+    let slots = table.used().filter(|(_, slot)| slot.phase() == Phase::Open);
+    let owner = slots
+        .filter(|(_, slot)| slot.pid() == Some(ended.pid))
+        .max_by_key(|(_, slot)| slot.incarnation());
+    if let Some((_, slot)) = owner {
+        slot.keep_end(ended.how, &ended.usage);
+    }
+}
+
+fn give_up(
+    ends: &mut VecDeque<Tick>,
+    now: Tick,
+    helpless: u32,
+    how: How,
+) -> Result<(), GuardianError> {
+    ends.push_back(now);
+    while ends.front().is_some_and(|first| now.since(*first) > WITHIN) {
+        ends.pop_front();
+    }
+    if helpless >= HELPLESS {
+        let text = format!("it ended {helpless} times in a row before it was ready, last: {how}");
+        return Err(GuardianError::GaveUp(text));
+    }
+    if ends.len() > MOST_ENDS {
+        let text = format!("it ended {} times within a minute, last: {how}", ends.len());
+        return Err(GuardianError::GaveUp(text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_gives_up_on_a_manager_that_never_gets_ready_or_dies_too_often() {
+        let at = |seconds: u64| Tick(seconds * 1_000_000_000);
+        let how = How::Exited(1);
+        let mut ends = VecDeque::new();
+        for helpless in 0..HELPLESS {
+            give_up(&mut ends, at(1), helpless, how).unwrap();
+        }
+        let said = give_up(&mut ends, at(1), HELPLESS, how).unwrap_err().to_string();
+        assert!(said.contains("5 times in a row") && said.contains("exited with code 1"), "{said}");
+
+        let mut ends = VecDeque::new();
+        for _ in 0..MOST_ENDS {
+            give_up(&mut ends, at(1), 0, how).unwrap();
+        }
+        give_up(&mut ends.clone(), at(70), 0, how).unwrap();
+        assert!(give_up(&mut ends, at(60), 0, how).is_err());
+    }
+}

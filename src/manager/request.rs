@@ -1,0 +1,443 @@
+//! What others may ask of the manager's loop, and what it answers.
+//!
+//! A [`Handle`] is how the API reaches the loop. Requests go through a bounded channel and are
+//! answered through a one-shot channel each; events are broadcast, and a subscriber that is too slow
+//! is told how many it missed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::event::{State, Verb};
+use crate::exit::{Cause, ExitRecord, Reason};
+use crate::name::{Generation, Incarnation, Realm, Requester, Target};
+use crate::os::fds::Waker;
+use crate::spec::Spec;
+use crate::time::Wall;
+
+/// How many requests may wait for the loop. It takes them many thousands a second; a full queue
+/// means that a client floods it, and the next request is refused as busy.
+pub const REQUESTS: usize = 1024;
+
+/// How many events a subscriber may lag behind before it misses some (and is told so).
+pub const EVENTS: usize = 1024;
+
+/// The way to the manager's loop.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) requests: SyncSender<Request>,
+    pub(super) waker: Waker,
+    pub(super) events: broadcast::Sender<Arc<Published>>,
+}
+
+/// One question or order.
+#[derive(Debug)]
+pub enum Request {
+    /// Everything about everything.
+    Snapshot {
+        /// The answer.
+        reply: oneshot::Sender<Snapshot>,
+    },
+    /// The configuration in effect.
+    Spec {
+        /// The answer.
+        reply: oneshot::Sender<Arc<Spec>>,
+    },
+    /// Start, stop, restart or signal a service. Answered when the wish has come true or cannot.
+    Command {
+        /// What is wanted.
+        verb: Verb,
+        /// Of which service or replica.
+        target: Target,
+        /// By whom.
+        by: Requester,
+        /// The answer.
+        reply: oneshot::Sender<Result<Vec<ReplicaStatus>, Refusal>>,
+    },
+    /// Send a message to a port and wait for the reply, or only send it.
+    Speak {
+        /// To which service (any running replica) or replica.
+        target: Target,
+        /// The message.
+        payload: Bytes,
+        /// Whether a reply is wanted, and how long to wait; `None` takes the port's own time-out.
+        kind: Speech,
+        /// Whose message it is: clients are served in turn.
+        client: u64,
+        /// The answer: the reply's messages, or nothing for a mere send.
+        reply: oneshot::Sender<Result<Vec<Bytes>, SpeakError>>,
+    },
+    /// Make this the configuration in effect.
+    Apply {
+        /// The new configuration.
+        spec: Box<Spec>,
+        /// By whom.
+        by: Requester,
+        /// The answer, once it is persisted.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// End everything. A second one hurries. Answered at once; the end of the process is the end.
+    Shutdown {
+        /// By whom.
+        by: Requester,
+        /// The answer.
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// Whether a message asks for a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    /// No: it is sent and that is all.
+    Send,
+    /// Yes, within this time; `None` takes the port's own.
+    Call(Option<Duration>),
+}
+
+/// Why the loop did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Refusal {
+    /// There is no such service.
+    #[error("there is no service {name}{}", hint(suggestion.as_deref()))]
+    NoSuchService {
+        /// What was asked for.
+        name: String,
+        /// A name that is close to it.
+        suggestion: Option<String>,
+    },
+    /// The service has no such replica.
+    #[error("{service} has {replicas} replicas, there is no {name}")]
+    NoSuchReplica {
+        /// What was asked for.
+        name: String,
+        /// The service.
+        service: String,
+        /// How many it has.
+        replicas: u32,
+    },
+    /// What was wanted did not come about: it ended instead.
+    #[error("{msg}")]
+    Ended {
+        /// The end, as a sentence.
+        msg: String,
+    },
+    /// Nothing is running that a signal could be sent to.
+    #[error("{name} is {}, there is no process to signal", state.as_str())]
+    NotRunning {
+        /// Which.
+        name: String,
+        /// Its state.
+        state: State,
+    },
+    /// The manager is shutting down.
+    #[error("the manager is shutting down")]
+    ShuttingDown,
+    /// Too many requests are waiting.
+    #[error("the manager is busy: {REQUESTS} requests are waiting")]
+    Busy,
+    /// It could not be written down, so it was not done.
+    #[error("cannot persist it: {msg}")]
+    Disk {
+        /// Why.
+        msg: String,
+    },
+}
+
+fn hint(suggestion: Option<&str>) -> String {
+    suggestion.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
+}
+
+/// Why a message got no reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum SpeakError {
+    /// As for any request.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Refused(Refusal),
+    /// The service has no `port:`.
+    #[error("{name} is a plain server, not a port: nothing is known of how to speak to it")]
+    NotAPort {
+        /// Which.
+        name: String,
+    },
+    /// The port's `replies` is `none`: nothing it says is a reply.
+    #[error("{name} gives no replies (replies: none); use send")]
+    NoReplies {
+        /// Which.
+        name: String,
+    },
+    /// It is not running.
+    #[error("{name} is {}{}", state.as_str(), last(msg.as_deref()))]
+    NotRunning {
+        /// Which.
+        name: String,
+        /// Its state.
+        state: State,
+        /// Its last end, as a sentence.
+        msg: Option<String>,
+    },
+    /// Too many messages wait for the program already.
+    #[error("{name} is busy: its queue is full")]
+    Busy {
+        /// Which.
+        name: String,
+    },
+    /// The message cannot be sent in this port's framing.
+    #[error("the message does not fit the port's framing: {msg}")]
+    Unfit {
+        /// Why.
+        msg: String,
+    },
+    /// No reply came in time. The program goes on; a late reply is dropped.
+    #[error("no reply within {after_s} s")]
+    TimedOut {
+        /// How long it waited, in seconds.
+        after_s: f64,
+    },
+    /// The program ended. `read` says whether it can have seen the request.
+    #[error("{msg} ({})", read.words())]
+    Ended {
+        /// The end, as a sentence.
+        msg: String,
+        /// Why it ended.
+        reason: Reason,
+        /// The exit code, where it exited.
+        exit_code: Option<i32>,
+        /// The signal's name, where one ended it.
+        signal: Option<String>,
+        /// Which run it was.
+        incarnation: Incarnation,
+        /// Whether it can have seen the request.
+        read: ReadState,
+    },
+    /// The reply is not the port's protocol, or larger than its limit.
+    #[error("the reply is unusable: {msg}")]
+    BadReply {
+        /// Why.
+        msg: String,
+    },
+}
+
+fn last(msg: Option<&str>) -> String {
+    msg.map(|msg| format!("; last: {msg}")).unwrap_or_default()
+}
+
+/// Whether a program that ended can have seen a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadState {
+    /// Not a byte of it: trying again is safe.
+    NeverRead,
+    /// Perhaps: it may have been acted upon.
+    MaybeRead,
+}
+
+impl ReadState {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NeverRead => "never_read: it never saw the request",
+            Self::MaybeRead => "maybe_read: it may have acted on the request",
+        }
+    }
+}
+
+/// Everything about everything, at one instant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The manager.
+    pub manager: ManagerStatus,
+    /// Every replica, in the order of the configuration.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// The manager's own state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ManagerStatus {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: i32,
+    /// The guardian's process.
+    pub guardian_pid: i32,
+    /// Which of its lives this is.
+    pub generation: Generation,
+    /// The state directory's realm.
+    pub realm: Realm,
+    /// When this life began.
+    pub started_at: Wall,
+    /// Whether control groups are in use, or why not.
+    pub cgroups: String,
+    /// What is not as it should be; empty when all is well.
+    pub degraded: Vec<String>,
+    /// Bytes of output that were dropped because the disk could not take them.
+    pub output_dropped_bytes: u64,
+    /// Failed attempts to append to the journal.
+    pub journal_write_errors: u64,
+    /// Records that wait in memory for the disk.
+    pub records_waiting: u64,
+    /// Whether everything is being stopped.
+    pub shutting_down: bool,
+}
+
+/// One replica; a row of `ps --json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// The service.
+    pub service: String,
+    /// The replica, from 1.
+    pub replica: u32,
+    /// Its state.
+    pub state: State,
+    /// Its process; null when there is none.
+    pub pid: Option<i32>,
+    /// Its run; null before the first.
+    pub incarnation: Option<Incarnation>,
+    /// How often it was started again since the manager first knew it.
+    pub restarts: u64,
+    /// Whether it is ready; without a declared readiness, whether it runs.
+    pub ready: bool,
+    /// Seconds since the program began to run; null when it does not.
+    pub uptime_s: Option<f64>,
+    /// Whether it has failed five times in a row or more.
+    pub crash_looping: bool,
+    /// How many failures in a row it has had.
+    pub failures_in_a_row: u32,
+    /// When it came into this state.
+    pub since: Wall,
+    /// Seconds until its next start, in backoff.
+    pub next_start_s: Option<f64>,
+    /// Its last end.
+    pub last_exit: Option<LastExit>,
+    /// Its counters, where it is a port and runs.
+    pub port: Option<PortStatus>,
+    /// The words of its command.
+    pub command: Vec<String>,
+    /// The labels of its service.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A replica's last end, in short.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastExit {
+    /// When.
+    pub ts: Wall,
+    /// Which run.
+    pub incarnation: Incarnation,
+    /// The reason.
+    pub reason: Reason,
+    /// The cause.
+    pub cause: Cause,
+    /// The exit code, where it exited.
+    pub code: Option<i32>,
+    /// The signal's name, where one ended it.
+    pub signal: Option<String>,
+    /// The whole story as one sentence.
+    pub msg: String,
+}
+
+/// A running port's counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// Its framing.
+    pub framing: String,
+    /// Messages written to the program.
+    pub frames_in: u64,
+    /// Messages read from the program.
+    pub frames_out: u64,
+    /// Messages that wait to be written or answered.
+    pub queued: u64,
+}
+
+/// What is told to subscribers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Published {
+    /// A run ended; its record is in the journal.
+    Exit(Box<ExitRecord>),
+    /// A replica changed its state.
+    State {
+        /// When.
+        ts: Wall,
+        /// Of which replica.
+        service: String,
+        /// The replica, from 1.
+        replica: u32,
+        /// The new state.
+        state: State,
+        /// Its process.
+        pid: Option<i32>,
+        /// Its run.
+        incarnation: Option<Incarnation>,
+    },
+    /// A port said something that is no reply.
+    Message {
+        /// When.
+        ts: Wall,
+        /// Which service.
+        service: String,
+        /// Which replica.
+        replica: u32,
+        /// What it said, where it is text.
+        text: Option<String>,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// What a run left behind was killed, or could not be.
+    Cleaned {
+        /// When.
+        ts: Wall,
+        /// Which service.
+        service: String,
+        /// Which replica.
+        replica: u32,
+        /// The run that left them behind.
+        incarnation: Incarnation,
+        /// The processes that were killed.
+        killed: Vec<i32>,
+        /// The processes that are still there.
+        left: Vec<i32>,
+        /// Whether nothing can have escaped the search.
+        exact: bool,
+    },
+    /// A configuration took effect.
+    Reload {
+        /// When.
+        ts: Wall,
+        /// By whom.
+        by: Requester,
+    },
+    /// Something is not as it should be, or is so again.
+    Degraded {
+        /// When.
+        ts: Wall,
+        /// What, in words; empty when all is well again.
+        what: Vec<String>,
+    },
+}
+
+impl Handle {
+    /// Hands a request to the loop without waiting.
+    pub fn ask(&self, request: Request) -> Result<(), Refusal> {
+        match self.requests.try_send(request) {
+            Ok(()) => {
+                self.waker.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(_)) => Err(Refusal::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(Refusal::ShuttingDown),
+        }
+    }
+
+    /// Listens to everything that is published from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Published>> {
+        self.events.subscribe()
+    }
+}
