@@ -16,8 +16,16 @@ pub mod time;
 pub mod os;
 pub mod spec;
 
+// Also on floor 1: a growing file of lines and the numbered older ones beside it.
+#[cfg(feature = "daemon")]
+mod rotation;
+
 // Floor 2: the words between deciding and doing.
 pub mod event;
 
 // Floor 3: deciding, and the single things that are done.
+#[cfg(feature = "daemon")]
+pub mod journal;
+#[cfg(feature = "daemon")]
+pub mod output;
 pub mod supervise;

@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("framing", 11),
     ("correlation", 11),
     ("os", 12),
+    ("rotation", 13),
     ("event", 20),
     ("supervise", 30),
     ("port", 31),
