@@ -1,8 +1,58 @@
 //! services.yaml: as written, then as meant. All mistakes are found at once, each with its place.
+//!
+//! The way of a file: `load` reads it, `yaml` makes a tree of it, `check` holds the tree against
+//! the `schema` of the `written` types, `merge` lays files, defaults and profiles over one
+//! another, and `mean` fills in the rest. `diff`, `resolve` and `disk` look at the result.
 
+mod diff;
+mod disk;
 mod meant;
 
+#[cfg(feature = "daemon")]
+mod check;
+#[cfg(feature = "daemon")]
+mod format;
+#[cfg(feature = "daemon")]
+mod interpolate;
+#[cfg(feature = "daemon")]
+mod load;
+#[cfg(feature = "daemon")]
+mod mean;
+#[cfg(feature = "daemon")]
+mod mean_port;
+#[cfg(feature = "daemon")]
+mod merge;
+#[cfg(feature = "daemon")]
+mod mistake;
+#[cfg(feature = "daemon")]
+mod profile;
+#[cfg(feature = "daemon")]
+mod read;
+#[cfg(feature = "daemon")]
+mod resolve;
+#[cfg(feature = "daemon")]
+mod schema;
+#[cfg(feature = "daemon")]
+mod shape;
+#[cfg(feature = "daemon")]
+mod tree;
+#[cfg(feature = "daemon")]
+pub mod written;
+#[cfg(feature = "daemon")]
+mod yaml;
+
+pub use diff::{Change, ChangeKind, Effect, diff};
+pub use disk::disk_bound;
 pub use meant::{
     Cgroups, Eof, Framing, KillScope, Limits, Logging, OnGiveUp, OnProtocolError, PacketWidth,
     Policy, Port, Replies, Restart, START_TIMEOUT, Service, SignalName, Spec, Stop, WhenFull,
+};
+#[cfg(feature = "daemon")]
+pub use {
+    load::load,
+    mistake::{Mistake, Mistakes, Spot},
+    profile::built_in_profiles,
+    read::Loaded,
+    resolve::resolved,
+    schema::{profile_schema, schema},
 };

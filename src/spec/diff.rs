@@ -1,0 +1,168 @@
+//! What a new configuration changes, service by service.
+//!
+//! The difference is taken between the serialised forms, so that a field which is added later
+//! cannot be forgotten: until [`LIVE`] says otherwise, a change of it restarts the service.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Spec;
+use crate::name::ServiceName;
+
+/// Fields that take effect without touching a running process, and why each can. A field counts
+/// with everything below it.
+const LIVE: &[(&str, &str)] = &[
+    ("labels", "words for people; no process sees them"),
+    ("logging", "the log files belong to the manager"),
+    ("port.timeout", "a deadline of the manager's, for the next call"),
+    ("replicas", "replicas are added or stopped; the others run on"),
+    ("restart", "it is asked when something ends"),
+    ("start_timeout", "it is asked at the next start"),
+    ("stop", "it is asked at the next stop"),
+];
+
+/// Parts of a configuration that are no property of its services.
+const NOT_OF_SERVICES: &[&str] = &["files", "services"];
+
+/// What becomes of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The service.
+    pub service: ServiceName,
+    /// What becomes of it.
+    #[serde(flatten)]
+    pub kind: ChangeKind,
+}
+
+/// What becomes of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// Nothing.
+    Unchanged,
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It is another than before.
+    Changed {
+        /// What differs, as dotted paths, sorted.
+        fields: Vec<String>,
+        /// What that takes.
+        effect: Effect,
+    },
+}
+
+/// What it takes for a change to be in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Running processes are left alone.
+    Live,
+    /// Running processes are replaced.
+    Restart,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.service)?;
+        match &self.kind {
+            ChangeKind::Unchanged => f.write_str("unchanged"),
+            ChangeKind::Added => f.write_str("added"),
+            ChangeKind::Removed => f.write_str("removed"),
+            ChangeKind::Changed { fields, effect } => {
+                let effect = match effect {
+                    Effect::Live => "live",
+                    Effect::Restart => "restart",
+                };
+                write!(f, "{effect} ({})", fields.join(", "))
+            }
+        }
+    }
+}
+
+/// What `new` changes: its services in order, then those that only `old` has.
+pub fn diff(old: &Spec, new: &Spec) -> Vec<Change> {
+    let of_all = differing_parts(&around(old), &around(new));
+    let mut changes: Vec<Change> = new
+        .services
+        .iter()
+        .map(|(name, service)| {
+            let kind = match old.services.get(name) {
+                None => ChangeKind::Added,
+                Some(before) => {
+                    let mut fields = of_all.clone();
+                    fields.extend(differing_parts(&serialised(&**before), &serialised(&**service)));
+                    changed(fields)
+                }
+            };
+            Change { service: name.clone(), kind }
+        })
+        .collect();
+    let gone = old.services.keys().filter(|name| !new.services.contains_key(*name));
+    changes.extend(gone.map(|name| Change { service: name.clone(), kind: ChangeKind::Removed }));
+    changes
+}
+
+fn changed(mut fields: Vec<String>) -> ChangeKind {
+    fields.sort();
+    if fields.is_empty() {
+        return ChangeKind::Unchanged;
+    }
+    let live = fields.iter().all(|field| is_live(field));
+    let effect = if live { Effect::Live } else { Effect::Restart };
+    ChangeKind::Changed { fields, effect }
+}
+
+fn is_live(field: &str) -> bool {
+    LIVE.iter().any(|(live, _)| {
+        field.strip_prefix(live).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+/// What a configuration says of all its services alike.
+fn around(spec: &Spec) -> Value {
+    let mut value = serialised(&Spec { services: Default::default(), ..spec.clone() });
+    if let Value::Object(map) = &mut value {
+        for key in NOT_OF_SERVICES {
+            map.remove(*key);
+        }
+    }
+    value
+}
+
+fn serialised(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("a configuration consists of maps with text keys")
+}
+
+fn differing_parts(old: &Value, new: &Value) -> Vec<String> {
+    let mut fields = Vec::new();
+    walk(old, new, "", &mut fields);
+    fields
+}
+
+fn walk(old: &Value, new: &Value, path: &str, fields: &mut Vec<String>) {
+    match (old, new) {
+        _ if old == new => {}
+        (Value::Object(before), Value::Object(after)) => {
+            for key in keys(before, after) {
+                let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let part = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                match (before.get(key), after.get(key)) {
+                    (Some(old), Some(new)) => walk(old, new, &below, fields),
+                    _ => walk(&part(before), &part(after), &below, fields),
+                }
+            }
+        }
+        _ => fields.push(path.to_owned()),
+    }
+}
+
+fn keys<'m>(
+    before: &'m Map<String, Value>,
+    after: &'m Map<String, Value>,
+) -> impl Iterator<Item = &'m String> {
+    before.keys().chain(after.keys().filter(|key| !before.contains_key(*key)))
+}

@@ -1,0 +1,91 @@
+//! The files of a configuration: the only place of this folder that reads any.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::mistake::{Mistakes, Source};
+use super::profile::{built_in, built_in_profiles};
+use super::read::{Given, Loaded, World, read};
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 16 << 20;
+
+/// Reads `files`, a later one laid over those before it, and says everything that is wrong with
+/// them at once. `environment` is the environment for `${NAME}`.
+///
+/// Relative paths start at the folder of the first file. Profiles are looked for in `ports/`
+/// beside it, then among those that are compiled in.
+pub fn load(
+    files: &[PathBuf],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Mistakes> {
+    let absolute: Vec<PathBuf> = files
+        .iter()
+        .map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()))
+        .collect();
+    let folder = absolute.first().and_then(|file| file.parent()).unwrap_or(Path::new("/"));
+    let beside =
+        files.first().and_then(|file| file.parent()).unwrap_or(Path::new("")).join("ports");
+    let ports = folder.join("ports");
+    let given = files.iter().map(|file| file_of(file, file.display().to_string())).collect();
+    let world = World {
+        environment,
+        profile: &|name| profile(&ports, &beside, name),
+        profiles: &|| profiles(&ports),
+        folder: folder.to_owned(),
+        files: absolute.clone(),
+    };
+    read(given, world)
+}
+
+fn file_of(path: &Path, name: String) -> Given {
+    let refused = |text: String, reason: String, offset| Given {
+        source: Source { name: name.clone(), text },
+        refused: Some((reason, offset)),
+    };
+    match bytes_of(path) {
+        Err(error) => refused(String::new(), format!("cannot be read: {error}"), None),
+        Ok(bytes) if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > LARGEST => {
+            let size = crate::time::format_size(LARGEST);
+            refused(String::new(), format!("is larger than {size}"), None)
+        }
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Given { source: Source { name, text }, refused: None },
+            Err(error) => {
+                let offset = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                refused(text, "this is not UTF-8".to_owned(), Some(offset))
+            }
+        },
+    }
+}
+
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn profile(ports: &Path, beside: &Path, name: &str) -> Option<Given> {
+    let inside = Path::new(name).join("port.yaml");
+    let path = ports.join(&inside);
+    if path.exists() {
+        return Some(file_of(&path, beside.join(&inside).display().to_string()));
+    }
+    let text = built_in(name)?.to_owned();
+    Some(Given { source: Source { name: format!("ports/{name}/port.yaml"), text }, refused: None })
+}
+
+fn profiles(ports: &Path) -> Vec<String> {
+    let mut names: Vec<String> = built_in_profiles().map(str::to_owned).collect();
+    let folders = fs::read_dir(ports).into_iter().flatten().flatten();
+    names.extend(
+        folders
+            .filter(|folder| folder.path().join("port.yaml").is_file())
+            .map(|folder| folder.file_name().to_string_lossy().into_owned()),
+    );
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,329 @@
+//! One service from written to meant: defaults filled in, and the rules between keys.
+//!
+//! Everything here has passed the schema; what is left are the mistakes that a schema cannot see.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::check::{Environment, listed};
+use super::mistake::Found;
+use super::tree::{Entry, Node, Place};
+use super::{
+    KillScope, Limits, Logging, OnGiveUp, Policy, Restart, START_TIMEOUT, Service, SignalName,
+    Stop, WhenFull, mean_port, written,
+};
+use crate::name::ServiceName;
+
+/// The smallest log file, in bytes. Below it a log would be rotated for every other line.
+const SMALLEST_LOG: u64 = 1024;
+
+/// What surrounds the services.
+pub(super) struct Mean<'a> {
+    /// Where mistakes go.
+    pub(super) found: &'a mut Vec<Found>,
+    /// Where warnings go.
+    pub(super) warnings: &'a mut Vec<Found>,
+    /// The manager's own environment.
+    pub(super) environment: Environment<'a>,
+    /// The folder of the first file, absolute.
+    pub(super) folder: &'a Path,
+}
+
+/// One service while it is looked at.
+pub(super) struct Subject<'s, 'a> {
+    mean: &'s mut Mean<'a>,
+    entry: &'s Entry,
+}
+
+impl Mean<'_> {
+    /// The service that `entry` writes; `None` when something stands in the way of making it.
+    pub(super) fn service(
+        &mut self,
+        entry: &Entry,
+        written: written::Service,
+    ) -> Option<Arc<Service>> {
+        let name = ServiceName::new(&entry.key).ok()?;
+        let mut subject = Subject { mean: self, entry };
+        Some(Arc::new(Service {
+            name,
+            command: subject.command(written.command, written.shell.unwrap_or(false)),
+            working_dir: subject.working_dir(written.working_dir),
+            environment: subject.variables(written.environment),
+            user: written.user.map(|user| user.0),
+            replicas: written.replicas.unwrap_or(1),
+            port: written.port.map(|port| mean_port::port(&mut subject, port)),
+            restart: subject.restart(written.restart),
+            start_timeout: subject.start_timeout(written.start_timeout),
+            stop: stop(written.stop_signal, written.stop_grace_period, written.stop_kill),
+            logging: subject.logging(written.logging),
+            limits: limits(written.limits.as_ref()),
+            labels: subject.labels(written.labels),
+        }))
+    }
+}
+
+impl Subject<'_, '_> {
+    fn node(&self) -> &Node {
+        &self.entry.value
+    }
+
+    /// A mistake at the value with this path, below the service.
+    pub(super) fn complain(&mut self, path: &[&str], message: impl Into<String>) {
+        let place = self.node().place_of(path);
+        self.complain_at(place, path, message, None);
+    }
+
+    fn complain_at(
+        &mut self,
+        place: Place,
+        path: &[&str],
+        message: impl Into<String>,
+        help: Option<&str>,
+    ) {
+        let found = self.found(place, path, message.into(), help);
+        self.mean.found.push(found);
+    }
+
+    /// Something to be told without refusing the file.
+    pub(super) fn warn(&mut self, path: &[&str], message: impl Into<String>, help: &str) {
+        let place = self.node().place_of(path);
+        let found = self.found(place, path, message.into(), Some(help));
+        self.mean.warnings.push(found);
+    }
+
+    fn found(&self, place: Place, path: &[&str], message: String, help: Option<&str>) -> Found {
+        let mut whole = format!("services.{}", self.entry.key);
+        for step in path {
+            whole.push('.');
+            whole.push_str(step);
+        }
+        Found { place: Some(place), path: whole, message, help: help.map(str::to_owned) }
+    }
+
+    fn command(&mut self, written: Option<written::Command>, shell: bool) -> Vec<String> {
+        let at = &["command"];
+        let words = match written {
+            None if self.node().get("command").is_some() => return Vec::new(), // said already
+            None => {
+                let help = "what to run: a list, or a text that is split into words";
+                let place = self.entry.place;
+                self.complain_at(place, &[], "the key `command` is missing", Some(help));
+                return Vec::new();
+            }
+            Some(written::Command::Words(_)) if shell => {
+                self.complain(
+                    &["shell"],
+                    "a list is executed as it stands; a shell takes one text as `command`",
+                );
+                return Vec::new();
+            }
+            Some(written::Command::Words(words)) => words.into_iter().map(|word| word.0).collect(),
+            Some(written::Command::Line(line)) if shell && line.0.trim().is_empty() => Vec::new(),
+            Some(written::Command::Line(line)) if shell => {
+                vec!["/bin/sh".to_owned(), "-c".to_owned(), line.0]
+            }
+            Some(written::Command::Line(line)) => {
+                let Ok(words) = shell_words::split(&line.0) else {
+                    self.complain(at, "a quote is opened and not closed");
+                    return Vec::new();
+                };
+                self.warn_of_shell_words(&words);
+                words
+            }
+        };
+        if words.first().is_none_or(String::is_empty) {
+            self.complain(at, "the command is empty");
+        }
+        if words.iter().any(|word| word.contains('\0')) {
+            self.complain(at, "a NUL byte cannot be passed to a program");
+        }
+        words
+    }
+
+    fn warn_of_shell_words(&mut self, words: &[String]) {
+        const OPERATORS: &[&str] = &["|", "||", "&", "&&", ";", ">", ">>", "<", "2>&1", "2>"];
+        if let Some(word) = words.iter().find(|word| OPERATORS.contains(&word.as_str())) {
+            self.warn(
+                &["command"],
+                format!("`{word}` is passed to the program as a word"),
+                "write `shell: true` beside it to have a shell read the line",
+            );
+        }
+    }
+
+    fn working_dir(&mut self, written: Option<written::Word>) -> PathBuf {
+        match written {
+            None => self.mean.folder.to_owned(),
+            Some(path) => {
+                if path.0.is_empty() || path.0.contains('\0') {
+                    self.complain(&["working_dir"], "this is not a path");
+                }
+                self.mean.folder.join(path.0)
+            }
+        }
+    }
+
+    fn variables(&mut self, written: Option<written::Environment>) -> BTreeMap<String, String> {
+        let mut variables = BTreeMap::new();
+        // A list has become a map before files were merged.
+        let Some(written::Environment::Map(entries)) = written else { return variables };
+        for (name, value) in entries {
+            let at = ["environment", name.as_str()];
+            let value = value.map(|word| word.0).or_else(|| (self.mean.environment)(&name));
+            let Some(value) = value else {
+                let message = format!("`{name}` has no value here and none in the environment");
+                self.complain(&at, message);
+                continue;
+            };
+            if value.contains('\0') {
+                self.complain(&at, "a NUL byte cannot be passed to a program");
+            }
+            variables.insert(name, value);
+        }
+        variables
+    }
+
+    fn restart(&mut self, written: Option<written::Restart>) -> Restart {
+        let usual = Restart::default();
+        let long = match written {
+            None => return usual,
+            Some(written::Restart::Short(word)) => {
+                return Restart { policy: policy(word), ..usual };
+            }
+            Some(written::Restart::Long(long)) => *long,
+        };
+        let restart = Restart {
+            policy: long.policy.map_or(usual.policy, policy),
+            delay: long.delay.map_or(usual.delay, |length| length.0),
+            factor: long.factor.unwrap_or(usual.factor),
+            max_delay: long.max_delay.map_or(usual.max_delay, |length| length.0),
+            jitter: long.jitter.unwrap_or(usual.jitter),
+            reset_after: long.reset_after.map_or(usual.reset_after, |length| length.0),
+            max_restarts: long.max_restarts.unwrap_or(usual.max_restarts),
+            within: long.within.map_or(usual.within, |length| length.0),
+            on_give_up: long.on_give_up.map_or(usual.on_give_up, on_give_up),
+            success_exit_codes: long.success_exit_codes.unwrap_or(usual.success_exit_codes),
+            success_signals: long.success_signals.map_or(usual.success_signals, |signals| {
+                signals.into_iter().map(|signal| SignalName(signal.0)).collect()
+            }),
+            never_on: long.never_on.map_or(usual.never_on, |reasons| {
+                reasons.into_iter().map(|reason| reason.0).collect()
+            }),
+        };
+        self.restart_rules(&restart);
+        restart
+    }
+
+    fn restart_rules(&mut self, restart: &Restart) {
+        if restart.max_delay < restart.delay {
+            let at = if self.node().get("restart").is_some_and(|r| r.get("max_delay").is_some()) {
+                "max_delay"
+            } else {
+                "delay"
+            };
+            let message = format!(
+                "`delay` ({}) is longer than `max_delay` ({})",
+                crate::time::format_duration(restart.delay),
+                crate::time::format_duration(restart.max_delay),
+            );
+            self.complain(&["restart", at], message);
+        }
+        if restart.within.is_zero() {
+            self.complain(&["restart", "within"], "the time must be longer than 0");
+        }
+        if let OnGiveUp::RetryEvery(length) = restart.on_give_up
+            && length.is_zero()
+        {
+            let at = ["restart", "on_give_up", "retry_every"];
+            self.complain(&at, "the time must be longer than 0");
+        }
+    }
+
+    fn start_timeout(&mut self, written: Option<written::Length>) -> std::time::Duration {
+        let length = written.map_or(START_TIMEOUT, |length| length.0);
+        if length.is_zero() {
+            self.complain(&["start_timeout"], "the time must be longer than 0");
+        }
+        length
+    }
+
+    fn logging(&mut self, written: Option<written::Logging>) -> Logging {
+        let usual = Logging::default();
+        let Some(written) = written else { return usual };
+        let max_size = written.max_size.map_or(usual.max_size, |size| size.0);
+        if max_size < SMALLEST_LOG {
+            self.complain(&["logging", "max_size"], "the size must be at least 1KiB");
+        }
+        Logging {
+            max_size,
+            max_files: written.max_files.unwrap_or(usual.max_files),
+            compress: written.compress.unwrap_or(usual.compress),
+            when_full: match written.when_full {
+                None => usual.when_full,
+                Some(written::WhenFull::DropOldest) => WhenFull::DropOldest,
+                Some(written::WhenFull::Block) => WhenFull::Block,
+            },
+        }
+    }
+
+    fn labels(
+        &mut self,
+        written: Option<IndexMap<String, written::Word>>,
+    ) -> BTreeMap<String, String> {
+        let labels = written.unwrap_or_default();
+        if labels.contains_key("") {
+            self.complain(&["labels"], "a label has no name");
+        }
+        labels.into_iter().map(|(key, word)| (key, word.0)).collect()
+    }
+}
+
+fn policy(word: written::Policy) -> Policy {
+    match word {
+        written::Policy::No | written::Policy::False => Policy::No,
+        written::Policy::Always => Policy::Always,
+        written::Policy::OnFailure | written::Policy::OnFailureToo => Policy::OnFailure,
+        written::Policy::UnlessStopped => Policy::UnlessStopped,
+    }
+}
+
+fn on_give_up(written: written::OnGiveUp) -> OnGiveUp {
+    match written {
+        // The checker has refused `escalate`.
+        written::OnGiveUp::Stop | written::OnGiveUp::Escalate => OnGiveUp::Stop,
+        written::OnGiveUp::RetryEvery(length) => OnGiveUp::RetryEvery(length.0),
+    }
+}
+
+fn stop(
+    signal: Option<written::SignalText>,
+    grace: Option<written::Length>,
+    kill: Option<written::KillScope>,
+) -> Stop {
+    let usual = Stop::default();
+    Stop {
+        signal: signal.map_or(usual.signal, |signal| signal.0),
+        grace: grace.map_or(usual.grace, |length| length.0),
+        kill: match kill {
+            None => usual.kill,
+            Some(written::KillScope::Tree) => KillScope::Tree,
+            Some(written::KillScope::Group) => KillScope::Group,
+            Some(written::KillScope::Process) => KillScope::Process,
+        },
+    }
+}
+
+fn limits(written: Option<&written::Limits>) -> Limits {
+    Limits {
+        core: written.and_then(|limits| limits.core).map(|size| size.0),
+        nofile: written.and_then(|limits| limits.nofile),
+    }
+}
+
+/// The profiles there are, in words.
+pub(super) fn known_profiles(names: &[String]) -> String {
+    format!("the profiles are {}", listed(names.iter().map(String::as_str)))
+}

@@ -1,0 +1,129 @@
+//! The `port:` block from written to meant, and the rules between its keys.
+
+use super::format::regex;
+use super::mean::Subject;
+use super::{Eof, Framing, OnProtocolError, PacketWidth, Port, Replies, written};
+
+/// The largest frame that may be allowed, in bytes.
+const LARGEST_FRAME: u64 = 1 << 30;
+/// Where a sentinel's token goes.
+const TOKEN: &str = "{token}";
+
+pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Port {
+    let usual = Port::default();
+    let port = Port {
+        framing: written.framing.map_or(usual.framing, framing),
+        replies: written.replies.map_or(usual.replies, replies),
+        max_frame: written.max_frame.map_or(usual.max_frame, |size| size.0),
+        queue: written.queue.unwrap_or(usual.queue),
+        timeout: written.timeout.map_or(usual.timeout, |length| length.0),
+        on_protocol_error: match written.on_protocol_error {
+            None => usual.on_protocol_error,
+            Some(written::OnProtocolError::Restart) => OnProtocolError::Restart,
+            Some(written::OnProtocolError::Stop) => OnProtocolError::Stop,
+        },
+        quit: written.quit.map(|word| word.0),
+        eof: match written.eof {
+            None => usual.eof,
+            Some(written::Eof::Graceful) => Eof::Graceful,
+            Some(written::Eof::Ignored) => Eof::Ignored,
+            Some(written::Eof::Error) => Eof::Error,
+        },
+        eof_grace: written.eof_grace.map_or(usual.eof_grace, |length| length.0),
+    };
+    sizes(subject, &port);
+    framing_rules(subject, &port.framing);
+    replies_rules(subject, &port);
+    port
+}
+
+fn framing(written: written::Framing) -> Framing {
+    use written::Framing as Written;
+    match written {
+        Written::Nul => Framing::Nul,
+        Written::Packet1 => Framing::Packet(PacketWidth::One),
+        Written::Packet2 => Framing::Packet(PacketWidth::Two),
+        Written::Packet4 => Framing::Packet(PacketWidth::Four),
+        Written::Raw => Framing::Raw,
+        Written::Counted(counted) => Framing::Counted {
+            header: counted.header.0,
+            trailer: counted.trailer.unwrap_or_default(),
+        },
+        // The checker has refused the last eight.
+        Written::Lines
+        | Written::Netstring
+        | Written::PktLine
+        | Written::ContentLength
+        | Written::Json
+        | Written::Msgpack
+        | Written::Stanza
+        | Written::Eof
+        | Written::Prompt(_) => Framing::Lines,
+    }
+}
+
+fn replies(written: written::Replies) -> Replies {
+    use written::Replies as Written;
+    match written {
+        Written::One => Replies::One,
+        Written::Until(pattern) => Replies::Until(pattern.0),
+        Written::Sentinel(sentinel) => {
+            Replies::Sentinel { send: sentinel.send, expect: sentinel.expect }
+        }
+        // The checker has refused the last three.
+        Written::None | Written::Id(_) | Written::Prefix(_) | Written::Bracket(_) => Replies::None,
+    }
+}
+
+fn sizes(subject: &mut Subject<'_, '_>, port: &Port) {
+    if !(1..=LARGEST_FRAME).contains(&port.max_frame) {
+        subject.complain(&["port", "max_frame"], "the size must be from 1 to 1GiB");
+    }
+    if port.timeout.is_zero() {
+        subject.complain(&["port", "timeout"], "the time must be longer than 0");
+    }
+    let widest = match port.framing {
+        Framing::Packet(PacketWidth::One) => u64::from(u8::MAX).min(port.max_frame),
+        Framing::Packet(PacketWidth::Two) => u64::from(u16::MAX).min(port.max_frame),
+        _ => port.max_frame,
+    };
+    let length = |text: &String| u64::try_from(text.len()).unwrap_or(u64::MAX);
+    if port.quit.as_ref().is_some_and(|quit| length(quit) > widest) {
+        let message = format!("the message is longer than the framing's {widest} bytes");
+        subject.complain(&["port", "quit"], message);
+    }
+}
+
+fn framing_rules(subject: &mut Subject<'_, '_>, framing: &Framing) {
+    if let Framing::Counted { header, .. } = framing
+        && let Ok(compiled) = regex(header)
+        && compiled.captures_len() < 2
+    {
+        let message = "the expression has no group for the length, such as `(?P<length>[0-9]+)`";
+        subject.complain(&["port", "framing", "counted", "header"], message);
+    }
+}
+
+fn replies_rules(subject: &mut Subject<'_, '_>, port: &Port) {
+    let raw = port.framing == Framing::Raw;
+    let at = ["port", "replies"];
+    match &port.replies {
+        Replies::One if raw => subject.warn(
+            &at,
+            "with the framing `raw` a reply is whatever one read returns",
+            "a framing with messages, such as `lines`, keeps a reply together",
+        ),
+        Replies::Until(_) | Replies::Sentinel { .. } if raw => {
+            subject.complain(&at, "this needs messages, and the framing `raw` has none");
+        }
+        Replies::None | Replies::One | Replies::Until(_) => {}
+        Replies::Sentinel { send, expect } => {
+            for (key, text) in [("send", send), ("expect", expect)] {
+                if !text.contains(TOKEN) {
+                    let message = format!("the text does not contain {TOKEN}");
+                    subject.complain(&["port", "replies", "sentinel", key], message);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Several files, `defaults:` and profiles laid over one another, by the rules of docker-compose:
+//! maps merge, lists and single values are replaced by what lies above.
+//!
+//! Two things are short for a map and are spelled out first, so that it does not matter which way
+//! they are written: `restart: always` and a list of `NAME=value`.
+
+use super::tree::{Entry, Kind, Node};
+
+/// Which keys of a map are merged in a way of their own.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rule {
+    /// A whole services.yaml.
+    File,
+    /// Services by name.
+    Services,
+    /// A service, or the defaults of all.
+    Service,
+    /// A `port:` block.
+    Port,
+    /// A `restart:` block.
+    Restart,
+    /// Maps merge all the way down.
+    Deep,
+    /// It is one of several things and is replaced as a whole.
+    Whole,
+}
+
+impl Rule {
+    fn below(self, key: &str) -> Self {
+        match (self, key) {
+            (Self::File, "services") => Self::Services,
+            (Self::File, "defaults") | (Self::Services, _) => Self::Service,
+            (Self::Service, "port") => Self::Port,
+            (Self::Service, "restart") => Self::Restart,
+            (Self::Port, "framing" | "replies")
+            | (Self::Restart, "on_give_up")
+            | (Self::Whole, _) => Self::Whole,
+            (Self::File | Self::Service | Self::Port | Self::Restart | Self::Deep, _) => Self::Deep,
+        }
+    }
+}
+
+/// Lays `over` on `base`.
+pub(super) fn merge(base: &mut Node, over: Node, rule: Rule) {
+    let replace = matches!(rule, Rule::Whole);
+    match (&mut base.kind, over.kind) {
+        (Kind::Map(below), Kind::Map(above)) if !replace => {
+            for entry in above {
+                match below.iter_mut().find(|known| known.key == entry.key) {
+                    Some(known) => {
+                        known.place = entry.place;
+                        merge(&mut known.value, entry.value, rule.below(&entry.key));
+                    }
+                    None => below.push(entry),
+                }
+            }
+            base.place = over.place;
+        }
+        (_, kind) => *base = Node { place: over.place, kind, anchored: over.anchored },
+    }
+}
+
+/// Spells out what is short for a map, in a service, the defaults or a profile.
+pub(super) fn spell_out(service: &mut Node) {
+    if let Some(restart) = service.get_mut("restart")
+        && matches!(restart.kind, Kind::Scalar { .. })
+    {
+        let place = restart.place;
+        let policy = std::mem::replace(restart, Node::new(place, Kind::Bad));
+        let entry = Entry { key: "policy".to_owned(), place, value: policy };
+        restart.kind = Kind::Map(vec![entry]);
+    }
+    if let Some(environment) = service.get_mut("environment")
+        && let Kind::List(items) = &mut environment.kind
+    {
+        let mut entries: Vec<Entry> = Vec::new();
+        for item in std::mem::take(items) {
+            let Some(text) = item.text() else { continue };
+            let (key, kind) = match text.split_once('=') {
+                Some((key, value)) => (key, Kind::Scalar { text: value.to_owned(), quoted: true }),
+                None => (text, Kind::Null),
+            };
+            let entry = Entry {
+                key: key.to_owned(),
+                place: item.place,
+                value: Node::new(item.place, kind),
+            };
+            // As in a shell, and as docker-compose has it, the last of two counts.
+            entries.retain(|known| known.key != entry.key);
+            entries.push(entry);
+        }
+        environment.kind = Kind::Map(entries);
+    }
+}

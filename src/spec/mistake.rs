@@ -1,0 +1,211 @@
+//! What is wrong with a configuration, all of it at once, shown as a compiler would show it.
+//!
+//! A mistake keeps the one line it is about, never the file.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+
+use super::tree::Place;
+
+/// More mistakes than this are counted and not shown.
+const SHOWN: usize = 50;
+/// The widest excerpt of a line, in characters.
+const WIDEST: usize = 120;
+
+/// A file as it was read.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Its name, as the user gave it.
+    pub(super) name: String,
+    /// Its text.
+    pub(super) text: String,
+}
+
+/// Something that is wrong, found while reading; not yet told to anybody.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Where; `None` when a file as a whole is meant.
+    pub(super) place: Option<Place>,
+    /// The path of the key, such as `services.web.restart`, or the name of a file.
+    pub(super) path: String,
+    /// What is wrong.
+    pub(super) message: String,
+    /// What could be done about it.
+    pub(super) help: Option<String>,
+}
+
+/// One mistake, or a warning in the same form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mistake {
+    /// The path of the key, such as `services.web.restart`; empty for the whole file.
+    pub path: String,
+    /// What is wrong, in words.
+    pub message: String,
+    /// What could be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// Where it is; absent where a file cannot be read at all.
+    #[serde(flatten)]
+    pub at: Option<Spot>,
+}
+
+/// A place in a file with the line that stands there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Spot {
+    /// The name of the file, as it was given.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, in characters, from 1.
+    pub column: usize,
+    /// The line itself, or the part of it around the place.
+    pub text: String,
+    /// How many characters of `text` stand before the place.
+    #[serde(skip)]
+    before: usize,
+    /// How many characters the place has, at least 1.
+    #[serde(skip)]
+    width: usize,
+}
+
+/// Everything that is wrong with a configuration; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Mistakes(Vec<Mistake>);
+
+impl Mistakes {
+    /// Every mistake, in the order of the files.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Mistake> {
+        self.0.iter()
+    }
+
+    pub(super) fn new(found: Vec<Found>, sources: &[Source]) -> Self {
+        Self(told(found, sources))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for mistake in self.0.iter().take(SHOWN) {
+            writeln!(f, "{}", mistake.as_text("error"))?;
+        }
+        match self.0.len() {
+            1 => write!(f, "1 mistake"),
+            many if many > SHOWN => write!(f, "{many} mistakes, the first {SHOWN} of them shown"),
+            many => write!(f, "{many} mistakes"),
+        }
+    }
+}
+
+impl Mistake {
+    /// The mistake as a block of text that begins with `kind`, such as `error` or `warning`.
+    pub fn as_text(&self, kind: &str) -> String {
+        let mut text = format!("{kind}: ");
+        if !self.path.is_empty() {
+            let _ = write!(text, "{}: ", visible(&self.path));
+        }
+        let _ = writeln!(text, "{}", visible(&self.message));
+        let margin = match &self.at {
+            None => 1,
+            Some(spot) => {
+                let margin = spot.line.to_string().len();
+                let empty = " ".repeat(margin);
+                let _ = writeln!(
+                    text,
+                    "{empty}--> {}:{}:{}\n{empty} |\n{} | {}\n{empty} | {}{}",
+                    spot.file,
+                    spot.line,
+                    spot.column,
+                    spot.line,
+                    spot.text,
+                    " ".repeat(spot.before),
+                    "^".repeat(spot.width),
+                );
+                margin
+            }
+        };
+        if let Some(help) = &self.help {
+            let _ = writeln!(text, "{} = help: {}", " ".repeat(margin), visible(help));
+        }
+        text
+    }
+}
+
+/// Orders what was found by place and looks up the lines.
+pub(super) fn told(mut found: Vec<Found>, sources: &[Source]) -> Vec<Mistake> {
+    found.sort_by_key(|found| found.place.map(|place| (place.file, place.start)));
+    found.dedup_by(|a, b| a.place == b.place && a.path == b.path && a.message == b.message);
+    found
+        .into_iter()
+        .map(|found| Mistake {
+            path: found.path,
+            message: found.message,
+            help: found.help,
+            at: found.place.and_then(|place| spot(place, sources)),
+        })
+        .collect()
+}
+
+/// The line, from 1, on which a place begins.
+pub(super) fn line_of(place: Place, sources: &[Source]) -> usize {
+    spot(place, sources).map_or(0, |spot| spot.line)
+}
+
+fn spot(place: Place, sources: &[Source]) -> Option<Spot> {
+    let source = sources.get(usize::try_from(place.file).ok()?)?;
+    let text = source.text.as_str();
+    let mut start = usize::try_from(place.start).ok()?.min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+    let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+    let mut end = usize::try_from(place.end).ok()?.clamp(start, line_end);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let column = text[line_start..start].chars().count();
+    let line = text[line_start..line_end].trim_end();
+    let skipped = column.saturating_sub(WIDEST / 2);
+    let shown: String = line.chars().skip(skipped).take(WIDEST).collect();
+    let before = column - skipped;
+    let left = shown.chars().count().saturating_sub(before).max(1);
+    let width = text[start..end].trim_end().chars().count().clamp(1, left);
+    Some(Spot {
+        file: source.name.clone(),
+        line: text[..line_start].matches('\n').count() + 1,
+        column: column + 1,
+        text: visible(&shown),
+        before,
+        width,
+    })
+}
+
+/// The text with what a terminal would obey replaced, one character for one.
+fn visible(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\t' => ' ',
+        '\n' => '␤',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// The candidate that `word` was probably meant to be.
+pub(super) fn meant_instead<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let bound = (word.chars().count() / 3).clamp(1, 4);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= bound)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,215 @@
+//! A configuration as services.yaml again: everything filled in, nothing short, secrets masked on
+//! request. What is written here can be loaded and means the same.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Cgroups, Framing, Limits, Logging, OnGiveUp, PacketWidth, Port, Replies, Restart, Service, Spec,
+};
+use crate::time::{format_duration, format_size};
+
+/// Words in the name of a variable that make its value a secret.
+const SECRET: &[&str] =
+    &["PASSWORD", "PASSWD", "PASSPHRASE", "TOKEN", "SECRET", "KEY", "CREDENTIAL"];
+/// What stands for a secret.
+const MASK: &str = "***";
+
+/// The whole of `spec` as YAML. With `mask`, values of environment variables whose names look like
+/// that of a secret are written as `***`.
+pub fn resolved(spec: &Spec, mask: bool) -> String {
+    let mut services = Map::new();
+    for (name, service) in &spec.services {
+        services.insert(name.to_string(), written(service, mask));
+    }
+    let cgroups = match spec.cgroups {
+        Cgroups::Auto => "auto",
+        Cgroups::Off => "off",
+    };
+    let mut text = String::new();
+    block(&json!({ "version": 1, "cgroups": cgroups, "services": services }), 0, &mut text);
+    text
+}
+
+/// A service in the keys of services.yaml.
+pub(super) fn written(service: &Service, mask: bool) -> Value {
+    let mut keys = Map::new();
+    let mut put = |key: &str, value: Value| keys.insert(key.to_owned(), value);
+    put("command", json!(service.command));
+    put("working_dir", json!(service.working_dir));
+    if let Some(user) = &service.user {
+        put("user", json!(user));
+    }
+    if !service.environment.is_empty() {
+        let shown = |(name, value): (&String, &String)| {
+            let value = if mask && is_secret(name) { MASK } else { value };
+            (name.clone(), json!(value))
+        };
+        put("environment", Value::Object(service.environment.iter().map(shown).collect()));
+    }
+    put("replicas", json!(service.replicas));
+    if let Some(spoken) = &service.port {
+        put("port", port(spoken));
+    }
+    put("restart", restart(&service.restart));
+    put("start_timeout", json!(format_duration(service.start_timeout)));
+    put("stop_signal", json!(service.stop.signal.to_string()));
+    put("stop_grace_period", json!(format_duration(service.stop.grace)));
+    put("stop_kill", json!(service.stop.kill));
+    put("logging", logging(&service.logging));
+    if service.limits != Limits::default() {
+        put("limits", limits(&service.limits));
+    }
+    if !service.labels.is_empty() {
+        put("labels", json!(service.labels));
+    }
+    Value::Object(keys)
+}
+
+/// A `restart:` block.
+pub(super) fn restart(restart: &Restart) -> Value {
+    json!({
+        "policy": restart.policy,
+        "delay": format_duration(restart.delay),
+        "factor": restart.factor,
+        "max_delay": format_duration(restart.max_delay),
+        "jitter": restart.jitter,
+        "reset_after": format_duration(restart.reset_after),
+        "max_restarts": restart.max_restarts,
+        "within": format_duration(restart.within),
+        "on_give_up": match restart.on_give_up {
+            OnGiveUp::Stop => json!("stop"),
+            OnGiveUp::RetryEvery(length) => json!({ "retry_every": format_duration(length) }),
+        },
+        "success_exit_codes": restart.success_exit_codes,
+        "success_signals": restart.success_signals,
+        "never_on": restart.never_on,
+    })
+}
+
+/// A `logging:` block.
+pub(super) fn logging(logging: &Logging) -> Value {
+    json!({
+        "max_size": format_size(logging.max_size),
+        "max_files": logging.max_files,
+        "compress": logging.compress,
+        "when_full": logging.when_full,
+    })
+}
+
+/// A `port:` block.
+pub(super) fn port(port: &Port) -> Value {
+    let mut keys = json!({
+        "framing": match &port.framing {
+            Framing::Counted { header, trailer } => {
+                json!({ "counted": { "header": header, "trailer": trailer } })
+            }
+            Framing::Lines
+            | Framing::Nul
+            | Framing::Packet(PacketWidth::One | PacketWidth::Two | PacketWidth::Four)
+            | Framing::Raw => json!(port.framing.name()),
+        },
+        "replies": match &port.replies {
+            Replies::None => json!("none"),
+            Replies::One => json!("one"),
+            Replies::Until(pattern) => json!({ "until": pattern }),
+            Replies::Sentinel { send, expect } => {
+                json!({ "sentinel": { "send": send, "expect": expect } })
+            }
+        },
+        "max_frame": format_size(port.max_frame),
+        "queue": port.queue,
+        "timeout": format_duration(port.timeout),
+        "on_protocol_error": port.on_protocol_error,
+        "eof": port.eof,
+        "eof_grace": format_duration(port.eof_grace),
+    });
+    if let (Some(quit), Value::Object(keys)) = (&port.quit, &mut keys) {
+        keys.insert("quit".to_owned(), json!(quit));
+    }
+    keys
+}
+
+fn limits(limits: &Limits) -> Value {
+    let mut keys = Map::new();
+    if let Some(core) = limits.core {
+        let text = if core == u64::MAX { "unlimited".to_owned() } else { format_size(core) };
+        keys.insert("core".to_owned(), json!(text));
+    }
+    if let Some(nofile) = limits.nofile {
+        keys.insert("nofile".to_owned(), json!(nofile));
+    }
+    Value::Object(keys)
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET.iter().any(|word| name.contains(word))
+}
+
+/// Maps in block style; everything inside a list in one line.
+fn block(value: &Value, depth: usize, out: &mut String) {
+    let Value::Object(map) = value else { return };
+    for (key, value) in map {
+        let _ = write!(out, "{}{}:", "  ".repeat(depth), scalar(key));
+        match value {
+            Value::Object(below) if below.is_empty() => out.push_str(" {}\n"),
+            Value::Object(_) => {
+                out.push('\n');
+                block(value, depth + 1, out);
+            }
+            Value::Array(items) => {
+                let items: Vec<_> = items.iter().map(single).collect();
+                let _ = writeln!(out, " [{}]", items.join(", "));
+            }
+            value => {
+                let _ = writeln!(out, " {}", single(value));
+            }
+        }
+    }
+}
+
+fn single(value: &Value) -> String {
+    match value {
+        Value::String(text) => scalar(&text.replace('$', "$$")),
+        other => other.to_string(),
+    }
+}
+
+/// A text that every YAML reader takes for that text.
+fn scalar(text: &str) -> String {
+    let simple = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_');
+    let word = text.to_ascii_lowercase();
+    let other = matches!(
+        word.as_str(),
+        "true" | "false" | "yes" | "no" | "on" | "off" | "null" | "y" | "n"
+    );
+    if begins && text.chars().all(simple) && !other {
+        return text.to_owned();
+    }
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fdcf}'
+                if !matches!(c, '\u{2028}' | '\u{2029}') =>
+            {
+                quoted.push(c);
+            }
+            c if u32::from(c) <= 0xffff => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            c => {
+                let _ = write!(quoted, "\\U{:08x}", u32::from(c));
+            }
+        }
+    }
+    quoted.push('"');
+    quoted
+}

@@ -1,0 +1,69 @@
+//! The JSON Schema of services.yaml and of a profile, made from the written types.
+//!
+//! The same document guides editors and the checker, so they cannot disagree. Nothing is checked
+//! here.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
+use serde_json::{Map, Value, json};
+
+use super::written::{File, Profile};
+
+/// The JSON Schema of services.yaml (draft 2020-12).
+///
+/// `x-supported: false` marks keys and values that are known and refused until they work.
+pub fn schema() -> Value {
+    schema_of::<File>()
+}
+
+/// The JSON Schema of a profile, `ports/NAME/port.yaml`.
+pub fn profile_schema() -> Value {
+    schema_of::<Profile>()
+}
+
+fn schema_of<T: JsonSchema>() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.transforms.push(Box::new(RecursiveTransform(as_people_write)));
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// Where the types and the file differ: an optional key is left out and never null, and maps may
+/// have `x-` keys that are ignored, unless their keys are the user's own (`x-own-keys`).
+fn as_people_write(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    if let Some(Value::Object(keys)) = object.get_mut("properties") {
+        for key in keys.values_mut().filter_map(Value::as_object_mut) {
+            without_null(key);
+        }
+    }
+    if object.contains_key("x-own-keys") {
+        return;
+    }
+    if let Some(others) = object.get("additionalProperties") {
+        if others.is_object() {
+            object.insert("propertyNames".to_owned(), json!({ "format": "wharf-name" }));
+        }
+        object.insert("patternProperties".to_owned(), json!({ "^x-": true }));
+    }
+}
+
+fn without_null(schema: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            schema.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(Value::Array(branches)) = schema.get_mut("anyOf") {
+        branches.retain(|branch| branch.get("type") != Some(&json!("null")));
+        if let [Value::Object(only)] = branches.as_mut_slice() {
+            let only = std::mem::take(only);
+            schema.remove("anyOf");
+            for (key, value) in only {
+                schema.entry(key).or_insert(value);
+            }
+        }
+    }
+}

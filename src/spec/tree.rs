@@ -1,0 +1,141 @@
+//! A YAML document as a tree in which every key and value knows its place.
+//!
+//! The tree lives while a configuration is loaded and is dropped after it. It knows nothing of
+//! what the keys mean.
+
+/// A stretch of one of the files that are read, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Place {
+    /// The index of the file among all that are read.
+    pub(super) file: u32,
+    /// Where it begins.
+    pub(super) start: u32,
+    /// Where it ends.
+    pub(super) end: u32,
+}
+
+/// A value.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// Where it is written.
+    pub(super) place: Place,
+    /// What it is.
+    pub(super) kind: Kind,
+    /// Whether an anchor makes it usable elsewhere.
+    pub(super) anchored: bool,
+}
+
+/// What a value is. Whether a scalar is a number is decided by what is expected in its place.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// A scalar as it was written.
+    Scalar {
+        /// Its text.
+        text: String,
+        /// Whether quotes say that it is text and no number.
+        quoted: bool,
+    },
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping, in the order written, without duplicate keys.
+    Map(Vec<Entry>),
+    /// Something about which a mistake has been reported; nobody complains of it again.
+    Bad,
+}
+
+/// A key and its value.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// The key.
+    pub(super) key: String,
+    /// Where the key is written.
+    pub(super) place: Place,
+    /// The value.
+    pub(super) value: Node,
+}
+
+impl Node {
+    /// A node without an anchor.
+    pub(super) fn new(place: Place, kind: Kind) -> Self {
+        Self { place, kind, anchored: false }
+    }
+
+    /// The entries of a map; none for anything else.
+    pub(super) fn entries(&self) -> &[Entry] {
+        if let Kind::Map(entries) = &self.kind { entries } else { &[] }
+    }
+
+    /// The entry with this key.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|entry| entry.key == key)
+    }
+
+    /// The value with this key.
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    /// The value with this key, to be changed.
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        match &mut self.kind {
+            Kind::Map(entries) => {
+                entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the entry with this key out.
+    pub(super) fn take(&mut self, key: &str) -> Option<Entry> {
+        match &mut self.kind {
+            Kind::Map(entries) => {
+                let at = entries.iter().position(|entry| entry.key == key)?;
+                Some(entries.remove(at))
+            }
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar.
+    pub(super) fn text(&self) -> Option<&str> {
+        if let Kind::Scalar { text, .. } = &self.kind { Some(text) } else { None }
+    }
+
+    /// The place of the value at `path`, or of the innermost value on the way that exists.
+    pub(super) fn place_of(&self, path: &[&str]) -> Place {
+        let mut node = self;
+        for step in path {
+            let next = match &node.kind {
+                Kind::List(items) => step.parse::<usize>().ok().and_then(|at| items.get(at)),
+                _ => node.get(step),
+            };
+            match next {
+                Some(next) => node = next,
+                None => break,
+            }
+        }
+        node.place
+    }
+
+    /// How many nodes it has, itself included.
+    pub(super) fn count(&self) -> usize {
+        1 + match &self.kind {
+            Kind::List(items) => items.iter().map(Self::count).sum(),
+            Kind::Map(entries) => entries.iter().map(|entry| entry.value.count()).sum(),
+            _ => 0,
+        }
+    }
+
+    /// How many levels it has, itself included.
+    pub(super) fn height(&self) -> usize {
+        1 + match &self.kind {
+            Kind::List(items) => items.iter().map(Self::height).max().unwrap_or(0),
+            Kind::Map(entries) => {
+                entries.iter().map(|entry| entry.value.height()).max().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+}

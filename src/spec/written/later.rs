@@ -1,0 +1,299 @@
+//! The keys whose behaviour does not exist yet. They are checked as if it did, so that a file
+//! written for a later version is refused for one reason only.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Command, Cron, Environment, Length, NameText, Pattern, SignalText, User, Word};
+
+/// One text or several.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMore {
+    /// Several.
+    More(Vec<Word>),
+    /// One.
+    One(Word),
+}
+
+/// A secret, by name or spelled out.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Secret {
+    /// How it comes and goes is spelled out.
+    Long(SecretLong),
+    /// By name; it arrives as a file named in `NAME_FILE`.
+    Name(NameText),
+}
+
+/// A secret, spelled out.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretLong {
+    /// Its name.
+    pub name: NameText,
+    /// The file that holds it.
+    pub file: Option<Word>,
+    /// How the program gets it.
+    pub by: Option<Destination>,
+}
+
+/// How a program gets a secret.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Destination {
+    /// As a file that only it can read.
+    File,
+    /// As an open descriptor.
+    Fd,
+}
+
+/// A socket that the manager holds.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Its name in `LISTEN_FDNAMES`.
+    pub name: NameText,
+    /// An address such as `127.0.0.1:8080`.
+    pub tcp: Option<String>,
+    /// An address such as `127.0.0.1:53`.
+    pub udp: Option<String>,
+    /// The path of a Unix socket.
+    pub unix: Option<Word>,
+}
+
+/// What must be there first.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Dependencies {
+    /// Services by name, each with its condition.
+    Map(IndexMap<String, Dependency>),
+    /// Services that must have been started.
+    List(Vec<NameText>),
+}
+
+/// One thing that must be there first.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Dependency {
+    /// The condition alone.
+    Short(Condition),
+    /// Everything spelled out.
+    Long(DependencyLong),
+}
+
+/// One thing that must be there first, spelled out.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DependencyLong {
+    /// What it must have reached.
+    pub condition: Option<Condition>,
+    /// Whether a restart of it restarts this service too.
+    pub restart: Option<bool>,
+    /// Whether this service is started without it when it does not exist.
+    pub required: Option<bool>,
+}
+
+/// What a service must have reached.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// It runs.
+    ServiceStarted,
+    /// It is ready and well.
+    ServiceHealthy,
+    /// It has ended with success.
+    ServiceCompletedSuccessfully,
+}
+
+/// How a service says that it is ready.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NotifyBy {
+    /// By the datagram protocol of systemd.
+    Systemd,
+}
+
+/// When a service counts as ready.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ready {
+    /// An address that answers with a status of 200 to 399.
+    pub http: Option<String>,
+    /// An address that accepts a connection.
+    pub tcp: Option<String>,
+    /// A command that exits with 0.
+    pub exec: Option<Command>,
+    /// A line of output that matches.
+    pub log_line: Option<Pattern>,
+    /// It says so itself.
+    pub notify: Option<NotifyBy>,
+    /// It writes to this descriptor.
+    #[schemars(range(min = 3, max = 1023))]
+    pub fd: Option<u32>,
+    /// A message that matches.
+    pub message: Option<Pattern>,
+    /// How long it may take.
+    pub timeout: Option<Length>,
+    /// How often it is asked.
+    pub interval: Option<Length>,
+}
+
+/// How a service is seen to be well.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Healthcheck {
+    /// An address that answers with a status of 200 to 399.
+    pub http: Option<String>,
+    /// An address that accepts a connection.
+    pub tcp: Option<String>,
+    /// A command that exits with 0.
+    pub exec: Option<Command>,
+    /// A message whose reply comes in time.
+    pub call: Option<String>,
+    /// How often it is asked.
+    pub interval: Option<Length>,
+    /// How long an answer may take.
+    pub timeout: Option<Length>,
+    /// How many failures in a row mean that it is not well.
+    #[schemars(range(min = 1, max = 1000))]
+    pub retries: Option<u32>,
+    /// Failures in this time after a start do not count.
+    pub start_period: Option<Length>,
+    /// How often it is asked until the first success.
+    pub start_interval: Option<Length>,
+    /// What follows when it is not well.
+    pub on_failure: Option<HealthFailure>,
+}
+
+/// What follows when a service is not well.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthFailure {
+    /// It is restarted.
+    Restart,
+    /// It is shown as not well.
+    Report,
+}
+
+/// When a service is started.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// At these times.
+    pub cron: Option<Cron>,
+    /// In this rhythm.
+    pub every: Option<Length>,
+    /// What happens when the last run has not ended.
+    pub overlap: Option<Overlap>,
+}
+
+/// What happens when the last run has not ended.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// The new run is left out.
+    Skip,
+    /// The new run waits.
+    Queue,
+    /// The old run is killed.
+    Kill,
+}
+
+/// A capability by name, such as `NET_RAW`, or `ALL`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Capability(#[schemars(regex(pattern = r"^(CAP_)?[A-Z_]+$"))] pub String);
+
+/// Services that live and die together.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Its services, in the order in which they are started.
+    pub services: Vec<NameText>,
+    /// Who is restarted when one ends.
+    pub strategy: Option<Strategy>,
+    /// More restarts than this within `within`, and the group is given up.
+    pub max_restarts: Option<u32>,
+    /// The time in which `max_restarts` are counted.
+    pub within: Option<Length>,
+}
+
+/// Who is restarted when a service of a group ends.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// That one.
+    OneForOne,
+    /// All.
+    OneForAll,
+    /// That one and those after it.
+    RestForOne,
+}
+
+/// A program that must end.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// What to run.
+    pub command: Option<Command>,
+    /// Whether `command` is a line for `/bin/sh -c`.
+    pub shell: Option<bool>,
+    /// The service whose replicas take these tasks over their port.
+    pub worker: Option<NameText>,
+    /// The folder to run in.
+    pub working_dir: Option<Word>,
+    /// The user to run as.
+    pub user: Option<User>,
+    /// Environment variables.
+    pub environment: Option<Environment>,
+    /// How long an attempt may take.
+    pub timeout: Option<Length>,
+    /// How many run at once.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub concurrency: Option<u32>,
+    /// Higher goes first.
+    pub priority: Option<i32>,
+    /// Tasks that must have succeeded first.
+    pub after: Option<Vec<NameText>>,
+    /// What follows a failure.
+    pub retry: Option<Retry>,
+    /// The signal that asks it to end.
+    pub stop_signal: Option<SignalText>,
+}
+
+/// What follows the failure of a task.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// How many more attempts there are.
+    #[schemars(range(max = 1000))]
+    pub max: Option<u32>,
+    /// The wait before the first of them; it doubles.
+    pub backoff: Option<Length>,
+    /// The longest wait.
+    pub max_backoff: Option<Length>,
+}
+
+/// How this manager finds others.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// The name of the cluster.
+    pub name: NameText,
+    /// The name of this node.
+    pub node: Option<NameText>,
+    /// The addresses of NATS servers.
+    pub servers: OneOrMore,
+    /// A file with the credentials for them.
+    pub credentials: Option<Word>,
+}
+
+/// Where metrics can be scraped over TCP.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// An address such as `127.0.0.1:9464`.
+    pub listen: String,
+}

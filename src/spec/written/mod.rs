@@ -1,0 +1,70 @@
+//! services.yaml as it is written: every key there is, with its description for editors.
+//!
+//! From these types comes the JSON Schema, and the schema is what a file is checked against. A key
+//! marked `x-supported: false` is known and checked, and refused until its behaviour exists.
+//! Nothing here fills in defaults or compares one key with another; that is `mean`'s.
+
+mod later;
+mod port;
+mod service;
+mod values;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use later::{
+    Capability, Cluster, Condition, Dependencies, Dependency, DependencyLong, Destination, Group,
+    HealthFailure, Healthcheck, Listen, Metrics, NotifyBy, OneOrMore, Overlap, Ready, Retry,
+    Schedule, Secret, SecretLong, Strategy, Task,
+};
+pub use port::{
+    Banner, Bracket, Channel, Counted, Eof, Framing, Id, IdType, OnProtocolError, Port, PortReady,
+    Prefix, Profile, Replies, SendExpect, Sentinel, Stray, Unbuffer,
+};
+pub use service::{
+    Command, Environment, KillScope, Limits, Logging, OnGiveUp, OnManagerExit, Policy, Restart,
+    RestartLong, Service, WhenFull,
+};
+pub use values::{
+    CoreSize, Cron, EnvEntry, Length, NameText, Octal, Pattern, ReasonWord, SignalText, Size, User,
+    Word,
+};
+
+/// The services that wharf keeps running, and how.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "services.yaml", rename = "Services")]
+pub struct File {
+    /// The version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: Option<u32>,
+    /// Keys of a service that apply to every service which does not write them itself.
+    pub defaults: Option<Box<Service>>,
+    /// The services by name.
+    pub services: Option<IndexMap<String, Service>>,
+    /// Whether control groups are used where they can be.
+    pub cgroups: Option<Cgroups>,
+    /// Services that live and die together.
+    #[schemars(extend("x-supported" = false))]
+    pub groups: Option<IndexMap<String, Group>>,
+    /// Programs that must end, and what follows when they fail.
+    #[schemars(extend("x-supported" = false))]
+    pub tasks: Option<IndexMap<String, Task>>,
+    /// How this manager finds others.
+    #[schemars(extend("x-supported" = false))]
+    pub cluster: Option<Cluster>,
+    /// Where metrics can be scraped over TCP.
+    #[schemars(extend("x-supported" = false))]
+    pub metrics: Option<Metrics>,
+}
+
+/// Whether control groups are used.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cgroups {
+    /// Where a writable cgroup2 mount is found.
+    Auto,
+    /// Never.
+    Off,
+}

@@ -1,0 +1,300 @@
+//! The `port:` block, and the profiles that ship one for a well-known program.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Command, Environment, Length, NameText, Pattern, Size, Word};
+
+/// How a program is spoken to over its standard input and output.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// A profile to start from: a folder of `ports/` beside the file, or one that is compiled in.
+    /// Keys written beside it replace the profile's.
+    #[serde(rename = "use")]
+    pub profile: Option<NameText>,
+    /// The descriptors that carry messages.
+    pub channel: Option<Channel>,
+    /// How bytes become messages.
+    pub framing: Option<Framing>,
+    /// Which reply belongs to which request.
+    pub replies: Option<Replies>,
+    /// The largest message.
+    pub max_frame: Option<Size>,
+    /// The most messages that may wait to be written to the program.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub queue: Option<u32>,
+    /// How long a call may take unless it says otherwise.
+    pub timeout: Option<Length>,
+    /// What follows output that is not the protocol.
+    pub on_protocol_error: Option<OnProtocolError>,
+    /// What becomes of lines that are not part of the protocol.
+    #[schemars(extend("x-supported" = false))]
+    pub stray: Option<Stray>,
+    /// What the program says before it is spoken to.
+    #[schemars(extend("x-supported" = false))]
+    pub banner: Option<Banner>,
+    /// When the program can be spoken to.
+    #[schemars(extend("x-supported" = false))]
+    pub ready: Option<PortReady>,
+    /// The message that asks the program to end.
+    pub quit: Option<Word>,
+    /// What the end of its input means to the program.
+    pub eof: Option<Eof>,
+    /// How long the program may take to end after `quit`, and again after the end of its input.
+    pub eof_grace: Option<Length>,
+    /// How the program is kept from holding back output.
+    #[schemars(extend("x-supported" = false))]
+    pub unbuffer: Option<Unbuffer>,
+}
+
+/// A file `port.yaml` in a folder of `ports/`: how one program is spoken to.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "port.yaml")]
+pub struct Profile {
+    /// What the program is, in a sentence.
+    pub description: String,
+    /// How it is spoken to.
+    pub port: Port,
+    /// What to run where the service does not say.
+    pub command: Option<Command>,
+    /// Environment variables that the protocol needs.
+    pub environment: Option<Environment>,
+}
+
+/// The descriptors that carry messages.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// Standard input and output.
+    Stdio,
+    /// A socket on descriptor 3; standard output is a log.
+    #[schemars(extend("x-supported" = false))]
+    Fd3,
+    /// A terminal.
+    #[schemars(extend("x-supported" = false))]
+    Pty,
+}
+
+/// How bytes become messages.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Framing {
+    /// Ended by LF; a CR before it is not part of the message.
+    Lines,
+    /// Ended by a NUL byte.
+    Nul,
+    /// A length of one byte stands before each message.
+    Packet1,
+    /// A big-endian length of two bytes stands before each message.
+    Packet2,
+    /// A big-endian length of four bytes stands before each message.
+    Packet4,
+    /// Whatever a read returns is a message.
+    Raw,
+    /// `5:hello,`
+    #[schemars(extend("x-supported" = false))]
+    Netstring,
+    /// Four hexadecimal digits of length, as git speaks it.
+    #[schemars(extend("x-supported" = false))]
+    PktLine,
+    /// `Content-Length` headers, as language servers speak it.
+    #[schemars(extend("x-supported" = false))]
+    ContentLength,
+    /// JSON values, one after the other.
+    #[schemars(extend("x-supported" = false))]
+    Json,
+    /// MessagePack values, one after the other.
+    #[schemars(extend("x-supported" = false))]
+    Msgpack,
+    /// Ended by a blank line.
+    #[schemars(extend("x-supported" = false))]
+    Stanza,
+    /// The whole output is one message.
+    #[schemars(extend("x-supported" = false))]
+    Eof,
+    /// A header line announces the length of the body that follows it.
+    Counted(Counted),
+    /// Ended by what the program prints when it waits for input.
+    #[schemars(extend("x-supported" = false))]
+    Prompt(Pattern),
+}
+
+/// A header line that announces the length of the body that follows it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Counted {
+    /// A regular expression whose group `length` (or first group) is the length in bytes; a line
+    /// it does not match is a message of its own.
+    pub header: Pattern,
+    /// What stands after each body.
+    pub trailer: Option<String>,
+}
+
+/// Which reply belongs to which request.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Replies {
+    /// Nothing is a reply; every message is an event.
+    None,
+    /// The next message is the reply.
+    One,
+    /// All messages up to and including one that matches this regular expression are the reply.
+    Until(Pattern),
+    /// A message that makes the program say a token is sent after each request; what comes before
+    /// the token is the reply.
+    Sentinel(Sentinel),
+    /// A number in request and reply says which belong together.
+    #[schemars(extend("x-supported" = false))]
+    Id(Id),
+    /// A token leads request and reply.
+    #[schemars(extend("x-supported" = false))]
+    Prefix(Prefix),
+    /// Numbered begin and end lines stand around a reply.
+    #[schemars(extend("x-supported" = false))]
+    Bracket(Bracket),
+}
+
+/// A message that makes the program say a token.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sentinel {
+    /// The message to send, with `{token}` where the token goes.
+    pub send: String,
+    /// What the program then says, with `{token}` where the token is.
+    pub expect: String,
+}
+
+/// Where the number stands that says which reply belongs to which request.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Id {
+    /// In a JSON message: its JSON pointer, such as `/id`.
+    pub pointer: Option<String>,
+    /// In a binary message: how many bytes stand before it.
+    pub offset: Option<u32>,
+    /// In a binary message: what kind of number it is.
+    #[serde(rename = "type")]
+    pub kind: Option<IdType>,
+}
+
+/// The kind of a number in a binary message.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IdType {
+    /// One byte.
+    U8,
+    /// Two bytes, the largest first.
+    U16be,
+    /// Two bytes, the smallest first.
+    U16le,
+    /// Four bytes, the largest first.
+    U32be,
+    /// Four bytes, the smallest first.
+    U32le,
+    /// Eight bytes, the largest first.
+    U64be,
+    /// Eight bytes, the smallest first.
+    U64le,
+}
+
+/// A token that leads request and reply.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prefix {
+    /// What leads a request, with `{token}` where the token goes.
+    pub send: String,
+    /// What leads a reply, with `{token}` where the token is.
+    pub expect: String,
+}
+
+/// Numbered begin and end lines around a reply.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bracket {
+    /// The line before a reply.
+    pub begin: Pattern,
+    /// The line after a reply.
+    pub end: Pattern,
+}
+
+/// What follows output that is not the protocol. The program is killed either way.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnProtocolError {
+    /// The restart policy decides, as after any failure.
+    Restart,
+    /// It stays down.
+    Stop,
+}
+
+/// What becomes of lines that are not part of the protocol.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stray {
+    /// They go to the log.
+    Log,
+    /// They are dropped and counted.
+    Drop,
+    /// They are a protocol error.
+    Error,
+}
+
+/// What the program says before it is spoken to.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Banner {
+    /// So many messages.
+    Messages(#[schemars(range(max = 1000))] u32),
+    /// All messages up to and including one that matches.
+    Until(Pattern),
+}
+
+/// When the program can be spoken to.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PortReady {
+    /// As soon as it runs.
+    Started,
+    /// With its first message.
+    FirstMessage,
+    /// With a message that matches.
+    Message(Pattern),
+    /// When it has answered a question.
+    Exchange(SendExpect),
+}
+
+/// A question and the answer that means ready.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SendExpect {
+    /// The message to send.
+    pub send: String,
+    /// What the answer matches.
+    pub expect: Pattern,
+}
+
+/// What the end of its input means to a program.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Eof {
+    /// It ends well.
+    Graceful,
+    /// Nothing.
+    Ignored,
+    /// It ends with an error code, which is expected during a stop.
+    Error,
+}
+
+/// How a program is kept from holding back output.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unbuffer {
+    /// It is not.
+    None,
+    /// By preloading `stdbuf`'s library.
+    Stdbuf,
+    /// By giving it a terminal.
+    Pty,
+}
