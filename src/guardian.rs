@@ -147,13 +147,11 @@ impl Guardian {
         let mut launch = Box::new(Launch::new(&words, environment).map_err(nul)?);
         launch.outlives_parent();
         let null = std::fs::File::open("/dev/null").map_err(system("opening /dev/null"))?;
-        let places = [
-            (null.as_fd(), 0),
-            (self.lock.as_fd(), LOCK_FD),
-            (theirs.as_fd(), CHANNEL_FD),
-        ];
+        let places =
+            [(null.as_fd(), 0), (self.lock.as_fd(), LOCK_FD), (theirs.as_fd(), CHANNEL_FD)];
         let mut stacks = Stacks::default();
-        let failed = |(stage, errno): (crate::exit::Stage, _)| GuardianError::Start(stage.doing(), errno);
+        let failed =
+            |(stage, errno): (crate::exit::Stage, _)| GuardianError::Start(stage.doing(), errno);
         let mut started = launch.start(&places, &mut stacks).map_err(failed)?;
         let poller = Poller::new().map_err(system("waiting"))?;
         poller.add(started.flight.as_fd(), 0, Interest::Read).map_err(system("waiting"))?;
@@ -221,7 +219,8 @@ impl Guardian {
                 }
             }
             let me = prctl::pid();
-            let mine = procfs::all()?.into_iter().filter(|one| one.parent == me && !one.is_zombie());
+            let mine =
+                procfs::all()?.into_iter().filter(|one| one.parent == me && !one.is_zombie());
             let mut left = 0;
             for orphan in mine {
                 // A child of ours that we have not reaped keeps its number.

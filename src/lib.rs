@@ -28,4 +28,20 @@ pub mod event;
 pub mod journal;
 #[cfg(feature = "daemon")]
 pub mod output;
+#[cfg(feature = "daemon")]
+pub mod state;
 pub mod supervise;
+
+// Floor 5: where deciding and doing meet, and the small process above it.
+#[cfg(feature = "daemon")]
+pub mod guardian;
+#[cfg(feature = "daemon")]
+pub mod manager;
+
+// Floor 6: the door for others.
+#[cfg(feature = "daemon")]
+pub mod api;
+
+// Floor 7: the commands.
+#[cfg(feature = "daemon")]
+pub mod cli;

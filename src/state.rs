@@ -161,7 +161,8 @@ impl StateDir {
     /// Writes down who holds the lock, for whoever finds it taken.
     pub fn sign_lock(&self, guardian: i32) -> Result<(), StateError> {
         let path = self.lock_file();
-        fs::write(&path, format!("{guardian}\n")).map_err(|source| StateError::File { path, source })
+        fs::write(&path, format!("{guardian}\n"))
+            .map_err(|source| StateError::File { path, source })
     }
 
     /// The guardian's process number as signed; `None` where nobody signed.
@@ -266,7 +267,8 @@ mod tests {
 
     #[test]
     fn systemds_folders_come_first() {
-        let state = StateDir::system(|name| (name == "STATE_DIRECTORY").then(|| "/s:/t".to_owned()));
+        let state =
+            StateDir::system(|name| (name == "STATE_DIRECTORY").then(|| "/s:/t".to_owned()));
         assert_eq!(state.state, Path::new("/s"));
         assert_eq!(state.runtime, Path::new("/run/wharf"));
     }

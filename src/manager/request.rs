@@ -154,13 +154,9 @@ fn hint(suggestion: Option<&str>) -> String {
 }
 
 /// Why a message got no reply.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum SpeakError {
-    /// As for any request.
-    #[error(transparent)]
-    #[serde(untagged)]
-    Refused(Refusal),
     /// The service has no `port:`.
     #[error("{name} is a plain server, not a port: nothing is known of how to speak to it")]
     NotAPort {
@@ -223,6 +219,10 @@ pub enum SpeakError {
         /// Why.
         msg: String,
     },
+    /// As for any request.
+    #[error(transparent)]
+    #[serde(untagged)]
+    Refused(Refusal),
 }
 
 fn last(msg: Option<&str>) -> String {
@@ -424,6 +424,16 @@ pub enum Published {
 }
 
 impl Handle {
+    /// A way to whoever takes from the other end of `requests` when `waker` wakes it, and who
+    /// publishes through `events`.
+    pub fn new(
+        requests: SyncSender<Request>,
+        waker: Waker,
+        events: broadcast::Sender<Arc<Published>>,
+    ) -> Self {
+        Self { requests, waker, events }
+    }
+
     /// Hands a request to the loop without waiting.
     pub fn ask(&self, request: Request) -> Result<(), Refusal> {
         match self.requests.try_send(request) {
