@@ -142,7 +142,9 @@ mod tests {
             for line in help.lines().filter_map(|line| line.strip_prefix("  wharf ")) {
                 let line = line.split("   ").next().unwrap().split(" | ").next().unwrap();
                 let words = shell_words::split(&format!("wharf {line}")).unwrap();
-                let words = words.into_iter().take_while(|word| word != ">" && word != "<");
+                let words =
+                    words.into_iter().take_while(|word| !matches!(&**word, ">" | "<" | "&&"));
+                let words = super::super::words::understood(words.map(Into::into));
                 Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
             }
         }
@@ -151,9 +153,19 @@ mod tests {
     #[test]
     fn what_is_no_command_line_is_refused() {
         for words in [
-            "wharf", "wharf fly", "wharf start", "wharf ps --jsn", "wharf call db", "wharf signal web",
-            "wharf --system --state-dir x ps", "wharf -q -v ps", "wharf exits --reason exploded",
-            "wharf start we/b", "wharf logs -n x", "wharf signal web NOSUCH", "wharf call db x --timeout 0",
+            "wharf",
+            "wharf fly",
+            "wharf start",
+            "wharf ps --jsn",
+            "wharf call db",
+            "wharf signal web",
+            "wharf --system --state-dir x ps",
+            "wharf -q -v ps",
+            "wharf exits --reason exploded",
+            "wharf start we/b",
+            "wharf logs -n x",
+            "wharf signal web NOSUCH",
+            "wharf call db x --timeout 0",
         ] {
             let error = Cli::try_parse_from(words.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{words}");

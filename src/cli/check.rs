@@ -57,7 +57,11 @@ fn rounded_size(bytes: u64) -> String {
         let whole = bytes >> shift;
         if whole > 0 {
             let tenth = ((bytes >> (shift - 10)) & 1023) * 10 / 1024;
-            return if tenth == 0 { format!("{whole}{unit}") } else { format!("{whole}.{tenth}{unit}") };
+            return if tenth == 0 {
+                format!("{whole}{unit}")
+            } else {
+                format!("{whole}.{tenth}{unit}")
+            };
         }
     }
     format!("{bytes}B")

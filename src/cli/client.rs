@@ -206,14 +206,12 @@ fn unreachable(socket: &Path, error: &io::Error) -> Failure {
     const START: &str = "`wharf up -d` starts one";
     let path = socket.display();
     match error.kind() {
-        io::ErrorKind::NotFound => Failure::Unreachable {
-            why: format!("there is no socket {path}"),
-            hint: START,
-        },
-        io::ErrorKind::ConnectionRefused => Failure::Unreachable {
-            why: format!("nobody listens at {path}"),
-            hint: START,
-        },
+        io::ErrorKind::NotFound => {
+            Failure::Unreachable { why: format!("there is no socket {path}"), hint: START }
+        }
+        io::ErrorKind::ConnectionRefused => {
+            Failure::Unreachable { why: format!("nobody listens at {path}"), hint: START }
+        }
         io::ErrorKind::PermissionDenied => Failure::Unreachable {
             why: format!("{path} may not be used by this user"),
             hint: "only the user who started the manager, and root, may speak to it",
@@ -224,8 +222,9 @@ fn unreachable(socket: &Path, error: &io::Error) -> Failure {
 
 /// Takes JSON apart.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body)
-        .map_err(|error| Failure::Broken(format!("the manager's answer is not understood: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::Broken(format!("the manager's answer is not understood: {error}"))
+    })
 }
 
 async fn whole(stream: UnixStream, question: Question, command: String) -> Result<Reply, Failure> {
@@ -253,8 +252,7 @@ async fn exchange(
         tokio::net::UnixStream::from_std(stream)
     };
     let stream = begin().map_err(|source| Failure::Io { doing: "use the socket", source })?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(connection);
     let request = Request::builder()
         .method(question.method)

@@ -44,10 +44,8 @@ const SYSTEM: &str = "/etc/wharf/services.yaml";
 impl Context {
     /// Understands the global words.
     pub(super) fn new(globals: &Globals) -> Result<Self, Failure> {
-        let folder = std::env::current_dir().map_err(|source| Failure::Io {
-            doing: "find the current folder",
-            source,
-        })?;
+        let folder = std::env::current_dir()
+            .map_err(|source| Failure::Io { doing: "find the current folder", source })?;
         let world = World {
             folder: &folder,
             variable: &|name| std::env::var_os(name),
@@ -145,9 +143,7 @@ mod tests {
     fn check(globals: &Globals, set: Option<&str>, there: &[&str], files: &[&str], state: &str) {
         let world = World {
             folder: Path::new("/home/ann/shop"),
-            variable: &|name| {
-                set.filter(|_| name == "WHARF_STATE_DIR").map(OsString::from)
-            },
+            variable: &|name| set.filter(|_| name == "WHARF_STATE_DIR").map(OsString::from),
             exists: &|path| there.iter().any(|file| Path::new(file) == path),
         };
         let (found, place, words) = places(globals, &world).unwrap();

@@ -214,8 +214,10 @@ mod tests {
             GuardianError::GaveUp("it ended 5 times".into()).into(),
             Failure::Io { doing: "read standard input", source: io() },
         ];
-        let told: String =
-            all.iter().map(|failure| format!("[{}] {}\n", failure.code(), failure.text())).collect();
+        let told: String = all
+            .iter()
+            .map(|failure| format!("[{}] {}\n", failure.code(), failure.text()))
+            .collect();
         insta::assert_snapshot!(told);
     }
 }

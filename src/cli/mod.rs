@@ -12,6 +12,7 @@ mod many;
 mod out;
 mod story;
 mod text;
+mod words;
 
 mod call;
 mod check;
@@ -41,7 +42,7 @@ use failure::Failure;
 
 /// Runs a command given as words, the program's name first, and returns the exit code.
 pub fn main(words: impl Iterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(words) {
+    let cli = match Cli::try_parse_from(words::understood(words)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too. Nobody to tell is no reason to fail differently.

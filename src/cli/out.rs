@@ -35,8 +35,7 @@ impl Out {
 
     /// One document of JSON, made for reading.
     pub(super) fn document(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer_pretty(&mut self.to, value)
-            .map_err(|error| failure(error.into()))?;
+        serde_json::to_writer_pretty(&mut self.to, value).map_err(|error| failure(error.into()))?;
         self.bytes(b"\n")
     }
 

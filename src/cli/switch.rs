@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::{Question, path_of, parse};
+use super::client::{Question, parse, path_of};
 use super::context::Context;
 use super::failure::Failure;
 use super::many;

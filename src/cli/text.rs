@@ -167,7 +167,10 @@ mod tests {
 
     #[test]
     fn a_terminal_obeys_nothing_foreign() {
-        assert_eq!(harmless("a\tb\x1b]0;x\x07\r\u{9b}1m\u{202e}é"), "a\tb\\u{1b}]0;x\\u{7}\\r\\u{9b}1m\\u{202e}é");
+        assert_eq!(
+            harmless("a\tb\x1b]0;x\x07\r\u{9b}1m\u{202e}é"),
+            "a\tb\\u{1b}]0;x\\u{7}\\r\\u{9b}1m\\u{202e}é"
+        );
         let show = Show { terminal: false, color: false };
         assert_eq!(show.foreign("\x1b[0m"), "\x1b[0m");
     }
