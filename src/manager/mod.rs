@@ -27,5 +27,5 @@ pub struct Options {
 pub fn run(options: &Options, _serve: impl FnOnce(UnixListener, Handle) -> io::Result<()>) -> i32 {
     // Without a loop there is nothing to manage, and starting again would not help.
     tracing::error!(?options, "this build has no loop");
-    crate::guardian::HOPELESS
+    78
 }
