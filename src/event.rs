@@ -27,7 +27,8 @@ pub enum Event {
         /// By whom.
         by: Requester,
     },
-    /// Everything is to end. A second one hurries: it kills what has been asked to stop.
+    /// Everything is to end. A second one hurries: it kills what has been asked to stop. From the
+    /// first on nothing is started, whatever is commanded or configured.
     Shutdown {
         /// `manager_shutdown`, or `guardian_died`.
         cause: Cause,
@@ -40,12 +41,14 @@ pub enum Event {
         incarnation: Incarnation,
     },
     /// The program runs (`exec` succeeded). A service without a declared readiness is ready now.
+    /// What was asked of it before (a stop) is under way all the same.
     Started {
         /// Which run.
         incarnation: Incarnation,
     },
     /// There were no resources to start it (`EMFILE`, `EAGAIN`, `ENOMEM`). Nothing was started and
-    /// nothing is recorded; the same incarnation is tried again.
+    /// nothing is recorded; the same incarnation is tried again, or never used if the replica is
+    /// stopped meanwhile. Only before `Spawned`.
     Deferred {
         /// Which run.
         incarnation: Incarnation,
@@ -85,7 +88,8 @@ pub struct Configure {
     /// What is known of replicas from an earlier life of the manager. Only with the first
     /// configuration; a replica that is not listed has never run.
     pub past: Vec<Past>,
-    /// Services that an operator has stopped, or that are not wanted by `up NAME…`.
+    /// Services that an operator has stopped, or that are not wanted by `up NAME…`. For a service
+    /// that the supervisor already knows, what it knows itself counts.
     pub stopped: Vec<ServiceName>,
 }
 
@@ -158,11 +162,15 @@ pub enum Verb {
 }
 
 /// What the supervisor wants done. Actions are carried out in order.
+///
+/// `Signal`, `Kill`, `SendQuit` and `CloseInput` are asked for only between [`Event::Spawned`] and
+/// [`Event::Ended`] of their run, `SendQuit` and `CloseInput` only after [`Event::Started`].
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Start a run.
+    /// Start a run: answered by `Spawned` and `Started`, by `Deferred`, or by `Ended` with
+    /// [`How::NotStarted`].
     Spawn {
-        /// The new run.
+        /// The new run, or the one that was deferred.
         incarnation: Incarnation,
         /// Of which replica.
         replica: ReplicaId,
@@ -204,7 +212,8 @@ pub enum Action {
         /// The judgement.
         verdict: Box<Verdict>,
     },
-    /// Kill what the run left behind and report [`Event::Swept`], within a bound.
+    /// Kill what the run left behind and report [`Event::Swept`], within a bound. After
+    /// [`SWEEP_PATIENCE`](crate::supervise) the supervisor goes on without the report.
     Sweep {
         /// Which run.
         incarnation: Incarnation,
@@ -224,7 +233,7 @@ pub enum Action {
     },
     /// The set of services stopped by an operator changed; it outlives the manager.
     Persist,
-    /// After a shutdown: nothing runs any more.
+    /// After a shutdown: nothing runs any more, except what could not be killed. Said once, last.
     Down,
 }
 
@@ -257,7 +266,7 @@ pub struct Verdict {
 pub enum State {
     /// It is to run and waits for resources or for something else to be over.
     Waiting,
-    /// Being started.
+    /// Its start has been ordered; its program does not run yet.
     Starting,
     /// Running.
     Running,
@@ -271,7 +280,7 @@ pub enum State {
     Finished,
     /// Down, because it failed and is not restarted.
     Failed,
-    /// Killed, and still there.
+    /// Killed, and still there; or to be ended, and not even made within the same time.
     Unkillable,
 }
 

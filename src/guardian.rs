@@ -17,7 +17,7 @@ use crate::name::Realm;
 use crate::os::epoll::{Interest, Poller, Ready};
 use crate::os::live::{Phase, Table};
 use crate::os::signal::{Arrived, Inbox};
-use crate::os::spawn::{Launch, Stacks};
+use crate::os::spawn::{Landing, Launch, Stacks};
 use crate::os::wait::{self, Ended};
 use crate::os::{clock, fds, prctl, procfs, signal};
 use crate::state::StateDir;
@@ -99,6 +99,9 @@ struct Life {
 
 impl Guardian {
     /// Guards until the manager ends in an orderly way. The exit code for this process is 0 then.
+    ///
+    /// # Panics
+    /// Never: the signals it names exist.
     pub fn run(self) -> Result<(), GuardianError> {
         let system = |doing| move |source| GuardianError::System { doing, source };
         signal::block_all().map_err(system("blocking signals"))?;
@@ -139,9 +142,9 @@ impl Guardian {
     fn start(&self) -> Result<Life, GuardianError> {
         let system = |doing| move |source| GuardianError::System { doing, source };
         let (ours, theirs) = fds::message_pair().map_err(system("making a socket"))?;
-        let mut words = vec!["wharf".to_owned()];
-        words.extend(self.arguments.iter().cloned());
-        words[0] = "/proc/self/exe".to_owned();
+        // The open file itself: the manager is always the same build as its guardian.
+        let program = std::iter::once("/proc/self/exe".to_owned());
+        let words: Vec<String> = program.chain(self.arguments.iter().cloned()).collect();
         let environment = self.environment.iter().map(|(name, value)| (&**name, &**value));
         let nul = |_| GuardianError::Start("its arguments", crate::exit::Errno(libc::EINVAL));
         let mut launch = Box::new(Launch::new(&words, environment).map_err(nul)?);
@@ -160,8 +163,9 @@ impl Guardian {
             poller.wait(&mut ready, None).map_err(system("waiting"))?;
             match started.flight.landed(&mut stacks) {
                 None => {}
-                Some(crate::os::spawn::Landing::Executed) => break,
-                Some(crate::os::spawn::Landing::Failed { stage, errno, .. }) => {
+                // A manager that died on its way is seen to be dead like any other.
+                Some(Landing::Executed | Landing::Died) => break,
+                Some(Landing::Failed { stage, errno, .. }) => {
                     return Err(failed((stage, errno)));
                 }
             }

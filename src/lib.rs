@@ -8,17 +8,18 @@
 //! from lower floors; `tests/house.rs` holds it to that, and `docs/ARCHITECTURE.md` tells the whole.
 
 // Floor 0: words and numbers.
+pub mod bytes_text;
 pub mod exit;
 pub mod name;
 pub mod time;
 
-// Floor 1: what was asked for, and the operating system.
+// Floor 1: what was asked for, how it is spoken, and the operating system.
+pub mod correlation;
+pub mod framing;
 pub mod os;
-pub mod spec;
-
-// Also on floor 1: a growing file of lines and the numbered older ones beside it.
 #[cfg(feature = "daemon")]
 mod rotation;
+pub mod spec;
 
 // Floor 2: the words between deciding and doing.
 pub mod event;
@@ -28,11 +29,12 @@ pub mod event;
 pub mod journal;
 #[cfg(feature = "daemon")]
 pub mod output;
+pub mod port;
 #[cfg(feature = "daemon")]
 pub mod state;
 pub mod supervise;
 
-// Floor 5: where deciding and doing meet, and the small process above it.
+// Floor 5: where the two columns meet, and the process above.
 #[cfg(feature = "daemon")]
 pub mod guardian;
 #[cfg(feature = "daemon")]

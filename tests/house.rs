@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// The floor of every top-level module, in tens; the ones order the rooms of a floor. A module
 /// imports only from lower numbers; inside its own folder it may look sideways.
 const FLOORS: &[(&str, u32)] = &[
+    ("bytes_text", 0),
     ("name", 0),
     ("time", 0),
     ("exit", 1),
@@ -37,8 +38,18 @@ const FLOORS: &[(&str, u32)] = &[
 ];
 
 /// Modules that decide: values in, values out.
-const DECIDING: &[&str] =
-    &["exit", "name", "time", "framing", "correlation", "message", "spec", "event", "supervise"];
+const DECIDING: &[&str] = &[
+    "bytes_text",
+    "exit",
+    "name",
+    "time",
+    "framing",
+    "correlation",
+    "message",
+    "spec",
+    "event",
+    "supervise",
+];
 
 /// Files of deciding folders that read what a user wrote, and nothing else.
 const READS_FILES: &[&str] = &["src/spec/load.rs"];

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Cause, Errno, Reason, Signal, Stage};
+use crate::bytes_text;
 use crate::name::{Generation, Incarnation, Requester, ServiceName};
 use crate::time::Wall;
 
@@ -175,7 +176,8 @@ pub struct ExitPart {
 pub struct StopPart {
     /// Each step of the ladder that was taken, in order.
     pub steps: Vec<StopStep>,
-    /// Whether it came to `SIGKILL`.
+    /// Whether asking was not enough, so that it came to `SIGKILL`. False for what is killed unasked
+    /// (`start_timeout`, a broken protocol).
     pub escalated: bool,
     /// Seconds from the request to the end.
     pub took_s: f64,
@@ -197,7 +199,9 @@ pub struct Usage {
     pub cpu_user_s: f64,
     /// CPU seconds in the kernel.
     pub cpu_system_s: f64,
-    /// The largest resident size, in bytes.
+    /// The largest resident size, in bytes. The kernel counts a new process as large as the manager
+    /// that started it until it executes its program, so this is never below the manager's own size:
+    /// for small programs it is an upper bound.
     pub max_rss_bytes: u64,
     /// Page faults served without input or output.
     pub minor_faults: u64,
@@ -274,7 +278,7 @@ impl Serialize for Tail {
         let text = String::from_utf8_lossy(&self.0);
         let exact = matches!(text, std::borrow::Cow::Borrowed(_));
         WrittenTail {
-            stderr_tail_base64: (!exact).then(|| base64::encode(&self.0)),
+            stderr_tail_base64: (!exact).then(|| bytes_text::encode(&self.0)),
             stderr_tail: text.into_owned(),
         }
         .serialize(s)
@@ -286,24 +290,10 @@ impl<'de> Deserialize<'de> for Tail {
         let written = WrittenTail::deserialize(d)?;
         match written.stderr_tail_base64 {
             None => Ok(Self(written.stderr_tail.into_bytes())),
-            Some(text) => base64::decode(&text)
+            Some(text) => bytes_text::decode(&text)
                 .map(Self)
                 .ok_or_else(|| serde::de::Error::custom("stderr_tail_base64 is not base64")),
         }
-    }
-}
-
-/// RFC 4648 base64 by the crate that everybody uses, behind two functions.
-mod base64 {
-    use ::base64::Engine as _;
-    use ::base64::engine::general_purpose::STANDARD;
-
-    pub(super) fn encode(bytes: &[u8]) -> String {
-        STANDARD.encode(bytes)
-    }
-
-    pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
-        STANDARD.decode(text).ok()
     }
 }
 

@@ -1,16 +1,51 @@
-//! The manager: the loop in which deciding and doing meet. It never waits for anybody but the poller.
+//! The manager: one process that starts, watches, restarts and stops services.
+//!
+//! [`run`] puts it together. The main thread becomes the spawner and nothing else; `control` is the
+//! loop; `disk`, `sweeper` and `terminal` are threads that may wait for the world so that the loop
+//! need not. Nothing here parses configurations or serves HTTP.
 
+mod commands;
+mod control;
+mod disk;
+mod ending;
+mod launch;
+mod record;
+mod recover;
 mod request;
+mod run;
+mod spawner;
+mod speak;
+mod start;
+mod status;
+mod streams;
+mod sweeper;
+mod terminal;
 
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::mpsc::{channel, sync_channel};
+use std::time::Duration;
+
+use crate::event::{Configure, Event};
+use crate::exit::{Cause, HostPart};
+use crate::guardian::{CHANNEL_FD, HOPELESS, LOCK_FD, READY};
+use crate::journal::{Journal, JournalError};
+use crate::name::{Incarnation, Requester};
+use crate::os::fds::{self, Waker};
+use crate::os::live::Table;
+use crate::os::signal::Inbox;
+use crate::os::{cgroup, clock, epoll, limits, memory, prctl, procfs, signal, socket, user};
+use crate::output::{LogFiles, OutputError};
+use crate::spec::Cgroups;
+use crate::state::{StateDir, StateError};
+use crate::supervise::Supervisor;
 
 pub use request::{
     EVENTS, Handle, LastExit, ManagerStatus, PortStatus, Published, REQUESTS, ReadState, Refusal,
     ReplicaStatus, Request, Snapshot, SpeakError, Speech,
 };
-
-use crate::state::StateDir;
 
 /// How a manager is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +58,241 @@ pub struct Options {
     pub color: bool,
 }
 
-/// Runs the manager in this process, which the guardian has started for it.
-pub fn run(options: &Options, _serve: impl FnOnce(UnixListener, Handle) -> io::Result<()>) -> i32 {
-    // Without a loop there is nothing to manage, and starting again would not help.
-    tracing::error!(?options, "this build has no loop");
-    78
+/// Why a manager cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// A system call that cannot fail did.
+    #[error("run the manager: {doing}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The log files.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+fn system(doing: &'static str) -> impl Fn(io::Error) -> ManagerError {
+    move |source| ManagerError::System { doing, source }
+}
+
+/// The exit code of a manager that found a fault in itself; the guardian starts another.
+const FAULT: i32 = 70;
+/// How long a manager that is done waits for the disk, and then for the terminal.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// Runs the manager in this process, which the guardian has started for it. `serve` starts the API
+/// on a thread of its own. Returns the exit code only where the manager cannot run at all; otherwise
+/// the process ends from within.
+pub fn run(options: &Options, serve: impl FnOnce(UnixListener, Handle) -> io::Result<()>) -> i32 {
+    memory::stay_small();
+    match start(options, serve) {
+        Ok(never) => match never {},
+        Err(error) => {
+            tracing::error!("cannot {}", disk::chain(&error));
+            complain(&error);
+            HOPELESS
+        }
+    }
+}
+
+/// Says on standard error why there is no manager; its log may not be writable.
+fn complain(error: &dyn std::error::Error) {
+    use std::io::Write as _;
+    let _ = writeln!(io::stderr(), "error: cannot {}", disk::chain(error));
+}
+
+enum Never {}
+
+fn start(
+    options: &Options,
+    serve: impl FnOnce(UnixListener, Handle) -> io::Result<()>,
+) -> Result<Never, ManagerError> {
+    signal::block_all().map_err(system("blocking signals"))?;
+    prctl::become_subreaper().map_err(system("becoming a subreaper"))?;
+    let nofile = limits::raise_nofile().map_err(system("raising the descriptor limit"))?;
+    // Held for its lock alone: the same description as the guardian's.
+    let lock = fds::inherited(LOCK_FD).map_err(system("taking over the lock"))?;
+    let guardian = fds::inherited(CHANNEL_FD).map_err(system("talking to the guardian"))?;
+    let guardian_pid = prctl::parent();
+    let guardian_life =
+        signal::open_pidfd(guardian_pid).map_err(system("watching the guardian"))?;
+    let state = options.state.clone();
+    let applied = state.read_applied()?;
+    let intent = state.read_intent()?;
+
+    let width = applied.spec.services.keys().map(|name| name.as_str().len()).max().unwrap_or(0);
+    let style = terminal::Style { output: options.foreground, color: options.color, width };
+    let terminal =
+        terminal::Terminal::start(style, &state.own_log()).map_err(system("starting a thread"))?;
+    log_to(&terminal, options);
+
+    let (journal, opened) = Journal::open(&state.state)?;
+    if let Some(torn) = opened.repaired {
+        tracing::warn!(bytes = torn, "the last line of the journal was torn; moved to exits.torn");
+    }
+    let table =
+        Table::open(&state.live(), applied.realm).map_err(system("opening the live table"))?;
+    let generation = table.next_generation();
+    if let Some(seen) = opened.last_incarnation_seen {
+        table.set_next_incarnation(Incarnation(seen.0 + 1));
+    }
+    let born = procfs::stat(guardian_pid).map_or(0, |stat| stat.start);
+    let pid = u64::try_from(guardian_pid).unwrap_or(0);
+    let same_guardian = table.same_guardian(born.rotate_left(24) ^ pid);
+    let cgroups = match applied.spec.cgroups {
+        Cgroups::Off => Err("cgroups: off".to_owned()),
+        Cgroups::Auto => cgroup::Root::open(&format!("wharf-{}", applied.realm)),
+    };
+    let left = recover::clean_up(&table, cgroups.as_ref().ok(), !same_guardian);
+    if !left.is_empty() {
+        tracing::error!(pids = ?left, "processes of an earlier life cannot be killed");
+    }
+    let cause = if same_guardian { Cause::ManagerDied } else { Cause::GuardianDied };
+    let recovered = recover::recover(&table, &journal, cause)?;
+
+    let waker = Waker::new().map_err(system("making an eventfd"))?;
+    let (requests, inbox) = sync_channel(REQUESTS);
+    let (events, _) = tokio::sync::broadcast::channel(EVENTS);
+    let handle = Handle { requests, waker: waker.clone(), events: events.clone() };
+    let listener = socket::listen(&state.socket()).map_err(system("listening on the socket"))?;
+    let output = LogFiles::open(&state.output())?;
+    let files = disk::Files { state: state.clone(), journal, output };
+    let disk = disk::Disk::start(files, waker.clone()).map_err(system("starting a thread"))?;
+    let sweeper = sweeper::Sweeper::start(waker.clone()).map_err(system("starting a thread"))?;
+    let (orders, ordered) = sync_channel(1024);
+    let (answers, spawner_socket) = fds::message_pair().map_err(system("making a socket"))?;
+    let child = crate::exit::Signal::new(libc::SIGCHLD).expect("SIGCHLD is a signal");
+    let poller = || epoll::Poller::new().map_err(system("waiting"));
+
+    let variable = |name: &str| std::env::var(name).ok();
+    let spec = Arc::new(applied.spec);
+    let mut control = control::Control {
+        state,
+        realm: table.realm(),
+        origin: record::Origin {
+            host: HostPart { name: procfs::host_name(), boot_id: procfs::boot_id() },
+            generation,
+        },
+        started_at: clock::wall(),
+        guardian_pid,
+        spec: Arc::clone(&spec),
+        supervisor: Supervisor::new(table.next_incarnation(), table.realm().0 ^ generation.0),
+        surroundings: launch::Surroundings::collect(variable, user::own(), nofile),
+        cgroups,
+        descriptors: usize::try_from(nofile.hard).unwrap_or(usize::MAX),
+        poller: poller()?,
+        logs: poller()?,
+        ports: poller()?,
+        waker,
+        children: Inbox::open(&[child]).map_err(system("receiving signals"))?,
+        guardian,
+        requests: inbox,
+        events,
+        spawner: orders,
+        answers,
+        disk,
+        sweeper,
+        terminal,
+        found: channel(),
+        table,
+        free_slots: recovered.free,
+        table_mark: recovered.mark,
+        homes: recovered.homes,
+        runs: HashMap::new(),
+        present: HashMap::new(),
+        pending: HashMap::new(),
+        sweeping: HashMap::new(),
+        lingering: BTreeMap::new(),
+        last: HashMap::new(),
+        shown: HashMap::new(),
+        waiters: Vec::new(),
+        calls: HashMap::new(),
+        next_call: 1,
+        port_deadlines: BTreeSet::new(),
+        protocols: speak::Protocols::default(),
+        intent: 0,
+        persisted: 0,
+        applying: Vec::new(),
+        foreground: options.foreground,
+        handle: handle.clone(),
+        guardian_life,
+        stopped: intent.stopped.clone(),
+        output_paused: None,
+        output_overdue: false,
+        health: control::Health::default(),
+        shutting_down: false,
+        down: false,
+        buffer: vec![0; 32 << 10],
+        inbox: VecDeque::new(),
+        verdicts: Vec::new(),
+        feeding: false,
+    };
+    control.watch_own().map_err(system("waiting"))?;
+    let configure = Configure {
+        spec,
+        by: Requester { uid: None, pid: None, who: "wharf up".to_owned() },
+        past: recovered.past,
+        stopped: intent.stopped,
+    };
+    let superseded = recovered.superseded;
+    let live = move || {
+        control.superseded(superseded);
+        control.feed(Event::Configure(Box::new(configure)));
+        let _ = fds::send(std::os::fd::AsFd::as_fd(&control.guardian), READY, &[]);
+        let code = match control.serve() {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!(%error, "the loop cannot go on");
+                FAULT
+            }
+        };
+        control.say_goodbye(code == 0);
+        std::process::exit(code);
+    };
+    vital("control", live).map_err(system("starting a thread"))?;
+    serve(listener, handle).map_err(system("serving the socket"))?;
+    let served = spawner::serve(&ordered, spawner_socket);
+    // The loop ends the process; until then this thread must live, or its children would be killed.
+    if let Err(error) = served {
+        tracing::error!(%error, "the spawner cannot go on");
+        std::process::exit(FAULT);
+    }
+    drop(lock);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Starts a thread without which the manager is worth nothing: should it panic, the process ends
+/// and the guardian starts another.
+fn vital(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let run = move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+            std::process::exit(FAULT);
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).stack_size(512 << 10).spawn(run).map(drop)
+}
+
+fn log_to(terminal: &terminal::Terminal, options: &Options) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WHARF_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(options.foreground && options.color)
+        .with_target(false)
+        .with_writer(terminal.clone())
+        .finish();
+    // A second manager in one process would be a test's; it shares the first one's log.
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }

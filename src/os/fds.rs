@@ -223,3 +223,14 @@ pub fn count_open() -> io::Result<usize> {
     // The listing itself holds one.
     Ok(std::fs::read_dir("/proc/self/fd")?.count().saturating_sub(1))
 }
+
+/// Whether a pipe is empty and has no writer left (poll(2): `POLLHUP` without `POLLIN`).
+pub fn hung_up(fd: BorrowedFd<'_>) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    if poll(&mut fds, PollTimeout::ZERO).is_err() {
+        return false;
+    }
+    let flags = fds[0].revents().unwrap_or(PollFlags::empty());
+    flags.contains(PollFlags::POLLHUP) && !flags.contains(PollFlags::POLLIN)
+}

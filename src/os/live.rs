@@ -61,6 +61,7 @@ struct Header {
     realm: AtomicU64,
     generation: AtomicU64,
     next_incarnation: AtomicU64,
+    guardian: AtomicU64,
 }
 
 /// One replica's slot. All fields are atomic because the file is shared between processes.
@@ -161,6 +162,12 @@ impl Table {
     /// Counts a new life of the manager.
     pub fn next_generation(&self) -> Generation {
         Generation(self.header().generation.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Notes which guardian this generation runs under (its number and start time, mixed) and tells
+    /// whether the last one ran under the same.
+    pub fn same_guardian(&self, guardian: u64) -> bool {
+        self.header().guardian.swap(guardian, Ordering::Relaxed) == guardian
     }
 
     /// The first incarnation that has not been given out.

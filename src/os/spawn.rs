@@ -217,8 +217,10 @@ pub struct Flight {
 /// How a start went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Landing {
-    /// The program was executed (or the child was killed on the last inch).
+    /// The program was executed (or the child was killed on the very last inch).
     Executed,
+    /// The child was killed on its way.
+    Died,
     /// A step failed; the child has ended by itself.
     Failed {
         /// Which step.
@@ -245,10 +247,11 @@ impl Flight {
         // report as its last act but exit, which touches nothing but registers. `take` happens once:
         // the caller drops a flight that has landed.
         let (plan, stack) = unsafe { std::mem::ManuallyDrop::take(&mut self.memory) };
+        let reached = plan.at_exec.load(std::sync::atomic::Ordering::Acquire);
         drop(plan);
         stacks.give(stack);
         if length < report.len() {
-            return Some(Landing::Executed);
+            return Some(if reached { Landing::Executed } else { Landing::Died });
         }
         let errno = i32::from_le_bytes([report[2], report[3], report[4], report[5]]);
         Some(Landing::Failed {
@@ -342,6 +345,8 @@ struct Plan {
     status: RawFd,
     changed_signals: Vec<i32>,
     parent: i32,
+    /// Set by the child when only exec is left to do.
+    at_exec: std::sync::atomic::AtomicBool,
 }
 
 impl Plan {
@@ -358,6 +363,7 @@ impl Plan {
             status,
             changed_signals: super::signal::changed(),
             parent: super::prctl::pid(),
+            at_exec: std::sync::atomic::AtomicBool::new(false),
             launch,
         }
     }
@@ -487,6 +493,7 @@ fn arrange_descriptors(plan: &mut Plan) -> Result<(), (Stage, i32)> {
 
 /// Tries each candidate as execvp(3) does; returns only when none could be executed.
 fn execute(plan: &Plan) -> (Stage, i32, u8) {
+    plan.at_exec.store(true, std::sync::atomic::Ordering::Release);
     let mut worst = (Stage::Exec, libc::ENOENT, 0);
     for path in &plan.launch.candidates {
         let args = [at(path.as_ptr()), at(plan.argv.as_ptr()), at(plan.envp.as_ptr()), 0, 0];
@@ -550,7 +557,7 @@ mod tests {
             Landing::Failed { stage, errno, interpreter_missing } => {
                 (stage, errno.0, interpreter_missing)
             }
-            Landing::Executed => panic!("{command:?} ran"),
+            other => panic!("{command:?}: {other:?}"),
         }
     }
 

@@ -179,3 +179,57 @@ fn unpack(member: Member, out: &mut Vec<u8>) -> io::Result<bool> {
     }
     result.map(|_| false)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_a_file_without_successor_ended_with_comes_before_the_next_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let family = Family::new(dir.path(), "x.log");
+        fs::write(family.older(1, Form::Plain), "older\n").unwrap();
+        let mut follow = Follow::after(family.clone(), &family.members().unwrap(), 0).unwrap();
+        let mut read = || {
+            let mut out = Vec::new();
+            assert!(!follow.read(&mut out).unwrap(), "all of it at once");
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(read(), "");
+        fs::write(family.current(), "one\nto").unwrap();
+        assert_eq!(read(), "one\n");
+        fs::remove_file(family.current()).unwrap();
+        assert_eq!(read(), "", "the writer may still end the line");
+        fs::write(family.current(), "next\n").unwrap();
+        assert_eq!(read(), "to\nnext\n");
+        family.rotate(9).unwrap();
+        family.rotate(9).unwrap();
+        fs::write(family.current(), "last\n").unwrap();
+        assert_eq!(read(), "last\n");
+    }
+
+    #[test]
+    fn much_is_returned_in_parts_of_whole_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let family = Family::new(dir.path(), "x.log");
+        let mut follow = Follow::after(family.clone(), &[], 0).unwrap();
+        let long = vec![b'x'; 2 * BUDGET];
+        let many = "0123456789\n".repeat(BUDGET / 4);
+        fs::write(family.current(), [&long, &b"\n"[..], many.as_bytes()].concat()).unwrap();
+        let (mut all, mut parts) = (Vec::new(), 0);
+        loop {
+            let mut out = Vec::new();
+            let more = follow.read(&mut out).unwrap();
+            assert_eq!(out.last().copied().unwrap_or(b'\n'), b'\n');
+            all.extend(out);
+            parts += 1;
+            if !more {
+                break;
+            }
+        }
+        assert!(parts > 2, "{parts}");
+        assert!(all == fs::read(family.current()).unwrap());
+    }
+}

@@ -4,10 +4,11 @@
 //! What is wrong is marked in the tree, so that nobody complains of it a second time and the rest
 //! can still be understood. Rules that compare one key with another live in `mean`.
 
+use indexmap::IndexMap;
 use serde_json::{Map, Number, Value};
 
 use super::interpolate::interpolate;
-use super::mistake::{Found, meant_instead};
+use super::mistake::{Found, KEPT, meant_instead};
 use super::shape::{Key, MapShape, Shape, Union};
 use super::tree::{Entry, Kind, Node, Place};
 
@@ -159,7 +160,7 @@ impl<'a> Check<'a> {
     ) -> bool {
         let Some(known) = map.keys.get(&entry.key) else {
             let Some(others) = &map.others else {
-                self.unknown_key(entry, map.keys.keys());
+                self.unknown_key(entry, &map.keys);
                 return false;
             };
             if let Some(Err(message)) = map.names.map(|names| names.check(&entry.key)) {
@@ -185,12 +186,18 @@ impl<'a> Check<'a> {
         self.complain(place, format!("`{word}` is not supported yet"), None);
     }
 
-    fn unknown_key<'k>(&mut self, entry: &Entry, known: impl Iterator<Item = &'k String> + Clone) {
-        let help = match meant_instead(&entry.key, known.clone().map(String::as_str)) {
-            Some(candidate) => format!("did you mean `{candidate}`?"),
-            None => format!("the keys here are {}", listed(known.map(String::as_str))),
-        };
+    fn unknown_key(&mut self, entry: &Entry, known: &IndexMap<String, Key>) {
         let message = format!("unknown key `{}`", entry.key);
+        if self.found.len() >= KEPT {
+            return self.complain(entry.place, message, None); // it will only be counted
+        }
+        let near = meant_instead(&entry.key, known.keys().map(String::as_str));
+        let help = near.map(|candidate| format!("did you mean `{candidate}`?"));
+        let help = help.unwrap_or_else(|| {
+            let usable = known.iter().filter(|(_, key)| key.supported);
+            let names: Vec<_> = usable.map(|(name, _)| name.as_str()).collect();
+            format!("the keys here are {}", names.join(", "))
+        });
         self.complain(entry.place, message, Some(help));
     }
 
@@ -241,7 +248,7 @@ impl<'a> Check<'a> {
                 None
             }
             None => {
-                self.unknown_key(entry, union.tagged.keys());
+                self.unknown_key(entry, &union.tagged);
                 None
             }
         };
@@ -256,8 +263,8 @@ impl<'a> Check<'a> {
         union: &Union,
         place: Place,
     ) -> Option<Value> {
-        if let Some(supported) = union.words.get(text) {
-            if *supported {
+        if let Some(word) = union.words.get(text) {
+            if word.supported {
                 return Some(Value::String(text.to_owned()));
             }
             self.not_yet(place, text);
@@ -354,9 +361,10 @@ fn expected(shape: &Shape) -> String {
         Shape::Union(union) => {
             let mut parts = Vec::new();
             if !union.words.is_empty() {
-                parts.push(listed(union.words.keys().map(String::as_str)));
+                let shown = union.words.iter().filter(|(_, word)| word.supported && !word.also);
+                parts.push(listed(shown.map(|(text, _)| text.as_str())));
             }
-            if !union.tagged.is_empty() {
+            if tags(union).next().is_some() {
                 parts.push(format!("a map with {}", listed(tags(union))));
             }
             parts.extend(union.scalars.iter().map(expected));
@@ -368,11 +376,11 @@ fn expected(shape: &Shape) -> String {
 }
 
 fn tags(union: &Union) -> impl Iterator<Item = &str> {
-    union.tagged.keys().map(String::as_str)
+    union.tagged.iter().filter(|(_, key)| key.supported).map(|(tag, _)| tag.as_str())
 }
 
 /// `a`, `b` or `c`.
-pub(super) fn listed<'w>(words: impl Iterator<Item = &'w str>) -> String {
+fn listed<'w>(words: impl Iterator<Item = &'w str>) -> String {
     let words: Vec<_> = words.map(|word| format!("`{word}`")).collect();
     match words.split_last() {
         None => "none".to_owned(),

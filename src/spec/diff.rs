@@ -124,7 +124,7 @@ fn is_live(field: &str) -> bool {
 
 /// What a configuration says of all its services alike.
 fn around(spec: &Spec) -> Value {
-    let mut value = serialised(&Spec { services: indexmap::IndexMap::default(), ..spec.clone() });
+    let mut value = serialised(&Spec { services: indexmap::IndexMap::new(), ..spec.clone() });
     if let Value::Object(map) = &mut value {
         for key in NOT_OF_SERVICES {
             map.remove(*key);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::check::{Environment, listed};
+use super::check::Environment;
 use super::mistake::Found;
 use super::tree::{Entry, Node, Place};
 use super::{
@@ -321,9 +321,4 @@ fn limits(written: Option<&written::Limits>) -> Limits {
         core: written.and_then(|limits| limits.core).map(|size| size.0),
         nofile: written.and_then(|limits| limits.nofile),
     }
-}
-
-/// The profiles there are, in words.
-pub(super) fn known_profiles(names: &[String]) -> String {
-    format!("the profiles are {}", listed(names.iter().map(String::as_str)))
 }

@@ -4,6 +4,10 @@
 //! Two things are short for a map and are spelled out first, so that it does not matter which way
 //! they are written: `restart: always` and a list of `NAME=value`.
 
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+
 use super::tree::{Entry, Kind, Node};
 
 /// Which keys of a map are merged in a way of their own.
@@ -45,11 +49,15 @@ pub(super) fn merge(base: &mut Node, over: Node, rule: Rule) {
     let replace = matches!(rule, Rule::Whole);
     match (&mut base.kind, over.kind) {
         (Kind::Map(below), Kind::Map(above)) if !replace => {
+            // Services can be thousands, so they are not searched for one by one.
+            let known: HashMap<String, usize> =
+                below.iter().enumerate().map(|(at, entry)| (entry.key.clone(), at)).collect();
             for entry in above {
-                match below.iter_mut().find(|known| known.key == entry.key) {
-                    Some(known) => {
-                        known.place = entry.place;
-                        merge(&mut known.value, entry.value, rule.below(&entry.key));
+                match known.get(&entry.key) {
+                    Some(&at) => {
+                        let under = &mut below[at];
+                        under.place = entry.place;
+                        merge(&mut under.value, entry.value, rule.below(&entry.key));
                     }
                     None => below.push(entry),
                 }
@@ -73,7 +81,7 @@ pub(super) fn spell_out(service: &mut Node) {
     if let Some(environment) = service.get_mut("environment")
         && let Kind::List(items) = &mut environment.kind
     {
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries: IndexMap<String, Entry> = IndexMap::new();
         for item in std::mem::take(items) {
             let Some(text) = item.text() else { continue };
             let (key, kind) = match text.split_once('=') {
@@ -86,9 +94,8 @@ pub(super) fn spell_out(service: &mut Node) {
                 value: Node::new(item.place, kind),
             };
             // As in a shell, and as docker-compose has it, the last of two counts.
-            entries.retain(|known| known.key != entry.key);
-            entries.push(entry);
+            entries.insert(entry.key.clone(), entry);
         }
-        environment.kind = Kind::Map(entries);
+        environment.kind = Kind::Map(entries.into_values().collect());
     }
 }

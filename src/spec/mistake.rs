@@ -2,14 +2,17 @@
 //!
 //! A mistake keeps the one line it is about, never the file.
 
+use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
 use super::tree::Place;
 
-/// More mistakes than this are counted and not shown.
+/// More mistakes than this are kept and not shown.
 const SHOWN: usize = 50;
+/// More mistakes than this are counted and not kept.
+pub(super) const KEPT: usize = 1_000;
 /// The widest excerpt of a line, in characters.
 const WIDEST: usize = 120;
 
@@ -63,7 +66,7 @@ pub struct Spot {
     pub text: String,
     /// How many characters of `text` stand before the place.
     #[serde(skip)]
-    before: usize,
+    indent: usize,
     /// How many characters the place has, at least 1.
     #[serde(skip)]
     width: usize,
@@ -71,17 +74,27 @@ pub struct Spot {
 
 /// Everything that is wrong with a configuration; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Mistakes(Vec<Mistake>);
+pub struct Mistakes {
+    /// How many there are.
+    total: usize,
+    /// The first thousand of them.
+    mistakes: Vec<Mistake>,
+}
 
 impl Mistakes {
-    /// Every mistake, in the order of the files.
+    /// The mistakes, in the order of the files; of more than a thousand, the first thousand.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Mistake> {
-        self.0.iter()
+        self.mistakes.iter()
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> usize {
+        self.total
     }
 
     pub(super) fn new(found: Vec<Found>, sources: &[Source]) -> Self {
-        Self(told(found, sources))
+        let (mistakes, total) = told(found, sources);
+        Self { total, mistakes }
     }
 }
 
@@ -89,10 +102,10 @@ impl std::error::Error for Mistakes {}
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for mistake in self.0.iter().take(SHOWN) {
+        for mistake in self.mistakes.iter().take(SHOWN) {
             writeln!(f, "{}", mistake.as_text("error"))?;
         }
-        match self.0.len() {
+        match self.total {
             1 => write!(f, "1 mistake"),
             many if many > SHOWN => write!(f, "{many} mistakes, the first {SHOWN} of them shown"),
             many => write!(f, "{many} mistakes"),
@@ -121,7 +134,7 @@ impl Mistake {
                     spot.column,
                     spot.line,
                     spot.text,
-                    " ".repeat(spot.before),
+                    " ".repeat(spot.indent),
                     "^".repeat(spot.width),
                 );
                 margin
@@ -134,11 +147,16 @@ impl Mistake {
     }
 }
 
-/// Orders what was found by place and looks up the lines.
-pub(super) fn told(mut found: Vec<Found>, sources: &[Source]) -> Vec<Mistake> {
+/// Orders what was found by place and looks up the lines. What is written once and reaches many
+/// services, as a default or an alias, is told once. Returns how many there are besides.
+pub(super) fn told(mut found: Vec<Found>, sources: &[Source]) -> (Vec<Mistake>, usize) {
     found.sort_by_key(|found| found.place.map(|place| (place.file, place.start)));
-    found.dedup_by(|a, b| a.place == b.place && a.path == b.path && a.message == b.message);
+    let mut told = HashSet::new();
     found
+        .retain(|found| found.place.is_none() || told.insert((found.place, found.message.clone())));
+    let total = found.len();
+    found.truncate(KEPT);
+    let told = found
         .into_iter()
         .map(|found| Mistake {
             path: found.path,
@@ -146,7 +164,8 @@ pub(super) fn told(mut found: Vec<Found>, sources: &[Source]) -> Vec<Mistake> {
             help: found.help,
             at: found.place.and_then(|place| spot(place, sources)),
         })
-        .collect()
+        .collect();
+    (told, total)
 }
 
 /// The line, from 1, on which a place begins.
@@ -167,19 +186,24 @@ fn spot(place: Place, sources: &[Source]) -> Option<Spot> {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let column = text[line_start..start].chars().count();
-    let line = text[line_start..line_end].trim_end();
-    let skipped = column.saturating_sub(WIDEST / 2);
-    let shown: String = line.chars().skip(skipped).take(WIDEST).collect();
-    let before = column - skipped;
-    let left = shown.chars().count().saturating_sub(before).max(1);
-    let width = text[start..end].trim_end().chars().count().clamp(1, left);
+    let before = &text[line_start..start];
+    // A line that is too long is shown around the place.
+    let shown_from = if text[line_start..line_end].chars().nth(WIDEST).is_none() {
+        line_start
+    } else {
+        before.char_indices().rev().nth(WIDEST / 2).map_or(line_start, |(at, _)| line_start + at)
+    };
+    let shown: String = text[shown_from..line_end].chars().take(WIDEST).collect();
+    let shown = shown.trim_end();
+    let indent = text[shown_from..start].chars().count();
+    let left = shown.chars().count().saturating_sub(indent).max(1);
+    let width = text[start..end].trim_end().chars().take(WIDEST).count().clamp(1, left);
     Some(Spot {
         file: source.name.clone(),
         line: text[..line_start].matches('\n').count() + 1,
-        column: column + 1,
-        text: visible(&shown),
-        before,
+        column: before.chars().count() + 1,
+        text: visible(shown),
+        indent,
         width,
     })
 }

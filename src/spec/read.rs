@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::check::{Check, Environment};
-use super::mean::{Mean, known_profiles};
+use super::mean::Mean;
 use super::merge::{Rule, merge, spell_out};
 use super::mistake::{Found, Mistake, Mistakes, Source, meant_instead, told};
 use super::schema::{profile_schema, schema};
@@ -62,7 +62,7 @@ pub(super) fn read(given: Vec<Given>, world: World<'_>) -> Result<Loaded, Mistak
     let spec = reader.files(given);
     let Reader { found, warnings, sources, .. } = reader;
     match spec {
-        Some(spec) if found.is_empty() => Ok(Loaded { spec, warnings: told(warnings, &sources) }),
+        Some(spec) if found.is_empty() => Ok(Loaded { spec, warnings: told(warnings, &sources).0 }),
         _ => Err(Mistakes::new(found, &sources)),
     }
 }
@@ -221,8 +221,8 @@ impl Reader<'_> {
         let Some(given) = (self.world.profile)(name) else {
             let names = (self.world.profiles)();
             let help = match meant_instead(name, names.iter().map(String::as_str)) {
-                Some(near) => format!("did you mean `{near}`? {}", known_profiles(&names)),
-                None => known_profiles(&names),
+                Some(near) => format!("did you mean `{near}`? there are {}", names.join(", ")),
+                None => format!("there are {}", names.join(", ")),
             };
             self.found.push(Found {
                 place: Some(place),

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Cgroups, Framing, Limits, Logging, OnGiveUp, PacketWidth, Port, Replies, Restart, Service, Spec,
+    Cgroups, Framing, Limits, Logging, OnGiveUp, PacketWidth, Port, Replies, Restart,
+    START_TIMEOUT, Service, Spec, Stop,
 };
 use crate::time::{format_duration, format_size};
 
@@ -70,6 +71,21 @@ pub(super) fn written(service: &Service, mask: bool) -> Value {
         put("labels", json!(service.labels));
     }
     Value::Object(keys)
+}
+
+/// What holds where a service leaves a key out, except for the blocks with keys of their own.
+pub(super) fn service_defaults() -> Value {
+    let stop = Stop::default();
+    json!({
+        "shell": false,
+        "replicas": 1,
+        "restart": Restart::default().policy,
+        "start_timeout": format_duration(START_TIMEOUT),
+        "stop_signal": stop.signal.to_string(),
+        "stop_grace_period": format_duration(stop.grace),
+        "stop_kill": stop.kill,
+        "on_manager_exit": "die",
+    })
 }
 
 /// A `restart:` block.

@@ -8,7 +8,9 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+use super::resolve::{logging, port, restart, service_defaults};
 use super::written::{File, Profile};
+use super::{Logging, Port, Restart};
 
 /// The JSON Schema of services.yaml (draft 2020-12).
 ///
@@ -25,7 +27,28 @@ pub fn profile_schema() -> Value {
 fn schema_of<T: JsonSchema>() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.transforms.push(Box::new(RecursiveTransform(as_people_write)));
-    settings.into_generator().into_root_schema_for::<T>().to_value()
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    for (name, defaults) in [
+        ("Service", service_defaults()),
+        ("RestartLong", restart(&Restart::default())),
+        ("Logging", logging(&Logging::default())),
+        ("Port", port(&Port::default())),
+    ] {
+        note_defaults(&mut schema, name, defaults);
+    }
+    schema
+}
+
+/// Tells editors what holds where a key is left out.
+fn note_defaults(schema: &mut Value, name: &str, defaults: Value) {
+    let keys = schema.pointer_mut(&format!("/$defs/{name}/properties"));
+    if let (Some(Value::Object(keys)), Value::Object(defaults)) = (keys, defaults) {
+        for (key, default) in defaults {
+            if let Some(Value::Object(key)) = keys.get_mut(&key) {
+                key.insert("default".to_owned(), default);
+            }
+        }
+    }
 }
 
 /// Where the types and the file differ: an optional key is left out and never null, and maps may

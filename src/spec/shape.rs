@@ -70,11 +70,20 @@ pub(super) struct Key {
     pub(super) supported: bool,
 }
 
+/// A known word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word {
+    /// Whether its behaviour exists.
+    pub(super) supported: bool,
+    /// Whether it is another way to write a word that is there too.
+    pub(super) also: bool,
+}
+
 /// Alternatives.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Union {
-    /// Words, and whether the behaviour of each exists.
-    pub(super) words: IndexMap<String, bool>,
+    /// Words.
+    pub(super) words: IndexMap<String, Word>,
     /// Maps of one key.
     pub(super) tagged: IndexMap<String, Key>,
     /// A list.
@@ -216,7 +225,8 @@ impl Compiler<'_> {
         let mut is_word = false;
         for word in constants.chain(words) {
             let word = word.as_str().map_or_else(|| word.to_string(), str::to_owned);
-            union.words.insert(word, usable);
+            let also = object.contains_key("x-also");
+            union.words.insert(word, Word { supported: usable, also });
             is_word = true;
         }
         if is_word {
@@ -252,5 +262,52 @@ fn types(object: &Map<String, Value>) -> Vec<String> {
             several.iter().filter_map(Value::as_str).map(str::to_owned).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{profile_schema, schema};
+
+    /// Words the compiler acts on, and words that only people and editors read.
+    #[rustfmt::skip]
+    const KNOWN: &[&str] = &[
+        "$ref", "additionalProperties", "anyOf", "const", "enum", "format", "items", "maximum",
+        "minimum", "oneOf", "pattern", "properties", "propertyNames", "required", "type", "x-also",
+        "x-own-keys", "x-supported", // and those that change nothing:
+        "$defs", "$schema", "default", "description", "examples", "patternProperties", "title",
+    ];
+
+    fn unknown_words(schema: &Value, found: &mut Vec<String>) {
+        let Some(object) = schema.as_object() else { return };
+        for (word, value) in object {
+            if !KNOWN.contains(&word.as_str()) {
+                found.push(word.clone());
+            }
+            match (word.as_str(), value) {
+                ("properties" | "$defs", Value::Object(below)) => {
+                    below.values().for_each(|schema| unknown_words(schema, found));
+                }
+                ("oneOf" | "anyOf", Value::Array(branches)) => {
+                    for schema in branches {
+                        unknown_words(schema, found);
+                    }
+                }
+                ("items" | "additionalProperties" | "propertyNames", schema) => {
+                    unknown_words(schema, found);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_of_our_schemas_is_understood() {
+        for schema in [schema(), profile_schema()] {
+            let mut found = Vec::new();
+            unknown_words(&schema, &mut found);
+            assert_eq!(found, Vec::<String>::new());
+        }
     }
 }

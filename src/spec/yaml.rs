@@ -5,10 +5,11 @@
 //! copies that aliases make.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
-use super::mistake::{Found, Source, line_of};
+use super::mistake::{Found, KEPT, Source, line_of};
 use super::tree::{Entry, Kind, Node, Place};
 
 /// The most levels of lists and maps.
@@ -51,8 +52,17 @@ enum Inside {
 struct Key {
     text: String,
     place: Place,
-    /// Whether it is the `<<` that takes over another map.
-    merge: bool,
+    role: Role,
+}
+
+#[derive(PartialEq)]
+enum Role {
+    /// It names its value.
+    Ordinary,
+    /// It is the `<<` that takes over another map.
+    Merge,
+    /// It is no key; the mistake has been told and its value is dropped.
+    Wrong,
 }
 
 struct Builder<'a> {
@@ -96,7 +106,25 @@ impl Builder<'_> {
 
     fn complain(&mut self, place: Place, message: &str) {
         let message = message.to_owned();
-        self.found.push(Found { place: Some(place), path: String::new(), message, help: None });
+        self.found.push(Found { place: Some(place), path: self.path(), message, help: None });
+    }
+
+    /// The path of the value that is being read.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for open in &self.open {
+            match &open.inside {
+                Inside::List(items) => {
+                    let _ = write!(path, "[{}]", items.len());
+                }
+                Inside::Map { key: Some(key), .. } => {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let _ = write!(path, "{dot}{}", key.text);
+                }
+                Inside::Map { key: None, .. } => {}
+            }
+        }
+        path
     }
 
     fn place_at(&self, start: usize, end: usize) -> Place {
@@ -117,7 +145,7 @@ impl Builder<'_> {
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let as_text = self.tagged_as_text(tag.as_deref(), place);
+                let as_text = self.tagged_as_text(tag.as_deref(), &span);
                 let quoted = as_text || style != ScalarStyle::Plain;
                 let null = matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let kind = if null && !quoted {
@@ -128,23 +156,25 @@ impl Builder<'_> {
                 self.complete(Node::new(place, kind), anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.tagged_as_text(tag.as_deref(), place);
+                self.tagged_as_text(tag.as_deref(), &span);
                 self.descend(place, anchor, Inside::List(Vec::new()))
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.tagged_as_text(tag.as_deref(), place);
+                self.tagged_as_text(tag.as_deref(), &span);
                 let inside = Inside::Map { entries: Vec::new(), merged: Vec::new(), key: None };
                 self.descend(place, anchor, inside)
             }
-            Event::SequenceEnd | Event::MappingEnd => self.ascend(range.start),
+            Event::SequenceEnd | Event::MappingEnd => self.ascend(range.end),
             Event::Alias(anchor) => self.alias(anchor, place),
             _ => Ok(()),
         }
     }
 
     /// Whether a tag says that a scalar is text. Tags of the user's own mean nothing here.
-    fn tagged_as_text(&mut self, tag: Option<&Tag>, place: Place) -> bool {
+    fn tagged_as_text(&mut self, tag: Option<&Tag>, span: &Span) -> bool {
         let Some(tag) = tag else { return false };
+        let range = span.tag_span().unwrap_or(*span).byte_range().unwrap_or(0..0);
+        let place = self.place_at(range.start, range.end);
         if !tag.is_yaml_core_schema() && tag.original() != "!" {
             let message = format!("the tag `{}` means nothing here", tag.original());
             self.complain(place, &message);
@@ -208,7 +238,8 @@ impl Builder<'_> {
                 return Ok(());
             }
             Some(Inside::Map { entries, merged, key }) => match key.take() {
-                Some(Key { merge: true, .. }) => {
+                Some(Key { role: Role::Wrong, .. }) => return Ok(()),
+                Some(Key { role: Role::Merge, .. }) => {
                     merged.push(node);
                     return Ok(());
                 }
@@ -228,18 +259,16 @@ impl Builder<'_> {
 
     fn key(&mut self, node: Node) -> Key {
         let place = node.place;
-        let (text, merge) = match node.kind {
-            Kind::Scalar { text, quoted } => {
-                let merge = text == "<<" && !quoted;
-                (text, merge)
-            }
-            Kind::Null => ("null".to_owned(), false),
+        let (text, role) = match node.kind {
+            Kind::Scalar { text, quoted: false } if text == "<<" => (text, Role::Merge),
+            Kind::Scalar { text, .. } => (text, Role::Ordinary),
+            Kind::Null => ("null".to_owned(), Role::Ordinary),
             Kind::List(_) | Kind::Map(_) | Kind::Bad => {
                 self.complain(place, "a key is a word, not a list or a map");
-                (String::new(), false)
+                (String::new(), Role::Wrong)
             }
         };
-        Key { text, place, merge }
+        Key { text, place, role }
     }
 
     /// The entries of a map: each key once, then what `<<` adds.
@@ -253,12 +282,17 @@ impl Builder<'_> {
                     entries.push(entry);
                 }
                 Some(first) => {
-                    let line = line_of(*first, self.sources);
+                    // Lines are counted from the start; not for a file of nothing but mistakes.
+                    let help = (self.found.len() < KEPT).then(|| {
+                        format!("it is first written in line {}", line_of(*first, self.sources))
+                    });
+                    let path = self.path();
+                    let dot = if path.is_empty() { "" } else { "." };
                     self.found.push(Found {
                         place: Some(entry.place),
-                        path: String::new(),
+                        path: format!("{path}{dot}{}", entry.key),
                         message: format!("the key `{}` is written twice in this map", entry.key),
-                        help: Some(format!("it is first written in line {line}")),
+                        help,
                     });
                 }
             }

@@ -1,1 +1,30 @@
 //! Decides what happens to services: pure state machines from events to actions.
+//!
+//! [`Supervisor::step`] takes what happened and returns what is to be done; [`Supervisor::next_deadline`]
+//! says when it wants to be asked again. Nothing here looks at a clock, a process or a file: `now`
+//! and the seed of all chance are arguments. `docs/POLICY.md` says every rule in plain words and
+//! names the oracle in `tests/simulate.rs` that watches over it.
+
+mod backoff;
+mod configure;
+mod follow;
+mod intensity;
+mod ladder;
+mod machine;
+mod persisted;
+mod plan;
+mod replica;
+#[cfg(test)]
+mod sample;
+mod supervisor;
+mod verdict;
+mod view;
+
+pub use backoff::CRASH_LOOPING;
+pub use follow::SWEEP_PATIENCE;
+pub use ladder::KILL_PATIENCE;
+pub use persisted::STATE_VERSION;
+pub use plan::{LIVE, restart_needed};
+pub use supervisor::{MAX_STARTING, Supervisor};
+pub use verdict::of_predecessor;
+pub use view::{LastEnd, View};

@@ -158,10 +158,11 @@ pub enum Policy {
     UnlessStopped,
     /// The same as `on-failure`.
     #[serde(rename = "on_failure")]
+    #[schemars(extend("x-also" = true))]
     OnFailureToo,
     /// The same as `no`, which some YAML readers take for this.
     #[serde(rename = "false")]
-    #[schemars(extend("type" = "boolean", "const" = false))]
+    #[schemars(extend("type" = "boolean", "const" = false, "x-also" = true))]
     False,
 }
 

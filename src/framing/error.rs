@@ -1,0 +1,166 @@
+//! What can be wrong with a stream, with a message to be sent, and with a rule.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes_text;
+
+/// The output of a program is not its port's protocol. There is no way back from it: a stream that
+/// lost its frames cannot find them again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("the message at byte {offset} of its output {fault}; it begins with {sample}")]
+pub struct FramingError {
+    /// What is wrong.
+    pub fault: Fault,
+    /// Where the offending message begins (its length or header included), counted from the first
+    /// byte of the stream.
+    pub offset: u64,
+    /// What stands there.
+    pub sample: Sample,
+}
+
+/// What is wrong with a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// It is larger than allowed.
+    Oversize {
+        /// The size it announces, in bytes, where its framing announces one. A decimal number that
+        /// does not fit is `u64::MAX`.
+        announced: Option<u64>,
+        /// The most that is allowed, in bytes.
+        max: u64,
+    },
+    /// The stream ended inside it.
+    Truncated {
+        /// In which part of it.
+        part: Part,
+        /// How many bytes of that part came.
+        got: u64,
+        /// How many it has; for an unfinished header line, how many it has at least.
+        wanted: u64,
+    },
+    /// It is not what the framing allows there.
+    Garbage {
+        /// In words that can follow "the message".
+        what: String,
+    },
+}
+
+/// A part of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The length, or the line that announces it.
+    Header,
+    /// The message itself.
+    Body,
+    /// What stands after each message.
+    Trailer,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Header => "header",
+            Self::Body => "body",
+            Self::Trailer => "trailer",
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Oversize { announced: Some(announced), max } => {
+                write!(f, "announces {announced} bytes, {max} are allowed")
+            }
+            Self::Oversize { announced: None, max } => {
+                write!(f, "is longer than the {max} bytes allowed")
+            }
+            Self::Truncated { part, got, wanted } => {
+                write!(
+                    f,
+                    "is cut off by the end of the output: {got} of {wanted} bytes of its {part}"
+                )
+            }
+            Self::Garbage { what } => f.write_str(what),
+        }
+    }
+}
+
+/// The beginning of an offending message: at most [`Sample::MOST`] bytes, fewer where no more had
+/// been read when the fault was seen.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sample(#[serde(with = "bytes_text")] pub Vec<u8>);
+
+impl Sample {
+    /// The most bytes a sample holds.
+    pub const MOST: usize = 64;
+
+    /// The beginning of `first` followed by `then`.
+    pub(super) fn of(first: &[u8], then: &[u8]) -> Self {
+        Self(first.iter().chain(then).take(Self::MOST).copied().collect())
+    }
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Debug for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Why a message cannot be sent. The port is unharmed: nothing of it has been written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum EncodeError {
+    /// It is larger than `max_frame` or than the framing's length can say.
+    #[error("send a message of {size} bytes: {max} are allowed")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The most that is allowed, in bytes.
+        max: u64,
+    },
+    /// It contains the byte that ends a message.
+    #[error("send a message with a NUL in it (at byte {at}), which would end it")]
+    Delimiter {
+        /// Where in the message.
+        at: u64,
+    },
+    /// It is empty, and in `raw` nothing is not a message.
+    #[error("send an empty message without a framing")]
+    Empty,
+}
+
+/// Why a rule in a configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadRule {
+    /// The header of `counted` is no regular expression.
+    #[error("use {pattern:?} as the header of `counted`: {why}")]
+    Pattern {
+        /// As written.
+        pattern: String,
+        /// In the words of the regular expression compiler.
+        why: String,
+    },
+    /// The header of `counted` has no group for the length.
+    #[error(
+        "use {pattern:?} as the header of `counted`: it has no group, such as `(\\d+)`, for the length"
+    )]
+    NoGroup {
+        /// As written.
+        pattern: String,
+    },
+    /// `max_frame` is 0, so that no message would be allowed.
+    #[error("use a max_frame of 0")]
+    NoFrame,
+}

@@ -1,0 +1,84 @@
+//! A message in the making: the bytes of it that have come so far.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::bytes_text;
+
+/// Bytes gathered until a message is whole. Empty, it owns no memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Gather(#[serde(with = "bytes_text")] Vec<u8>);
+
+impl Gather {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The memory it owns, in bytes.
+    pub(super) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    /// Adds bytes. The first ones get exactly the room they need, so that a message that came in
+    /// one piece is copied once; later ones double it, which keeps the cost linear, but never
+    /// beyond `most`, the size the whole can have.
+    pub(super) fn add(&mut self, bytes: &[u8], most: usize) {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let room = needed.max(self.0.capacity().saturating_mul(2).min(most));
+            self.0.reserve_exact(room - self.0.len());
+        }
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Takes the last byte off when it is this one.
+    pub(super) fn strip(&mut self, last: u8) {
+        if self.0.last() == Some(&last) {
+            self.0.pop();
+        }
+    }
+
+    /// Hands over what was gathered, without spare room, and starts anew.
+    pub(super) fn take(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(&mut self.0).into_boxed_slice())
+    }
+}
+
+/// What a framing did with the bytes it was given.
+pub(super) struct Step {
+    /// How many it took off the front; at least one.
+    pub(super) used: usize,
+    /// The message they completed.
+    pub(super) message: Option<Bytes>,
+}
+
+impl Step {
+    /// The message needs more bytes than these.
+    pub(super) fn more(used: usize) -> Self {
+        Self { used, message: None }
+    }
+
+    /// These bytes completed a message.
+    pub(super) fn whole(used: usize, message: Bytes) -> Self {
+        Self { used, message: Some(message) }
+    }
+}
+
+/// A size as the machine counts memory. What does not fit cannot be allocated anyway.
+pub(super) fn memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// A length of memory as a size in bytes.
+pub(super) fn size(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,396 @@
+//! The loop's dealings with operators: what they ask, and when it has come true.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::event::{Configure, Event, State, Verb};
+use crate::exit::{Cause, Signal};
+use crate::guardian::Relayed;
+use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
+use crate::os::live::Phase;
+use crate::os::{clock, fds};
+use crate::spec::Spec;
+use crate::state::{Applied, Intent};
+
+use super::control::Control;
+use super::disk::Persist;
+use super::request::{Published, Refusal, ReplicaStatus, Request};
+
+/// Somebody who waits for a wish to come true.
+pub(super) struct Waiter {
+    verb: Verb,
+    /// The replicas meant, each with its run at the time of asking.
+    replicas: Vec<(ReplicaId, Option<Incarnation>)>,
+    /// The wish must be on disk before it is confirmed: this version of the small files.
+    version: u64,
+    answer: Answer,
+}
+
+enum Answer {
+    Command(oneshot::Sender<Result<Vec<ReplicaStatus>, Refusal>>),
+    Apply(oneshot::Sender<Result<(), Refusal>>),
+}
+
+/// How far a wish has come.
+enum Progress {
+    Waiting,
+    True,
+    Failed(Refusal),
+}
+
+impl Control {
+    /// Takes a client's request.
+    pub(super) fn take_request(&mut self, request: Request) {
+        match request {
+            Request::Snapshot { reply } => drop(reply.send(self.snapshot())),
+            Request::Spec { reply } => drop(reply.send(Arc::clone(&self.spec))),
+            Request::Command { verb, target, by, reply } => self.command(verb, &target, by, reply),
+            Request::Speak { target, payload, kind, client, reply } => {
+                self.speak(&target, payload, kind, client, reply);
+            }
+            Request::Apply { spec, by, reply } => self.apply(*spec, by, reply),
+            Request::Shutdown { by, reply } => {
+                self.shut_down(Cause::ManagerShutdown, by);
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    /// The replicas a target means.
+    pub(super) fn replicas_of(&self, target: &Target) -> Result<Vec<ReplicaId>, Refusal> {
+        let name = &target.service;
+        let Some(service) = self.spec.services.get(name) else {
+            let known = self.spec.services.keys().map(ServiceName::as_str);
+            return Err(Refusal::NoSuchService {
+                name: name.to_string(),
+                suggestion: closest(name.as_str(), known),
+            });
+        };
+        let all = 1..=service.replicas;
+        let id = |replica| ReplicaId { service: name.clone(), replica };
+        match target.replica {
+            None => Ok(all.map(id).collect()),
+            Some(replica) if all.contains(&replica) => Ok(vec![id(replica)]),
+            Some(_) => Err(Refusal::NoSuchReplica {
+                name: target.to_string(),
+                service: name.to_string(),
+                replicas: service.replicas,
+            }),
+        }
+    }
+
+    fn command(
+        &mut self,
+        verb: Verb,
+        target: &Target,
+        by: Requester,
+        reply: oneshot::Sender<Result<Vec<ReplicaStatus>, Refusal>>,
+    ) {
+        let checked = self.replicas_of(target).and_then(|replicas| match verb {
+            _ if self.shutting_down => Err(Refusal::ShuttingDown),
+            Verb::Signal(_) => self.signalable(target, &replicas).map(|()| replicas),
+            Verb::Start | Verb::Stop | Verb::Restart => Ok(replicas),
+        });
+        let replicas = match checked {
+            Ok(replicas) => replicas,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        tracing::info!(?verb, %target, by = by.who, uid = by.uid, pid = by.pid, "command");
+        let replicas = replicas
+            .into_iter()
+            .map(|replica| {
+                let run = self.supervisor.view(&replica).and_then(|view| view.incarnation);
+                (replica, run)
+            })
+            .collect();
+        let before = self.intent;
+        self.feed(Event::Command { verb, target: target.clone(), by });
+        let version = if self.intent > before { self.intent } else { 0 };
+        self.waiters.push(Waiter { verb, replicas, version, answer: Answer::Command(reply) });
+        self.settle();
+    }
+
+    fn signalable(&self, target: &Target, replicas: &[ReplicaId]) -> Result<(), Refusal> {
+        let states = replicas.iter().filter_map(|replica| self.supervisor.view(replica));
+        let mut states = states.map(|view| view.state);
+        let first = states.clone().next().unwrap_or(State::Stopped);
+        if states.any(|state| matches!(state, State::Running | State::Starting | State::Stopping)) {
+            Ok(())
+        } else {
+            Err(Refusal::NotRunning { name: target.to_string(), state: first })
+        }
+    }
+
+    /// Makes a configuration the one in effect, once it is on disk.
+    fn apply(&mut self, spec: Spec, by: Requester, reply: oneshot::Sender<Result<(), Refusal>>) {
+        if self.shutting_down {
+            return drop(reply.send(Err(Refusal::ShuttingDown)));
+        }
+        let spec = Arc::new(spec);
+        self.intent += 1;
+        let version = self.intent;
+        let applied = Applied { schema: 1, realm: self.realm, spec: (*spec).clone() };
+        self.disk.persist(version, Persist::Applied(Box::new(applied)));
+        self.applying.push((version, spec, by));
+        let answer = Answer::Apply(reply);
+        self.waiters.push(Waiter { verb: Verb::Start, replicas: Vec::new(), version, answer });
+    }
+
+    /// A small file is on disk, or cannot be written.
+    pub(super) fn persisted(&mut self, version: u64, result: Result<(), String>) {
+        let at = self.applying.iter().position(|(one, ..)| *one == version);
+        let applying = at.map(|at| self.applying.remove(at));
+        match result {
+            Ok(()) => {
+                self.persisted = self.persisted.max(version);
+                if let Some((_, spec, by)) = applying {
+                    self.configure(spec, by);
+                }
+            }
+            Err(msg) => {
+                tracing::error!(error = %msg, "cannot persist what was asked for");
+                self.persisted = self.persisted.max(version);
+                let failed = self.waiters.extract_if(.., |waiter| waiter.version == version);
+                for waiter in failed.collect::<Vec<_>>() {
+                    let refusal = Refusal::Disk { msg: msg.clone() };
+                    match waiter.answer {
+                        Answer::Command(reply) => drop(reply.send(Err(refusal))),
+                        Answer::Apply(reply) => drop(reply.send(Err(refusal))),
+                    }
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn configure(&mut self, spec: Arc<Spec>, by: Requester) {
+        tracing::info!(
+            services = spec.services.len(),
+            by = by.who,
+            "a new configuration takes effect"
+        );
+        self.spec = Arc::clone(&spec);
+        self.publish(Published::Reload { ts: clock::wall(), by: by.clone() });
+        let stopped = self.stopped.clone();
+        let configure = Configure { spec, by, past: Vec::new(), stopped };
+        self.feed(Event::Configure(Box::new(configure)));
+    }
+
+    /// Remembers which services operators have stopped.
+    pub(super) fn persist_intent(&mut self) {
+        self.stopped = self.supervisor.stopped();
+        self.intent += 1;
+        let intent = Intent { stopped: self.stopped.clone() };
+        self.disk.persist(self.intent, Persist::Intent(intent));
+    }
+
+    /// Ends everything; a second time hurries.
+    pub(super) fn shut_down(&mut self, cause: Cause, by: Requester) {
+        tracing::info!(
+            by = by.who,
+            uid = by.uid,
+            pid = by.pid,
+            again = self.shutting_down,
+            "shutting down"
+        );
+        self.shutting_down = true;
+        self.feed(Event::Shutdown { cause, by });
+    }
+
+    /// Answers those whose wish has come true, or cannot come true any more.
+    pub(super) fn settle(&mut self) {
+        if self.waiters.is_empty() || self.feeding {
+            return;
+        }
+        for waiter in std::mem::take(&mut self.waiters) {
+            match (self.progress(&waiter), waiter.answer) {
+                (Progress::Waiting, answer) => self.waiters.push(Waiter { answer, ..waiter }),
+                (Progress::True, Answer::Apply(reply)) => drop(reply.send(Ok(()))),
+                (Progress::True, Answer::Command(reply)) => {
+                    let rows = waiter.replicas.iter().filter_map(|(id, _)| self.status_of(id));
+                    drop(reply.send(Ok(rows.collect())));
+                }
+                (Progress::Failed(refusal), Answer::Apply(reply)) => drop(reply.send(Err(refusal))),
+                (Progress::Failed(refusal), Answer::Command(reply)) => {
+                    drop(reply.send(Err(refusal)));
+                }
+            }
+        }
+    }
+
+    fn progress(&self, waiter: &Waiter) -> Progress {
+        if waiter.version > self.persisted {
+            return Progress::Waiting;
+        }
+        for (replica, before) in &waiter.replicas {
+            // A replica that a reload took away has nothing left to wait for.
+            let Some(view) = self.supervisor.view(replica) else { continue };
+            // What is true of a state is not told before its record can be read.
+            let on_paper = !self.pending.values().any(|pending| pending.is_open_for(replica));
+            let renewed = view.incarnation != *before || waiter.verb == Verb::Start;
+            let step = match (waiter.verb, view.state) {
+                (Verb::Signal(_), _) => Progress::True,
+                (Verb::Stop, state) if state.is_resting() && on_paper => Progress::True,
+                (Verb::Stop, State::Unkillable) => Progress::Failed(self.unkillable(replica)),
+                (Verb::Start | Verb::Restart, State::Running) if renewed => Progress::True,
+                (Verb::Start | Verb::Restart, State::Finished) if on_paper => Progress::True,
+                (Verb::Start | Verb::Restart, State::Backoff | State::Failed) if on_paper => {
+                    let last = self.last.get(replica);
+                    let msg =
+                        last.map_or_else(|| format!("{replica} ended"), |last| last.msg.clone());
+                    Progress::Failed(Refusal::Ended { msg })
+                }
+                (Verb::Start | Verb::Restart, State::Stopped) if on_paper => {
+                    Progress::Failed(Refusal::Ended {
+                        msg: format!("{replica} was stopped meanwhile"),
+                    })
+                }
+                (Verb::Start | Verb::Restart, State::Unkillable) => {
+                    Progress::Failed(self.unkillable(replica))
+                }
+                _ => Progress::Waiting,
+            };
+            if !matches!(step, Progress::True) {
+                return step;
+            }
+        }
+        Progress::True
+    }
+
+    fn unkillable(&self, replica: &ReplicaId) -> Refusal {
+        let run = self.present.get(replica).and_then(|run| self.runs.get(run));
+        let pid = run.map_or(0, |run| run.pid);
+        Refusal::Ended {
+            msg: format!("{replica} (pid {pid}) does not end even by SIGKILL; the kernel holds it"),
+        }
+    }
+
+    /// What shows of a replica has changed.
+    pub(super) fn changed(&mut self, replica: &ReplicaId) {
+        let Some(view) = self.supervisor.view(replica) else { return };
+        let home = match self.homes.get(replica) {
+            Some(home) => Some(*home),
+            None => self.claim(replica).ok().inspect(|home| {
+                self.homes.insert(replica.clone(), *home);
+            }),
+        };
+        if let Some(home) = home {
+            let slot = self.table.slot(home);
+            slot.set_row(view.row);
+            slot.set_phase(match view.state {
+                State::Stopped => Phase::Stopped,
+                State::Finished => Phase::Finished,
+                State::Failed => Phase::Failed,
+                _ => Phase::Between,
+            });
+        }
+        let shown = (view.state, view.incarnation);
+        if self.shown.insert(replica.clone(), shown) == Some(shown) {
+            return;
+        }
+        let pid = self.pid_of(replica);
+        if view.crash_looping && view.state == State::Backoff {
+            tracing::warn!(%replica, failures = view.row, "crash-looping");
+        }
+        tracing::debug!(%replica, state = view.state.as_str(), "state");
+        self.publish(Published::State {
+            ts: clock::wall(),
+            service: replica.service.to_string(),
+            replica: replica.replica,
+            state: view.state,
+            pid,
+            incarnation: view.incarnation,
+        });
+    }
+
+    /// A replica is gone from the configuration, and nothing of it runs.
+    pub(super) fn forget(&mut self, replica: &ReplicaId) {
+        if let Some(home) = self.homes.remove(replica) {
+            self.release(home);
+        }
+        self.last.remove(replica);
+        self.shown.remove(replica);
+        if let Ok(root) = &self.cgroups
+            && let Ok(group) = root.group(&format!("{}.{}", replica.service, replica.replica))
+        {
+            group.remove();
+        }
+    }
+
+    /// The guardian relays a signal.
+    pub(super) fn guardian_speaks(&mut self) -> std::io::Result<()> {
+        let mut text = [0; 256];
+        while let Some(received) = fds::receive(self.guardian.as_fd(), &mut text)? {
+            if received.bytes == 0 {
+                // Its death is told by its pidfd.
+                return self.poller.remove(self.guardian.as_fd());
+            }
+            if let Ok(relayed) = serde_json::from_slice::<Relayed>(&text[..received.bytes]) {
+                self.signalled(relayed);
+            }
+        }
+        Ok(())
+    }
+
+    fn signalled(&mut self, relayed: Relayed) {
+        let who = match (relayed.signal, relayed.pid) {
+            (Signal::INT, None) => "Ctrl-C".to_owned(),
+            (Signal::HUP, None) => "hang-up of the terminal".to_owned(),
+            (signal, _) => signal.to_string(),
+        };
+        let by = Requester { uid: relayed.uid, pid: relayed.pid, who };
+        if relayed.signal == Signal::HUP && !self.foreground {
+            self.reload_asked(by);
+            return;
+        }
+        let hurry = relayed.signal.number() == libc::SIGQUIT && !self.shutting_down;
+        self.shut_down(Cause::ManagerShutdown, by.clone());
+        if hurry {
+            self.shut_down(Cause::ManagerShutdown, by);
+        }
+    }
+
+    /// Reads the configuration again on a thread of its own and applies it, if it has no mistake.
+    fn reload_asked(&mut self, by: Requester) {
+        let handle = self.handle.clone();
+        let files = self.spec.files.clone();
+        let load = move || {
+            let environment = |name: &str| std::env::var(name).ok();
+            match crate::spec::load(&files, &environment) {
+                Ok(loaded) => {
+                    let (reply, _) = oneshot::channel();
+                    let spec = Box::new(loaded.spec);
+                    if let Err(refusal) = handle.ask(Request::Apply { spec, by, reply }) {
+                        tracing::error!(error = %refusal, "not reloaded");
+                    }
+                }
+                Err(mistakes) => {
+                    tracing::error!(
+                        "not reloaded, the old configuration stays in effect:\n{mistakes}"
+                    );
+                }
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(load) {
+            tracing::error!(%error, "not reloaded");
+        }
+    }
+
+    /// The guardian is gone: nobody would start this manager again, so everything ends at once.
+    pub(super) fn guardian_died(&mut self) {
+        let by = Requester { uid: None, pid: Some(self.guardian_pid), who: "guardian".to_owned() };
+        let _ = self.poller.remove(self.guardian_life.as_fd());
+        tracing::error!("the guardian died; everything is killed");
+        self.shut_down(Cause::GuardianDied, by.clone());
+        self.shut_down(Cause::GuardianDied, by);
+    }
+}
+
+/// The name that is most like `name`, if any is like it at all.
+fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
+    let best = scored.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    (best.0 > 0.75).then(|| best.1.to_owned())
+}

@@ -1,0 +1,322 @@
+//! The manager's loop: where what happens meets what is decided.
+//!
+//! One thread owns everything here and never waits but in one place. It turns what descriptors,
+//! threads and clients tell into events, hands them to the [`Supervisor`], and carries out the
+//! actions that come back. It decides nothing itself. The other files of this folder are the loop's
+//! dealings with one neighbour each.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use crate::event::{Action, Event, State, Verdict};
+use crate::exit::Errno;
+use crate::name::{Incarnation, Realm, ReplicaId, Requester, ServiceName};
+use crate::os::cgroup;
+use crate::os::clock;
+use crate::os::epoll::{Poller, Ready};
+use crate::os::fds::Waker;
+use crate::os::live::Table;
+use crate::os::signal::Inbox;
+use crate::os::user::Identity;
+use crate::spec::Spec;
+use crate::state::StateDir;
+use crate::supervise::Supervisor;
+use crate::time::{Tick, Wall};
+
+use super::commands::Waiter;
+use super::disk::Disk;
+use super::ending::Pending;
+use super::launch::Surroundings;
+use super::record::Origin;
+use super::request::{Handle, LastExit, Published, Request};
+use super::run::Run;
+use super::speak::Call;
+use super::streams::Lingering;
+use super::sweeper::Sweeper;
+use super::terminal::Terminal;
+use super::{spawner, speak};
+
+/// Tokens of the descriptors that are not a run's. A run's are its incarnation, shifted, and a kind.
+pub(super) mod token {
+    pub(in crate::manager) const WAKER: u64 = 0;
+    pub(in crate::manager) const SPAWNER: u64 = 1;
+    pub(in crate::manager) const GUARDIAN: u64 = 2;
+    pub(in crate::manager) const GUARDIAN_DEATH: u64 = 3;
+    pub(in crate::manager) const CHILDREN: u64 = 1 << 63;
+    pub(in crate::manager) const LOGS: u64 = (1 << 63) + 1;
+    pub(in crate::manager) const PORTS: u64 = (1 << 63) + 2;
+}
+
+/// What a token of a run's descriptor is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Process,
+    Output,
+    Error,
+    Input,
+}
+
+impl Kind {
+    /// The token for this descriptor of a run.
+    pub(super) fn token(self, incarnation: Incarnation) -> u64 {
+        incarnation.0 << 2 | self as u64
+    }
+
+    /// Which run and which of its descriptors.
+    pub(super) fn of(token: u64) -> (Incarnation, Self) {
+        let kind = match token & 3 {
+            0 => Self::Process,
+            1 => Self::Output,
+            2 => Self::Error,
+            _ => Self::Input,
+        };
+        (Incarnation(token >> 2), kind)
+    }
+}
+
+/// What the loop owns; see `mod.rs` for how it is put together.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact of the loop")]
+pub(super) struct Control {
+    pub(super) state: StateDir,
+    pub(super) realm: Realm,
+    pub(super) origin: Origin,
+    pub(super) started_at: Wall,
+    pub(super) guardian_pid: i32,
+    pub(super) spec: Arc<Spec>,
+    pub(super) supervisor: Supervisor,
+    pub(super) surroundings: Surroundings,
+    pub(super) cgroups: Result<cgroup::Root, String>,
+    /// How many descriptors this process may have.
+    pub(super) descriptors: usize,
+
+    pub(super) poller: Poller,
+    /// Streams that go to log files; read while there is room for their output.
+    pub(super) logs: Poller,
+    /// Streams of ports.
+    pub(super) ports: Poller,
+    pub(super) waker: Waker,
+    pub(super) children: Inbox,
+    pub(super) guardian: OwnedFd,
+    pub(super) requests: Receiver<Request>,
+    pub(super) events: broadcast::Sender<Arc<Published>>,
+    pub(super) spawner: SyncSender<spawner::Request>,
+    pub(super) answers: OwnedFd,
+    pub(super) disk: Disk,
+    pub(super) sweeper: Sweeper,
+    pub(super) terminal: Terminal,
+    pub(super) found: (Sender<Found>, Receiver<Found>),
+
+    pub(super) table: Table,
+    /// Slots that may be claimed; more are taken from the table when it is empty.
+    pub(super) free_slots: Vec<usize>,
+    /// Every slot from here on is free.
+    pub(super) table_mark: usize,
+    /// The slot that tells how a replica rests.
+    pub(super) homes: HashMap<ReplicaId, usize>,
+    pub(super) runs: HashMap<Incarnation, Run>,
+    pub(super) present: HashMap<ReplicaId, Incarnation>,
+    pub(super) pending: HashMap<Incarnation, Pending>,
+    /// Runs whose survivors are being killed.
+    pub(super) sweeping: HashMap<Incarnation, (ReplicaId, Option<OwnedFd>)>,
+    pub(super) lingering: BTreeMap<Incarnation, Lingering>,
+    pub(super) last: HashMap<ReplicaId, Arc<LastExit>>,
+    pub(super) shown: HashMap<ReplicaId, (State, Option<Incarnation>)>,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) calls: HashMap<u64, Call>,
+    pub(super) next_call: u64,
+    pub(super) port_deadlines: std::collections::BTreeSet<(Tick, Incarnation)>,
+    pub(super) protocols: speak::Protocols,
+
+    /// The version of the small files that was last asked for.
+    pub(super) intent: u64,
+    /// The version of the small files that is on disk.
+    pub(super) persisted: u64,
+    /// Configurations that take effect once they are on disk.
+    pub(super) applying: Vec<(u64, Arc<Spec>, Requester)>,
+    pub(super) foreground: bool,
+    pub(super) handle: Handle,
+    pub(super) guardian_life: OwnedFd,
+    pub(super) stopped: Vec<ServiceName>,
+    pub(super) output_paused: Option<Tick>,
+    pub(super) output_overdue: bool,
+    pub(super) health: Health,
+    pub(super) shutting_down: bool,
+    pub(super) down: bool,
+    pub(super) buffer: Vec<u8>,
+    pub(super) inbox: VecDeque<Event>,
+    pub(super) verdicts: Vec<(Incarnation, ReplicaId, Box<Verdict>)>,
+    pub(super) feeding: bool,
+}
+
+/// What a look-up of a user found, for the run that waits for it.
+pub(super) type Found = (Incarnation, Result<Identity, Errno>);
+
+/// What is not as it should be.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    pub(super) journal: Option<String>,
+    pub(super) output: Option<String>,
+    pub(super) journal_errors: u64,
+    pub(super) dropped: u64,
+}
+
+/// How many descriptors of one poller are looked at in a turn, so that supervision is never far away.
+const TURN: usize = 16;
+
+impl Control {
+    /// Runs until everything is down.
+    pub(super) fn serve(&mut self) -> std::io::Result<()> {
+        let mut ready = Ready::new(64);
+        let mut streams = Ready::new(TURN);
+        let mut tokens = Vec::new();
+        while !self.down {
+            self.poller.wait(&mut ready, self.patience())?;
+            tokens.clear();
+            tokens.extend(ready.tokens());
+            let mut some = (false, false);
+            for token in &tokens {
+                match *token {
+                    token::WAKER => self.woken(),
+                    token::SPAWNER => self.spawner_answers()?,
+                    token::GUARDIAN => self.guardian_speaks()?,
+                    token::GUARDIAN_DEATH => self.guardian_died(),
+                    token::CHILDREN => self.children_ended(),
+                    token::LOGS => some.0 = true,
+                    token::PORTS => some.1 = true,
+                    token => self.process_ended(Kind::of(token).0),
+                }
+            }
+            if some.1 {
+                self.ports.wait(&mut streams, Some(Duration::ZERO))?;
+                tokens.clear();
+                tokens.extend(streams.tokens());
+                for token in &tokens {
+                    self.port_ready(*token);
+                }
+            }
+            if some.0 {
+                self.logs.wait(&mut streams, Some(Duration::ZERO))?;
+                tokens.clear();
+                tokens.extend(streams.tokens());
+                for token in &tokens {
+                    self.log_ready(*token);
+                }
+            }
+            self.pass_time();
+        }
+        Ok(())
+    }
+
+    /// How long nothing needs to happen by itself; `None` for ever.
+    fn patience(&self) -> Option<Duration> {
+        let now = clock::now();
+        let deadlines = [
+            self.supervisor.next_deadline(),
+            self.port_deadlines.first().map(|(at, _)| *at),
+            self.output_paused.filter(|_| !self.output_overdue),
+            self.pending.values().filter_map(|pending| pending.deadline).min(),
+        ];
+        deadlines.into_iter().flatten().min().map(|at| at.since(now))
+    }
+
+    /// Does what is due.
+    fn pass_time(&mut self) {
+        let now = clock::now();
+        if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
+            self.feed(Event::Time);
+        }
+        while let Some((_, incarnation)) = self.port_deadlines.first().filter(|(at, _)| *at <= now)
+        {
+            let incarnation = *incarnation;
+            self.port_expired(incarnation, now);
+        }
+        if self.output_paused.is_some_and(|at| at <= now) && !self.output_overdue {
+            self.output_overdue();
+        }
+        self.overdue_records(now);
+    }
+
+    /// Hands an event to the supervisor and carries out what it wants done.
+    pub(super) fn feed(&mut self, event: Event) {
+        self.inbox.push_back(event);
+        if self.feeding {
+            return;
+        }
+        self.feeding = true;
+        while let Some(event) = self.inbox.pop_front() {
+            for action in self.supervisor.step(clock::now(), event) {
+                self.act(action);
+            }
+        }
+        // Records are made after starts were ordered: a successor need not wait for paperwork.
+        for (incarnation, replica, verdict) in std::mem::take(&mut self.verdicts) {
+            self.write_record(incarnation, &replica, *verdict);
+        }
+        self.feeding = false;
+        self.settle();
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Spawn { incarnation, replica, service } => {
+                self.order(incarnation, replica, &service);
+            }
+            Action::Signal { incarnation, signal, group } => {
+                self.send_signal(incarnation, signal, group);
+            }
+            Action::Kill { incarnation, scope } => self.kill(incarnation, scope),
+            Action::SendQuit { incarnation } => self.send_quit(incarnation),
+            Action::CloseInput { incarnation } => self.close_input(incarnation),
+            Action::Record { incarnation, replica, verdict } => {
+                self.verdicts.push((incarnation, replica, verdict));
+            }
+            Action::Sweep { incarnation, scope } => self.sweep(incarnation, scope),
+            Action::Changed { replica } => self.changed(&replica),
+            Action::Forget { replica } => self.forget(&replica),
+            Action::Persist => self.persist_intent(),
+            Action::Down => self.down = true,
+        }
+    }
+
+    /// Tells everybody who listens.
+    pub(super) fn publish(&self, event: Published) {
+        if self.events.receiver_count() > 0 {
+            // An error only says that nobody listens any more.
+            let _ = self.events.send(Arc::new(event));
+        }
+    }
+
+    /// Takes what other threads have put down.
+    fn woken(&mut self) {
+        self.waker.clear();
+        while let Ok(request) = self.requests.try_recv() {
+            self.take_request(request);
+        }
+        while let Ok(done) = self.disk.done.try_recv() {
+            self.disk_done(done);
+        }
+        while let Ok(swept) = self.sweeper.reports.try_recv() {
+            self.swept(&swept);
+        }
+        while let Ok((incarnation, found)) = self.found.1.try_recv() {
+            self.user_found(incarnation, found);
+        }
+    }
+
+    /// The poller's descriptors of the loop itself.
+    pub(super) fn watch_own(&self) -> std::io::Result<()> {
+        use crate::os::epoll::Interest::Read;
+        self.poller.add(self.waker.as_fd(), token::WAKER, Read)?;
+        self.poller.add(self.answers.as_fd(), token::SPAWNER, Read)?;
+        self.poller.add(self.guardian.as_fd(), token::GUARDIAN, Read)?;
+        self.poller.add(self.guardian_life.as_fd(), token::GUARDIAN_DEATH, Read)?;
+        self.poller.add(self.children.as_fd(), token::CHILDREN, Read)?;
+        self.poller.add(self.logs.as_fd(), token::LOGS, Read)?;
+        self.poller.add(self.ports.as_fd(), token::PORTS, Read)
+    }
+}

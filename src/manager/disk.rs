@@ -1,0 +1,379 @@
+//! The disk thread: exit records, program output and small state files, written in that order of
+//! importance. The loop never waits for it.
+//!
+//! The queue of output is bounded in bytes. When it is full the loop stops reading program output for
+//! a moment; if the disk still does not take any, the oldest queued output is dropped and counted
+//! (or the program waits, where its service says `when_full: block`). Records are never dropped: while
+//! they cannot be written they wait in memory and are tried again.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::exit::ExitRecord;
+use crate::journal::Journal;
+use crate::name::ReplicaId;
+use crate::os::fds::Waker;
+use crate::os::{clock, errno_of};
+use crate::output::{CompressJob, LogFiles, Stream, dropped_marker};
+use crate::spec::{Logging, WhenFull};
+use crate::state::{Applied, Intent, StateDir};
+
+/// Output beyond this many bytes in the queue: the loop stops reading output.
+pub(super) const HIGH: usize = 1 << 20;
+/// Output below this again: the loop goes on reading.
+const LOW: usize = 256 << 10;
+/// Output beyond this: the oldest is dropped.
+const FULL: usize = 3 << 20;
+/// How long after a failure a write is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Lines of one replica's output.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) replica: ReplicaId,
+    pub(super) logging: Logging,
+    /// Whole lines.
+    pub(super) lines: Vec<u8>,
+}
+
+/// A small file to replace.
+#[derive(Debug)]
+pub(super) enum Persist {
+    /// The configuration in effect.
+    Applied(Box<Applied>),
+    /// What operators want.
+    Intent(Intent),
+}
+
+/// What the thread tells the loop.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// These records are in the journal, with their numbers.
+    Appended(Vec<ExitRecord>),
+    /// The journal cannot be written; the records wait.
+    JournalFailed(String),
+    /// The file with this version number was written, or could not be.
+    Persisted(u64, Result<(), String>),
+    /// There is room for output again.
+    Room,
+    /// Output could not be written and was dropped: so many bytes, and why.
+    Dropped(u64, String),
+    /// Output is being written again after it could not be.
+    Recovered,
+}
+
+#[derive(Default)]
+struct Queue {
+    records: Vec<ExitRecord>,
+    persist: VecDeque<(u64, Persist)>,
+    output: VecDeque<Chunk>,
+    bytes: usize,
+    full: bool,
+    closing: bool,
+    dropped: u64,
+    /// Bytes dropped of each replica and not yet marked in its log.
+    gaps: HashMap<ReplicaId, u64>,
+    compressed: Vec<crate::output::Compressed>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+}
+
+impl Shared {
+    /// Nothing in the critical sections can panic half-way, so a poisoned queue is still whole.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The loop's end of the disk thread.
+pub(super) struct Disk {
+    shared: Arc<Shared>,
+    /// What the thread has to tell.
+    pub(super) done: Receiver<Done>,
+    closed: Receiver<()>,
+}
+
+/// What the thread starts with.
+pub(super) struct Files {
+    pub(super) state: StateDir,
+    pub(super) journal: Journal,
+    pub(super) output: LogFiles,
+}
+
+impl Disk {
+    /// Starts the thread.
+    pub(super) fn start(files: Files, waker: Waker) -> io::Result<Self> {
+        let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new() });
+        let (tell, done) = channel();
+        let (closing, closed) = channel();
+        let mut writer = Writer { files, shared: Arc::clone(&shared), tell, waker, failing: false };
+        super::vital("disk", move || {
+            writer.serve();
+            let _ = closing.send(());
+        })?;
+        Ok(Self { shared, done, closed })
+    }
+
+    /// Queues a record.
+    pub(super) fn record(&self, record: ExitRecord) {
+        self.shared.lock().records.push(record);
+        self.shared.filled.notify_one();
+    }
+
+    /// Queues a small file.
+    pub(super) fn persist(&self, version: u64, file: Persist) {
+        self.shared.lock().persist.push_back((version, file));
+        self.shared.filled.notify_one();
+    }
+
+    /// Queues output. True means: read no more until [`Done::Room`].
+    pub(super) fn output(&self, chunk: Chunk) -> bool {
+        if chunk.lines.is_empty() {
+            return false;
+        }
+        let mut queue = self.shared.lock();
+        queue.bytes += chunk.lines.len();
+        queue.output.push_back(chunk);
+        while queue.bytes > FULL {
+            let oldest = queue
+                .output
+                .iter()
+                .position(|chunk| chunk.logging.when_full == WhenFull::DropOldest);
+            let Some(dropped) = oldest.and_then(|at| queue.output.remove(at)) else { break };
+            queue.bytes -= dropped.lines.len();
+            let lost = dropped.lines.len() as u64;
+            queue.dropped += lost;
+            *queue.gaps.entry(dropped.replica).or_default() += lost;
+        }
+        queue.full |= queue.bytes > HIGH;
+        let full = queue.full;
+        drop(queue);
+        self.shared.filled.notify_one();
+        full
+    }
+
+    /// Bytes of output dropped because the disk was too slow.
+    pub(super) fn dropped(&self) -> u64 {
+        self.shared.lock().dropped
+    }
+
+    /// Writes what is queued and ends the thread; waits for that at most `bound`. False when the
+    /// disk did not manage.
+    pub(super) fn close(&self, bound: Duration) -> bool {
+        self.shared.lock().closing = true;
+        self.shared.filled.notify_one();
+        self.closed.recv_timeout(bound).is_ok()
+    }
+}
+
+struct Writer {
+    files: Files,
+    shared: Arc<Shared>,
+    tell: Sender<Done>,
+    waker: Waker,
+    failing: bool,
+}
+
+/// One round's work.
+#[derive(Default)]
+struct Round {
+    records: Vec<ExitRecord>,
+    persist: VecDeque<(u64, Persist)>,
+    output: Option<Chunk>,
+    /// Bytes missing before `output`.
+    gap: Option<u64>,
+    compressed: Vec<crate::output::Compressed>,
+    closing: bool,
+}
+
+impl Writer {
+    fn serve(&mut self) {
+        // Records that the journal would not take; tried again with the next or after a while.
+        let mut waiting: Vec<ExitRecord> = Vec::new();
+        loop {
+            let round = self.next_round(!waiting.is_empty());
+            let closing = round.closing && round.output.is_none();
+            waiting.extend(round.records);
+            if !waiting.is_empty() {
+                self.append(&mut waiting);
+            }
+            for (version, file) in round.persist {
+                let result = match file {
+                    Persist::Applied(applied) => self.files.state.write_applied(&applied),
+                    Persist::Intent(intent) => self.files.state.write_intent(&intent),
+                };
+                self.tell(Done::Persisted(version, result.map_err(|error| chain(&error))));
+            }
+            for done in round.compressed {
+                match self.files.output.finish(done) {
+                    Ok(job) => self.compress(job),
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "a log stays uncompressed");
+                    }
+                }
+            }
+            if let Some(chunk) = round.output {
+                if let Some(lost) = round.gap {
+                    self.mark_gap(&chunk, lost, "the disk is too slow");
+                }
+                self.write(&chunk);
+            }
+            if closing {
+                return;
+            }
+        }
+    }
+
+    /// Waits for work: records and files all at once, output one chunk at a time, so that a record
+    /// never stands behind a flood.
+    fn next_round(&self, retrying: bool) -> Round {
+        let mut queue = self.shared.lock();
+        loop {
+            let idle = queue.records.is_empty()
+                && queue.persist.is_empty()
+                && queue.output.is_empty()
+                && queue.compressed.is_empty();
+            if !idle || queue.closing {
+                break;
+            }
+            if retrying {
+                let (woken, wait) = self
+                    .shared
+                    .filled
+                    .wait_timeout(queue, RETRY)
+                    .unwrap_or_else(PoisonError::into_inner);
+                queue = woken;
+                if wait.timed_out() {
+                    break;
+                }
+            } else {
+                queue = self.shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        let output = queue.output.pop_front();
+        let mut gap = None;
+        if let Some(chunk) = &output {
+            queue.bytes -= chunk.lines.len();
+            gap = queue.gaps.remove(&chunk.replica);
+        }
+        let room = queue.full && queue.bytes < LOW;
+        if room {
+            queue.full = false;
+        }
+        let round = Round {
+            records: std::mem::take(&mut queue.records),
+            persist: std::mem::take(&mut queue.persist),
+            compressed: std::mem::take(&mut queue.compressed),
+            closing: queue.closing,
+            output,
+            gap,
+        };
+        drop(queue);
+        if room {
+            self.tell(Done::Room);
+        }
+        round
+    }
+
+    fn append(&mut self, waiting: &mut Vec<ExitRecord>) {
+        match self.files.journal.append(waiting) {
+            Ok(()) => self.tell(Done::Appended(std::mem::take(waiting))),
+            Err(error) => self.tell(Done::JournalFailed(chain(&error))),
+        }
+        if let Some(trouble) = self.files.journal.trouble() {
+            tracing::warn!(error = %chain(&trouble), "the journal was not rotated");
+        }
+    }
+
+    fn write(&mut self, chunk: &Chunk) {
+        let mut written = 0;
+        loop {
+            let lines = &chunk.lines[written..];
+            match self.files.output.write(&chunk.replica, &chunk.logging, lines) {
+                Ok(job) => {
+                    self.compress(job);
+                    if std::mem::take(&mut self.failing) {
+                        self.tell(Done::Recovered);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    written += error.written;
+                    self.failing = true;
+                    let closing = self.shared.lock().closing;
+                    if chunk.logging.when_full == WhenFull::Block && !closing {
+                        self.pause();
+                        continue;
+                    }
+                    let lost = (chunk.lines.len() - written) as u64;
+                    self.tell(Done::Dropped(lost, chain(&error)));
+                    self.mark_gap(chunk, lost, errno_of(&error.source).text());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Says in the log itself that something is missing, if the disk takes at least that.
+    fn mark_gap(&mut self, chunk: &Chunk, lost: u64, why: &str) {
+        let mut line = Vec::new();
+        dropped_marker(clock::wall(), Stream::Stdout, lost, why, &mut line);
+        let _ = self.files.output.write(&chunk.replica, &chunk.logging, &line);
+    }
+
+    /// Waits a moment before a write is tried again; records that come meanwhile are written.
+    fn pause(&mut self) {
+        let mut queue = self.shared.lock();
+        if queue.records.is_empty() && !queue.closing {
+            queue = self
+                .shared
+                .filled
+                .wait_timeout(queue, RETRY)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        let mut records = std::mem::take(&mut queue.records);
+        drop(queue);
+        if !records.is_empty() {
+            self.append(&mut records);
+            self.shared.lock().records.splice(0..0, records);
+        }
+    }
+
+    /// Compresses on a thread of its own: a tenth of a second during which records go on.
+    fn compress(&self, job: Option<CompressJob>) {
+        let Some(job) = job else { return };
+        let shared = Arc::clone(&self.shared);
+        let started = std::thread::Builder::new().name("compress".into()).spawn(move || {
+            let done = job.run();
+            shared.lock().compressed.push(done);
+            shared.filled.notify_one();
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "a log stays uncompressed");
+        }
+    }
+
+    fn tell(&self, done: Done) {
+        let _ = self.tell.send(done);
+        self.waker.wake();
+    }
+}
+
+/// An error with everything it came from, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

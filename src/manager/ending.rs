@@ -1,0 +1,408 @@
+//! The loop's dealings with ends: evidence, record, journal, reaping, and what was left behind.
+//!
+//! The order is fixed. A pidfd is readable; how it ended is peeked at without reaping; its pipes are
+//! drained of what was in them; the supervisor decides; the record goes to the journal; when it is
+//! there it is published and the process is reaped. A manager killed in between loses nothing.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::{End, Event, Verdict};
+use crate::exit::{Cause, ExitRecord, How, Signal};
+use crate::name::{Incarnation, ReplicaId};
+use crate::os::wait::{self, Ended};
+use crate::os::{clock, fds, signal};
+use crate::spec::KillScope;
+use crate::supervise;
+use crate::time::Tick;
+
+use super::LAST_WRITES;
+use super::control::Control;
+use super::disk::Done;
+use super::record::{self, Facts};
+use super::request::{LastExit, Published};
+use super::run::Run;
+use super::spawner::Answer;
+use super::sweeper::{Sweep, Swept};
+
+/// A run whose record is on its way to the journal.
+pub(super) struct Pending {
+    replica: ReplicaId,
+    pidfd: Option<OwnedFd>,
+    slot: usize,
+    /// Past this the end is published and the process reaped, record or not.
+    pub(super) deadline: Option<Tick>,
+    /// Kept for the case that the disk does not answer in time.
+    record: Option<Box<ExitRecord>>,
+}
+
+impl Pending {
+    /// Whether this is a run of `replica` that has not been told of yet.
+    pub(super) fn is_open_for(&self, replica: &ReplicaId) -> bool {
+        self.deadline.is_some() && self.replica == *replica
+    }
+}
+
+/// How long an end waits for its record to be written before it is told all the same.
+const RECORD_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Control {
+    /// A pidfd became readable.
+    pub(super) fn process_ended(&mut self, incarnation: Incarnation) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let Some(pidfd) = &run.pidfd else { return };
+        let ended = match wait::peek(pidfd.as_fd()) {
+            Ok(Some(ended)) => ended,
+            Ok(None) => return,
+            Err(error) => {
+                // Nobody else reaps; if the kernel says there is no such child, that is all we know.
+                tracing::error!(%incarnation, %error, "cannot learn how a process ended");
+                Ended { pid: run.pid, how: How::Unseen, usage: crate::exit::Usage::default() }
+            }
+        };
+        let _ = self.poller.remove(pidfd.as_fd());
+        if run.landing.is_none() {
+            // The word on how it started is still on its way, and comes first.
+            run.ended = Some(ended);
+        } else {
+            self.finish(incarnation, ended);
+        }
+    }
+
+    /// The end of a run whose start is known: evidence is taken and the supervisor told.
+    pub(super) fn finish(&mut self, incarnation: Incarnation, ended: Ended) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let how = match run.landing {
+            Some(Answer::Failed { stage, errno, .. }) => How::NotStarted(stage, errno),
+            _ => ended.how,
+        };
+        // Any later death of this manager still leaves the truth about this run in the table.
+        self.table.slot(run.slot).keep_end(how, &ended.usage);
+        let unread = run.input.as_ref().and_then(|input| fds::unread(input.as_fd()).ok());
+        self.drain(incarnation);
+        self.end_exchange(incarnation, unread.unwrap_or(0) as u64);
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        if run.writing {
+            run.writing = false;
+            if let Some(input) = &run.input {
+                let _ = self.ports.remove(input.as_fd());
+            }
+        }
+        run.input = None;
+        run.end = Some(ended);
+        let survivors = match (run.service.stop.kill, &run.group) {
+            (KillScope::Process, _) => false,
+            (KillScope::Tree, Some(group)) => group.populated().unwrap_or(true),
+            // Without a control group only a look at every process can tell.
+            (KillScope::Tree | KillScope::Group, _) => true,
+        };
+        let protocol_error = run.protocol_error.is_some();
+        let end = End { how, oom: false, protocol_error, survivors };
+        self.feed(Event::Ended { incarnation, end });
+    }
+
+    /// Makes the record of a run and sends it to the journal.
+    pub(super) fn write_record(
+        &mut self,
+        incarnation: Incarnation,
+        replica: &ReplicaId,
+        verdict: Verdict,
+    ) {
+        let run = self.runs.remove(&incarnation);
+        if self.present.get(replica) == Some(&incarnation) {
+            self.present.remove(replica);
+        }
+        let mut lost = Vec::new();
+        let record = match run {
+            Some(mut run) => {
+                lost = std::mem::take(&mut run.lost);
+                self.linger(&mut run);
+                let record = self.judged(&mut run, verdict);
+                let pending = Pending {
+                    replica: replica.clone(),
+                    pidfd: run.pidfd.take(),
+                    slot: run.slot,
+                    deadline: Some(clock::now() + RECORD_PATIENCE),
+                    record: Some(Box::new(record.clone())),
+                };
+                self.pending.insert(incarnation, pending);
+                record
+            }
+            // A run of an earlier generation.
+            None => self.inherited(incarnation, replica, verdict),
+        };
+        self.remember(replica, &record);
+        self.tell_lost(lost, &record);
+        self.disk.record(record);
+    }
+
+    fn judged(&self, run: &mut Run, verdict: Verdict) -> ExitRecord {
+        let uptime = verdict.started_at.map(|at| clock::now().since(at).as_secs_f64());
+        let facts = Facts {
+            pid: (run.pid != 0).then_some(run.pid),
+            created: (run.pid != 0).then_some(run.created),
+            executable: run.executable.take().or_else(|| run.service.command.first().cloned()),
+            usage: run.end.as_ref().map(|ended| ended.usage),
+            uptime_s: uptime,
+            port: run.port.take(),
+            stderr_tail: run.tail.take(),
+            evidence: std::mem::take(&mut run.evidence),
+        };
+        record::record(&self.origin, clock::wall(), &run.replica, run.incarnation, verdict, facts)
+    }
+
+    /// The record of a run of an earlier generation, from what its slot still says.
+    fn inherited(
+        &mut self,
+        incarnation: Incarnation,
+        replica: &ReplicaId,
+        verdict: Verdict,
+    ) -> ExitRecord {
+        let slot = self.table.used().find(|(_, slot)| slot.incarnation() == incarnation);
+        let index = slot.as_ref().map(|(index, _)| *index);
+        let mut facts = Facts::default();
+        if let Some((_, slot)) = slot {
+            facts.pid = slot.pid();
+            facts.created = Some(slot.started());
+            facts.usage = slot.kept_end().map(|(_, usage)| usage);
+        }
+        facts.evidence.push(if facts.usage.is_some() {
+            "seen by the guardian; what it had written and nobody had read is lost".to_owned()
+        } else {
+            "nobody saw its end: neither guardian nor manager was alive".to_owned()
+        });
+        let record =
+            record::record(&self.origin, clock::wall(), replica, incarnation, verdict, facts);
+        if let Some(slot) = index {
+            let copy = Box::new(record.clone());
+            let deadline = Some(clock::now() + RECORD_PATIENCE);
+            let replica = replica.clone();
+            let pending = Pending { replica, pidfd: None, slot, deadline, record: Some(copy) };
+            self.pending.insert(incarnation, pending);
+        }
+        record
+    }
+
+    /// Records runs of an earlier life that had a successor already.
+    pub(super) fn superseded(&mut self, runs: Vec<(ReplicaId, Incarnation, End, Cause)>) {
+        for (replica, incarnation, end, cause) in runs {
+            let Some(service) = self.spec.services.get(&replica.service) else { continue };
+            let verdict = supervise::of_predecessor(service, &end, cause);
+            self.write_record(incarnation, &replica, verdict);
+        }
+    }
+
+    /// Writes what is still to be written and cleans up behind a manager that is done.
+    pub(super) fn say_goodbye(&mut self, orderly: bool) {
+        if orderly {
+            tracing::info!("everything is down");
+        }
+        if !self.disk.close(LAST_WRITES) {
+            tracing::error!("the disk does not answer; the last records may be missing");
+        }
+        while let Ok(done) = self.disk.done.try_recv() {
+            self.disk_done(done);
+        }
+        if orderly {
+            if let Ok(root) = &self.cgroups {
+                root.groups().iter().for_each(crate::os::cgroup::Group::remove);
+                root.remove();
+            }
+            let _ = std::fs::remove_file(self.state.socket());
+        }
+        self.terminal.flush(LAST_WRITES);
+    }
+
+    /// Keeps the end for `ps` and `status`.
+    fn remember(&mut self, replica: &ReplicaId, record: &ExitRecord) {
+        let last = LastExit {
+            ts: record.ts,
+            incarnation: record.service.incarnation,
+            reason: record.exit.reason,
+            cause: record.exit.cause,
+            code: record.process.exit.as_ref().map(|exit| exit.code),
+            signal: record.exit.signal.map(|signal| signal.to_string()),
+            msg: record.msg.clone(),
+        };
+        self.last.insert(replica.clone(), Arc::new(last));
+    }
+
+    /// Takes what the disk thread has to tell.
+    pub(super) fn disk_done(&mut self, done: Done) {
+        match done {
+            Done::Appended(records) => {
+                for record in records {
+                    let incarnation = record.service.incarnation;
+                    self.close_run(incarnation, Some(record));
+                }
+                if self.health.journal.take().is_some() {
+                    tracing::info!("the journal is written again; nothing was lost");
+                    self.publish_health();
+                }
+                self.children_ended();
+                self.settle();
+            }
+            Done::JournalFailed(error) => {
+                self.health.journal_errors += 1;
+                if self.health.journal.as_ref() != Some(&error) {
+                    tracing::error!(%error, "exit records wait in memory: the journal cannot be written");
+                    self.health.journal = Some(error);
+                    self.publish_health();
+                }
+            }
+            Done::Persisted(version, result) => self.persisted(version, result),
+            Done::Room => self.output_room(),
+            Done::Dropped(bytes, error) => {
+                self.health.dropped += bytes;
+                if self.health.output.as_ref() != Some(&error) {
+                    tracing::error!(%error, bytes, "program output is dropped");
+                    self.health.output = Some(error);
+                    self.publish_health();
+                }
+            }
+            Done::Recovered => {
+                if self.health.output.take().is_some() {
+                    tracing::info!("program output is written again");
+                    self.publish_health();
+                }
+            }
+        }
+    }
+
+    /// The record is safe, or waited for long enough: the end is told and the process reaped.
+    fn close_run(&mut self, incarnation: Incarnation, record: Option<ExitRecord>) {
+        let Some(pending) = self.pending.get_mut(&incarnation) else { return };
+        pending.deadline = None;
+        let kept = pending.record.take();
+        let pidfd = pending.pidfd.take();
+        if record.is_some() {
+            // Only now may the table forget the run.
+            let slot = pending.slot;
+            self.pending.remove(&incarnation);
+            self.release(slot);
+        }
+        match (pidfd, self.sweeping.get_mut(&incarnation)) {
+            // While its survivors are searched for, its number must not be given to a stranger.
+            (Some(pidfd), Some(sweeping)) => sweeping.1 = Some(pidfd),
+            (Some(pidfd), None) => drop(wait::reap(pidfd.as_fd())),
+            (None, _) => {}
+        }
+        // Told already if it was overdue: then only the number in the journal is new.
+        if let Some(kept) = kept {
+            self.publish(Published::Exit(record.map_or(kept, Box::new)));
+        }
+    }
+
+    /// Goes on without the disk where it has not answered in time.
+    pub(super) fn overdue_records(&mut self, now: Tick) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let overdue: Vec<_> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.deadline.is_some_and(|at| at <= now))
+            .map(|(incarnation, _)| *incarnation)
+            .collect();
+        if overdue.is_empty() {
+            return;
+        }
+        if self.health.journal.is_none() {
+            let error = "the disk does not answer".to_owned();
+            tracing::error!(%error, "exit records wait in memory");
+            self.health.journal = Some(error);
+            self.publish_health();
+        }
+        for incarnation in overdue {
+            self.close_run(incarnation, None);
+        }
+    }
+
+    fn publish_health(&self) {
+        self.publish(Published::Degraded { ts: clock::wall(), what: self.degraded() });
+    }
+
+    /// Reaps orphans of programs that were given to this process. Runs have their own way: while one
+    /// of them waits for its record, the kernel may show it first, and then orphans wait too.
+    pub(super) fn children_ended(&mut self) {
+        while let Ok(Some(_)) = self.children.take() {}
+        let unreaped = self.pending.values().any(|pending| pending.pidfd.is_some());
+        if unreaped || self.sweeping.values().any(|(_, pidfd)| pidfd.is_some()) {
+            return;
+        }
+        while let Ok(Some(ended)) = wait::peek_any() {
+            if self.runs.values().any(|run| run.pid == ended.pid) {
+                // Its pidfd tells in a moment.
+                return;
+            }
+            let _ = wait::reap_pid(ended.pid);
+        }
+    }
+
+    /// Sends a signal to a run.
+    pub(super) fn send_signal(&mut self, incarnation: Incarnation, signal: Signal, group: bool) {
+        let Some(run) = self.runs.get(&incarnation) else { return };
+        let Some(pidfd) = &run.pidfd else { return };
+        if run.end.is_some() {
+            return;
+        }
+        // The leader has not been reaped, so the group's number is still its own. A child that has
+        // not come to opening its session yet has no group: then the process alone is meant.
+        let to_group = group && signal::send_group(run.pid, signal).is_ok();
+        if !to_group && let Err(error) = signal::send(pidfd.as_fd(), signal) {
+            tracing::debug!(%incarnation, %signal, %error, "a signal found nobody");
+        }
+    }
+
+    /// Kills a run.
+    pub(super) fn kill(&mut self, incarnation: Incarnation, scope: KillScope) {
+        if let Some(run) = self.runs.get(&incarnation)
+            && let (KillScope::Tree, Some(group)) = (scope, &run.group)
+            && let Err(error) = group.kill()
+        {
+            tracing::warn!(%incarnation, %error, "cannot kill a control group");
+        }
+        self.send_signal(incarnation, Signal::KILL, scope != KillScope::Process);
+    }
+
+    /// Has the survivors of a run killed.
+    pub(super) fn sweep(&mut self, incarnation: Incarnation, scope: KillScope) {
+        // The record of the run is made after all actions, so the run is still here.
+        let (pid, group, replica) = match self.runs.get(&incarnation) {
+            Some(run) => (run.pid, run.group.clone(), Some(run.replica.clone())),
+            None => (0, None, None),
+        };
+        if let Some(replica) = replica {
+            self.sweeping.insert(incarnation, (replica, None));
+        }
+        let group = group.filter(|_| scope == KillScope::Tree);
+        self.sweeper.ask(Sweep { incarnation, pid, scope, group });
+    }
+
+    /// A sweep is done.
+    pub(super) fn swept(&mut self, swept: &Swept) {
+        let (replica, pidfd) = self.sweeping.remove(&swept.incarnation).unzip();
+        if let Some(pidfd) = pidfd.flatten() {
+            let _ = wait::reap(pidfd.as_fd());
+            self.children_ended();
+        }
+        if let Some(replica) =
+            replica.filter(|_| !swept.killed.is_empty() || !swept.left.is_empty())
+        {
+            tracing::info!(%replica, incarnation = %swept.incarnation, killed = ?swept.killed, left = ?swept.left,
+                "killed what a run left behind");
+            self.publish(Published::Cleaned {
+                ts: clock::wall(),
+                service: replica.service.to_string(),
+                replica: replica.replica,
+                incarnation: swept.incarnation,
+                killed: swept.killed.clone(),
+                left: swept.left.clone(),
+                exact: swept.exact,
+            });
+        }
+        let (incarnation, stuck) = (swept.incarnation, !swept.left.is_empty());
+        self.feed(Event::Swept { incarnation, stuck });
+    }
+}

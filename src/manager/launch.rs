@@ -1,0 +1,121 @@
+//! From a service's configuration to a prepared start: environment, limits, folder, identity.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::exit::{Errno, Stage};
+use crate::name::{Incarnation, ReplicaId};
+use crate::os::limits::Limit;
+use crate::os::live::PidCell;
+use crate::os::spawn::{ChildLimit, Launch, Resource};
+use crate::os::user::Identity;
+use crate::spec::Service;
+
+/// What all programs are given, as this manager found it at its own start.
+#[derive(Debug, Clone)]
+pub(super) struct Surroundings {
+    /// `PATH HOME USER LANG TZ`, those that are set.
+    pub(super) clean: BTreeMap<String, String>,
+    /// The limit on open descriptors before the manager raised its own.
+    pub(super) nofile: Limit,
+}
+
+/// The variables that pass from the manager's environment into a program's.
+const PASSED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Surroundings {
+    /// Collects them; `variable` reads the manager's environment, `own` is its user's name and home.
+    pub(super) fn collect(
+        variable: impl Fn(&str) -> Option<String>,
+        own: Option<(String, String)>,
+        nofile: Limit,
+    ) -> Self {
+        let set = PASSED.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
+        let mut clean: BTreeMap<_, _> = set.collect();
+        clean.entry("PATH".to_owned()).or_insert_with(|| USUAL_PATH.to_owned());
+        if let Some((name, home)) = own {
+            clean.entry("USER".to_owned()).or_insert(name);
+            clean.entry("HOME".to_owned()).or_insert(home);
+        }
+        Self { clean, nofile }
+    }
+
+    /// The whole environment of one run.
+    fn environment(
+        &self,
+        service: &Service,
+        replica: &ReplicaId,
+        incarnation: Incarnation,
+        identity: Option<&Identity>,
+    ) -> BTreeMap<String, String> {
+        let mut environment = self.clean.clone();
+        if let Some(identity) = identity {
+            environment.insert("USER".to_owned(), identity.name.clone());
+            environment.insert("HOME".to_owned(), identity.home.clone());
+        }
+        environment.extend(service.environment.clone());
+        environment.insert("WHARF_SERVICE".to_owned(), replica.service.to_string());
+        environment.insert("WHARF_REPLICA".to_owned(), replica.replica.to_string());
+        environment.insert("WHARF_INCARNATION".to_owned(), incarnation.to_string());
+        environment
+    }
+}
+
+/// One run to prepare.
+pub(super) struct Order<'a> {
+    pub(super) service: &'a Service,
+    pub(super) replica: &'a ReplicaId,
+    pub(super) incarnation: Incarnation,
+    pub(super) identity: Option<Identity>,
+    pub(super) cgroup: Option<&'a Path>,
+    pub(super) pid_cell: PidCell,
+}
+
+/// Prepares a start. It fails only on a NUL byte, which no program could be handed.
+pub(super) fn prepare(
+    surroundings: &Surroundings,
+    order: Order<'_>,
+) -> Result<Box<Launch>, (Stage, Errno)> {
+    let invalid = |_| (Stage::Exec, Errno(libc::EINVAL));
+    let Order { service, replica, incarnation, identity, cgroup, pid_cell } = order;
+    let environment = surroundings.environment(service, replica, incarnation, identity.as_ref());
+    let pairs = environment.iter().map(|(name, value)| (&**name, &**value));
+    let mut launch = Box::new(Launch::new(&service.command, pairs).map_err(invalid)?);
+    launch.folder(&service.working_dir).map_err(invalid)?;
+    launch.pid_cell(pid_cell);
+    if let Some(procs) = cgroup {
+        launch.cgroup(procs).map_err(invalid)?;
+    }
+    if let Some(identity) = identity {
+        launch.identity(identity);
+    }
+    let nofile = service
+        .limits
+        .nofile
+        .map_or(surroundings.nofile, |number| Limit { soft: number, hard: number });
+    launch.limit(ChildLimit { resource: Resource::Nofile, soft: nofile.soft, hard: nofile.hard });
+    if let Some(core) = service.limits.core {
+        launch.limit(ChildLimit { resource: Resource::Core, soft: core, hard: core });
+    }
+    Ok(launch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_start_with_a_clean_environment() {
+        let manager = |name: &str| match name {
+            "PATH" => Some("/bin".to_owned()),
+            "SECRET" => Some("x".to_owned()),
+            _ => None,
+        };
+        let own = Some(("ada".to_owned(), "/home/ada".to_owned()));
+        let limit = Limit { soft: 1, hard: 2 };
+        let surroundings = Surroundings::collect(manager, own, limit);
+        let pairs: Vec<_> = surroundings.clean.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(pairs, ["HOME=/home/ada", "PATH=/bin", "USER=ada"]);
+    }
+}

@@ -1,0 +1,180 @@
+//! What an earlier life left behind: killed if it still runs, and told to the supervisor.
+//!
+//! The table of what is alive says which runs have no record yet. The guardian has killed and reaped
+//! what came to it and has written how it ended into the table; when the guardian died too, nobody
+//! has, and whatever survived is found by control group or by the marks in its environment.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::event::{End, Past, PastEnd, Rest};
+use crate::exit::{Cause, How, Signal};
+use crate::journal::{Journal, JournalError};
+use crate::name::{Incarnation, ReplicaId};
+use crate::os::cgroup;
+use crate::os::live::{Phase, Slot, Table};
+use crate::os::procfs::{self, Stat};
+use crate::os::{clock, epoll, prctl, signal};
+
+/// What an earlier life left, ready for the loop.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    /// For the supervisor.
+    pub(super) past: Vec<Past>,
+    /// Runs without a record whose replica has a later run without one: recorded, nothing else.
+    pub(super) superseded: Vec<(ReplicaId, Incarnation, End, Cause)>,
+    /// The slot that tells how each replica rests.
+    pub(super) homes: HashMap<ReplicaId, usize>,
+    /// Slots that may be claimed below the mark.
+    pub(super) free: Vec<usize>,
+    /// Every slot from here on is free.
+    pub(super) mark: usize,
+}
+
+/// Reads the table. Runs that have their record are forgotten; the others are told.
+pub(super) fn recover(
+    table: &Table,
+    journal: &Journal,
+    cause: Cause,
+) -> Result<Recovered, JournalError> {
+    let open = |slot: &Slot| slot.phase() == Phase::Open;
+    let wanted: HashSet<Incarnation> =
+        table.used().filter(|(_, slot)| open(slot)).map(|(_, slot)| slot.incarnation()).collect();
+    let recorded = journal.recorded(&wanted)?;
+    let mut found = Recovered::default();
+    let mut unrecorded: HashMap<ReplicaId, Vec<(Incarnation, End)>> = HashMap::new();
+    let mut resting = Vec::new();
+    for (index, slot) in table.used() {
+        found.mark = found.mark.max(index + 1);
+        let Some(replica) = slot.replica() else {
+            slot.set_phase(Phase::Free);
+            continue;
+        };
+        if !open(slot) {
+            found.homes.insert(replica.clone(), index);
+            resting.push((replica, rest_of(slot.phase()), slot.row()));
+        } else if recorded.contains(&slot.incarnation()) || slot.pid().is_none() {
+            // Recorded already, or killed before there was a process: nothing ran.
+            slot.set_phase(Phase::Free);
+        } else {
+            let how = slot.kept_end().map_or(How::Unseen, |(how, _)| how);
+            let end = End { how, oom: false, protocol_error: false, survivors: false };
+            unrecorded.entry(replica).or_default().push((slot.incarnation(), end));
+        }
+    }
+    for (replica, ended, row) in resting {
+        if !unrecorded.contains_key(&replica) {
+            let ended = ended.map_or(PastEnd::Between, PastEnd::Resting);
+            found.past.push(Past { replica, ended, row });
+        }
+    }
+    for (replica, mut runs) in unrecorded {
+        runs.sort_by_key(|(incarnation, _)| *incarnation);
+        let row = found.homes.get(&replica).map_or(0, |home| table.slot(*home).row());
+        if let Some((incarnation, end)) = runs.pop() {
+            let ended = PastEnd::Unrecorded { incarnation, end, cause };
+            found.past.push(Past { replica: replica.clone(), ended, row });
+        }
+        let older =
+            runs.into_iter().map(|(incarnation, end)| (replica.clone(), incarnation, end, cause));
+        found.superseded.extend(older);
+    }
+    found.past.sort_by(|one, other| one.replica.cmp(&other.replica));
+    let free = |index: &usize| table.slot(*index).phase() == Phase::Free;
+    found.free = (0..found.mark).filter(free).collect();
+    Ok(found)
+}
+
+fn rest_of(phase: Phase) -> Option<Rest> {
+    match phase {
+        Phase::Stopped => Some(Rest::Stopped),
+        Phase::Finished => Some(Rest::Finished),
+        Phase::Failed => Some(Rest::Failed),
+        Phase::Free | Phase::Between | Phase::Open => None,
+    }
+}
+
+/// How long what an earlier life left may take to die.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// Kills what is left of an earlier life. `alone` says that the guardian of that life is dead too.
+/// Returns the processes that could not be killed within the bound.
+pub(super) fn clean_up(table: &Table, cgroups: Option<&cgroup::Root>, alone: bool) -> Vec<i32> {
+    let deadline = clock::now() + BOUND;
+    loop {
+        let mut left = Vec::new();
+        for group in cgroups.map(cgroup::Root::groups).unwrap_or_default() {
+            if group.populated().unwrap_or(false) {
+                left.extend(group.members());
+                let _ = group.kill();
+            }
+        }
+        if alone {
+            left.extend(kill_marked(table));
+        }
+        if left.is_empty() || clock::now() >= deadline {
+            return left;
+        }
+        wait_for(left[0]);
+    }
+}
+
+/// Kills processes whose environment says that they belong to a run of this table, and that have no
+/// living wharf above them.
+fn kill_marked(table: &Table) -> Vec<i32> {
+    let names: HashSet<ReplicaId> = table.used().filter_map(|(_, slot)| slot.replica()).collect();
+    let next = table.next_incarnation();
+    let all: HashMap<i32, Stat> =
+        procfs::all().unwrap_or_default().into_iter().map(|stat| (stat.pid, stat)).collect();
+    let mut killed = Vec::new();
+    for stat in all.values().filter(|stat| !stat.is_zombie() && stat.pid != prctl::pid()) {
+        let number = |name: &str| procfs::variable(stat.pid, name)?.parse::<u64>().ok();
+        let Some(incarnation) = number("WHARF_INCARNATION") else { continue };
+        let belongs = names.iter().any(|id| {
+            procfs::variable(stat.pid, "WHARF_SERVICE").as_deref() == Some(id.service.as_str())
+                && number("WHARF_REPLICA") == Some(u64::from(id.replica))
+        });
+        if !belongs || incarnation >= next.0 || is_guarded(stat, &all) {
+            continue;
+        }
+        // A descriptor first and a second look: the number must still mean this process.
+        let Ok(pidfd) = signal::open_pidfd(stat.pid) else { continue };
+        if procfs::stat(stat.pid).map(|now| now.start) == Some(stat.start) {
+            let _ = signal::send(pidfd.as_fd(), Signal::KILL);
+            killed.push(stat.pid);
+        }
+    }
+    killed
+}
+
+/// Whether a living wharf is among a process's ancestors: then it is not ours to kill.
+fn is_guarded(stat: &Stat, all: &HashMap<i32, Stat>) -> bool {
+    let own = procfs::executable(prctl::pid());
+    let name = own.as_deref().and_then(|path| path.file_name());
+    let mut above = stat.parent;
+    // The depth of a tree is bounded by the number of processes; a loop cannot be, but costs nothing
+    // to exclude.
+    for _ in 0..all.len() {
+        let Some(parent) = all.get(&above) else { return false };
+        let executable = procfs::executable(parent.pid);
+        let is_wharf =
+            name.is_some() && executable.as_deref().and_then(|path| path.file_name()) == name;
+        if is_wharf && parent.pid != prctl::parent() {
+            return true;
+        }
+        above = parent.parent;
+    }
+    false
+}
+
+/// Waits a moment for a process to be gone.
+fn wait_for(pid: i32) {
+    let Ok(poller) = epoll::Poller::new() else { return };
+    let pidfd = signal::open_pidfd(pid);
+    if let Ok(pidfd) = &pidfd {
+        let _ = poller.add(pidfd.as_fd(), 0, epoll::Interest::Read);
+    }
+    let limit = if pidfd.is_ok() { 50 } else { 2 };
+    let _ = poller.wait(&mut epoll::Ready::new(1), Some(Duration::from_millis(limit)));
+}

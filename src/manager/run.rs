@@ -1,0 +1,152 @@
+//! What the loop holds of one run: its process, its pipes, and what it has said.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::exit::PortPart;
+use crate::name::{Incarnation, ReplicaId};
+use crate::os::cgroup::Group;
+use crate::os::wait::Ended;
+use crate::output::LineFormatter;
+use crate::port::exchange::{Exchange, Unanswered};
+use crate::spec::Service;
+use crate::time::{Tick, Wall};
+
+use super::spawner::Answer;
+
+/// How much of standard error is kept for the exit record, in bytes.
+const TAIL: usize = 4096;
+
+/// One run, from the order to start it until its record is written.
+pub(super) struct Run {
+    pub(super) incarnation: Incarnation,
+    pub(super) replica: ReplicaId,
+    pub(super) service: Arc<Service>,
+    /// Its slot in the table of what is alive.
+    pub(super) slot: usize,
+    pub(super) group: Option<Group>,
+    /// 0 until there is a process.
+    pub(super) pid: i32,
+    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) input: Option<OwnedFd>,
+    pub(super) output: Option<OwnedFd>,
+    pub(super) error: Option<OwnedFd>,
+    pub(super) created: Wall,
+    /// How the way to the program ended, once known.
+    pub(super) landing: Option<Answer>,
+    /// Its end, where that was seen before the landing.
+    pub(super) ended: Option<Ended>,
+    pub(super) executable: Option<String>,
+    pub(super) formatter: LineFormatter,
+    pub(super) tail: StderrTail,
+    pub(super) exchange: Option<Box<Exchange>>,
+    /// The next deadline of its exchange, as it stands in the loop's list.
+    pub(super) deadline: Option<Tick>,
+    /// When its input counts as closed, after a write found nobody to read it.
+    pub(super) broken_at: Option<Tick>,
+    /// What its program will never answer.
+    pub(super) lost: Vec<Unanswered>,
+    /// Whether its input is watched for room.
+    pub(super) writing: bool,
+    /// Whether its input is to be closed once everything is written.
+    pub(super) closing_input: bool,
+    /// What was wrong with its output, where it broke its protocol.
+    pub(super) protocol_error: Option<String>,
+    pub(super) evidence: Vec<String>,
+    /// What is known of its port at the end.
+    pub(super) port: Option<PortPart>,
+    /// When the kernel's account and the end were taken.
+    pub(super) end: Option<Ended>,
+}
+
+impl Run {
+    /// A run that has been ordered and has no process yet.
+    pub(super) fn ordered(
+        incarnation: Incarnation,
+        replica: ReplicaId,
+        service: Arc<Service>,
+        slot: usize,
+        now: Wall,
+    ) -> Self {
+        Self {
+            incarnation,
+            replica,
+            service,
+            slot,
+            group: None,
+            pid: 0,
+            pidfd: None,
+            input: None,
+            output: None,
+            error: None,
+            created: now,
+            landing: None,
+            ended: None,
+            executable: None,
+            formatter: LineFormatter::default(),
+            tail: StderrTail::default(),
+            exchange: None,
+            deadline: None,
+            broken_at: None,
+            lost: Vec::new(),
+            writing: false,
+            closing_input: false,
+            protocol_error: None,
+            evidence: Vec::new(),
+            port: None,
+            end: None,
+        }
+    }
+}
+
+/// The last bytes of standard error. Nothing is held for a silent program.
+#[derive(Debug, Default)]
+pub(super) struct StderrTail {
+    bytes: Vec<u8>,
+}
+
+impl StderrTail {
+    /// Takes what was read.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let new = &bytes[bytes.len().saturating_sub(TAIL)..];
+        let keep = TAIL - new.len();
+        if self.bytes.len() > keep {
+            let drop = self.bytes.len() - keep;
+            self.bytes.drain(..drop);
+        }
+        self.bytes.extend_from_slice(new);
+    }
+
+    /// The last 4 KiB, not beginning in the middle of a character.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if bytes.len() == TAIL {
+            // A cut character shows as one to three continuation bytes at the start.
+            let cut = bytes.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
+            bytes.drain(..cut);
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_the_last_4_kib() {
+        let mut all = Vec::new();
+        let mut tail = StderrTail::default();
+        for size in [10, 5_000, 1, 4_095, 3, 4_096, 200] {
+            let piece: Vec<u8> = (b'a'..=b'z').cycle().take(size).collect();
+            tail.push(&piece);
+            all.extend(piece);
+            assert_eq!(tail.bytes, all[all.len().saturating_sub(TAIL)..]);
+        }
+        let mut tail = StderrTail::default();
+        tail.push("é".repeat(TAIL).as_bytes());
+        tail.push(b"x");
+        let kept = String::from_utf8(tail.take()).unwrap();
+        assert!(kept.starts_with('é') && kept.ends_with('x'));
+    }
+}

@@ -1,0 +1,229 @@
+//! The main thread's whole life: making processes, and telling the loop how it went.
+//!
+//! It has a descriptor table of its own, so that a child copies and closes a handful of descriptors
+//! however many programs the loop watches. Requests come through a channel, answers go through a
+//! socket that carries the child's descriptors over to the loop's table. It never decides anything.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::mpsc::Receiver;
+
+use crate::exit::{Errno, Stage};
+use crate::name::Incarnation;
+use crate::os::epoll::{Interest, Poller, Ready};
+use crate::os::fds::{self, Pipe};
+use crate::os::spawn::{Flight, Landing, Launch, Stacks};
+use crate::os::{errno_of, prctl};
+
+/// One process to make.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// For which run.
+    pub(super) incarnation: Incarnation,
+    /// What it becomes.
+    pub(super) launch: Box<Launch>,
+    /// Whether its standard input is a pipe of ours rather than `/dev/null`.
+    pub(super) input: bool,
+    /// Who is to own the pipes, where the program runs as another user.
+    pub(super) owner: Option<(u32, u32)>,
+}
+
+/// What the loop is told. A message is 24 bytes: incarnation, kind, three numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The process exists; its descriptors come with the message, in the order pidfd, output,
+    /// error, input.
+    Spawned { pid: i32 },
+    /// There is no process: this step failed.
+    Refused { stage: Stage, errno: Errno },
+    /// The program runs.
+    Executed,
+    /// The process was killed on its way to the program.
+    Died,
+    /// There was a process, and this step failed in it; it has ended by itself.
+    Failed { stage: Stage, errno: Errno, interpreter_missing: bool },
+}
+
+const MESSAGE: usize = 24;
+
+impl Answer {
+    fn encode(self, incarnation: Incarnation) -> [u8; MESSAGE] {
+        let (kind, numbers) = match self {
+            Self::Spawned { pid } => (0, [pid, 0, 0]),
+            Self::Refused { stage, errno } => (1, [stage as i32, errno.0, 0]),
+            Self::Executed => (2, [0; 3]),
+            Self::Failed { stage, errno, interpreter_missing } => {
+                (3, [stage as i32, errno.0, i32::from(interpreter_missing)])
+            }
+            Self::Died => (4, [0; 3]),
+        };
+        let mut message = [0; MESSAGE];
+        message[..8].copy_from_slice(&incarnation.0.to_le_bytes());
+        for (at, number) in [kind, numbers[0], numbers[1], numbers[2]].into_iter().enumerate() {
+            message[8 + at * 4..12 + at * 4].copy_from_slice(&number.to_le_bytes());
+        }
+        message
+    }
+
+    /// Reads a message; `None` for one that this program did not write.
+    pub(super) fn decode(message: &[u8]) -> Option<(Incarnation, Self)> {
+        let message: &[u8; MESSAGE] = message.try_into().ok()?;
+        let number =
+            |at: usize| message[8 + at * 4..12 + at * 4].try_into().map_or(0, i32::from_le_bytes);
+        let stage = || u8::try_from(number(1)).ok().and_then(Stage::from_number);
+        let answer = match number(0) {
+            0 => Self::Spawned { pid: number(1) },
+            1 => Self::Refused { stage: stage()?, errno: Errno(number(2)) },
+            2 => Self::Executed,
+            3 => Self::Failed {
+                stage: stage()?,
+                errno: Errno(number(2)),
+                interpreter_missing: number(3) == 1,
+            },
+            4 => Self::Died,
+            _ => return None,
+        };
+        let incarnation = Incarnation(u64::from_le_bytes(message[..8].try_into().ok()?));
+        Some((incarnation, answer))
+    }
+}
+
+/// The buffer a message fits in.
+pub(super) const BUFFER: usize = MESSAGE;
+
+struct Spawner {
+    null: File,
+    answers: OwnedFd,
+    poller: Poller,
+    stacks: Stacks,
+    flights: Vec<(Incarnation, Flight)>,
+}
+
+const REQUESTS: u64 = 0;
+
+/// Serves requests until the loop closes its end of the socket. One byte on the socket announces
+/// one request in the channel. Must run on the main thread, after all other threads were started.
+pub(super) fn serve(requests: &Receiver<Request>, socket: OwnedFd) -> io::Result<()> {
+    prctl::unshare_descriptors()?;
+    fds::close_others(&[socket.as_raw_fd()])?;
+    let poller = Poller::new()?;
+    poller.add(socket.as_fd(), REQUESTS, Interest::Read)?;
+    let mut spawner = Spawner {
+        null: File::options().read(true).write(true).open("/dev/null")?,
+        answers: socket,
+        poller,
+        stacks: Stacks::default(),
+        flights: Vec::new(),
+    };
+    let mut ready = Ready::new(64);
+    loop {
+        spawner.poller.wait(&mut ready, None)?;
+        let tokens: Vec<u64> = ready.tokens().collect();
+        for token in tokens {
+            if token == REQUESTS {
+                if !spawner.take_requests(requests)? {
+                    return Ok(());
+                }
+            } else {
+                spawner.land(Incarnation(token));
+            }
+        }
+    }
+}
+
+impl Spawner {
+    /// Takes what has been announced; false when the loop is gone.
+    fn take_requests(&mut self, requests: &Receiver<Request>) -> io::Result<bool> {
+        let mut byte = [0; 1];
+        while let Some(received) = fds::receive(self.answers.as_fd(), &mut byte)? {
+            if received.bytes == 0 {
+                return Ok(false);
+            }
+            let Ok(request) = requests.recv() else { return Ok(false) };
+            let incarnation = request.incarnation;
+            if let Err((stage, errno)) = self.start(request) {
+                self.answer(incarnation, Answer::Refused { stage, errno }, &[]);
+            }
+        }
+        Ok(true)
+    }
+
+    fn start(&mut self, request: Request) -> Result<(), (Stage, Errno)> {
+        let failed = |error: io::Error| (Stage::Clone, errno_of(&error));
+        let output = fds::pipe().map_err(failed)?;
+        let error = fds::pipe().map_err(failed)?;
+        let input = if request.input { Some(fds::pipe().map_err(failed)?) } else { None };
+        if let Some((uid, gid)) = request.owner {
+            let owned = |pipe: &Pipe| {
+                fds::give_to(pipe.read.as_fd(), uid, gid)?;
+                fds::give_to(pipe.write.as_fd(), uid, gid)
+            };
+            let pipes = [Some(&output), Some(&error), input.as_ref()];
+            pipes
+                .into_iter()
+                .flatten()
+                .try_for_each(owned)
+                .map_err(|error| (Stage::User, errno_of(&error)))?;
+        }
+        // O_NONBLOCK is a matter of each end's own description: the child's ends never have it.
+        let ours = [output.read.as_fd(), error.read.as_fd()];
+        let ours = ours.into_iter().chain(input.as_ref().map(|input| input.write.as_fd()));
+        let ours: Vec<BorrowedFd<'_>> = ours.collect();
+        ours.iter().try_for_each(|fd| fds::set_nonblocking(*fd)).map_err(failed)?;
+        let stdin = input.as_ref().map_or(self.null.as_fd(), |input| input.read.as_fd());
+        let places = [(stdin, 0), (output.write.as_fd(), 1), (error.write.as_fd(), 2)];
+        let started = request.launch.start(&places, &mut self.stacks)?;
+
+        let incarnation = request.incarnation;
+        let mut sent: Vec<RawFd> = vec![started.pidfd.as_raw_fd()];
+        sent.extend(ours.iter().map(AsRawFd::as_raw_fd));
+        self.answer(incarnation, Answer::Spawned { pid: started.pid }, &sent);
+        match self.poller.add(started.flight.as_fd(), incarnation.0, Interest::Read) {
+            Ok(()) => self.flights.push((incarnation, started.flight)),
+            // Without a watch on its way the start counts as done; the end will be seen all the same.
+            Err(_) => self.answer(incarnation, Answer::Executed, &[]),
+        }
+        Ok(())
+    }
+
+    fn land(&mut self, incarnation: Incarnation) {
+        let Some(at) = self.flights.iter().position(|(one, _)| *one == incarnation) else { return };
+        let Some(landing) = self.flights[at].1.landed(&mut self.stacks) else { return };
+        self.flights.swap_remove(at);
+        let answer = match landing {
+            Landing::Executed => Answer::Executed,
+            Landing::Died => Answer::Died,
+            Landing::Failed { stage, errno, interpreter_missing } => {
+                Answer::Failed { stage, errno, interpreter_missing }
+            }
+        };
+        self.answer(incarnation, answer, &[]);
+    }
+
+    /// Tells the loop. It waits where the socket is full: the loop always reads it before anything
+    /// that could wait for us. A loop that is gone needs no answer.
+    fn answer(&self, incarnation: Incarnation, answer: Answer, sent: &[RawFd]) {
+        let _ = fds::send(self.answers.as_fd(), &answer.encode(incarnation), sent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_survive_the_socket() {
+        for answer in [
+            Answer::Spawned { pid: 77 },
+            Answer::Refused { stage: Stage::Clone, errno: Errno(11) },
+            Answer::Executed,
+            Answer::Died,
+            Answer::Failed { stage: Stage::Exec, errno: Errno(2), interpreter_missing: true },
+        ] {
+            let message = answer.encode(Incarnation(1 << 40));
+            assert_eq!(Answer::decode(&message), Some((Incarnation(1 << 40), answer)));
+        }
+        assert_eq!(Answer::decode(b"short"), None);
+    }
+}

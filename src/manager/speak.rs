@@ -1,0 +1,426 @@
+//! The loop's dealings with ports: clients' messages to programs, and what programs answer.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::event::{Event, State};
+use crate::exit::{ExitRecord, PortPart};
+use crate::name::{Incarnation, ReplicaId, ServiceName, Target};
+use crate::os::epoll::Interest;
+use crate::os::{clock, fds};
+use crate::port::exchange::{
+    BadProtocol, CallError, Delivery, Ending, Kind as RequestKind, Protocol, ReadState, Refusal,
+    Request, Unanswered,
+};
+use crate::spec::Service;
+use crate::time::Tick;
+
+use super::control::{Control, Kind};
+use super::request::{Published, ReadState as ToldState, SpeakError, Speech};
+
+/// A client that waits for its message's fate.
+pub(super) struct Call {
+    pub(super) incarnation: Incarnation,
+    since: Tick,
+    pub(super) reply: oneshot::Sender<Result<Vec<Bytes>, SpeakError>>,
+}
+
+/// The compiled protocols of services, each as long as the service is configured so.
+#[derive(Default)]
+pub(super) struct Protocols {
+    compiled: HashMap<ServiceName, (Arc<Service>, Arc<Protocol>)>,
+}
+
+impl Protocols {
+    /// The protocol of a service; `None` for one without a port.
+    pub(super) fn of(
+        &mut self,
+        service: &Arc<Service>,
+    ) -> Result<Option<Arc<Protocol>>, BadProtocol> {
+        let Some(port) = &service.port else { return Ok(None) };
+        if let Some((of, protocol)) = self.compiled.get(&service.name)
+            && of.port.as_ref() == Some(port)
+        {
+            return Ok(Some(Arc::clone(protocol)));
+        }
+        let protocol = Arc::new(Protocol::new(port)?);
+        let entry = (Arc::clone(service), Arc::clone(&protocol));
+        self.compiled.insert(service.name.clone(), entry);
+        Ok(Some(protocol))
+    }
+}
+
+/// How long the end of a program whose input broke may take to show.
+const BROKEN_PATIENCE: Duration = Duration::from_millis(200);
+
+/// From this many open calls on it is worth looking for callers that went away.
+const MANY_CALLS: usize = 64;
+
+/// The largest text of an event that is published; of longer ones only the size is told.
+const SHOWN: usize = 4096;
+
+impl Control {
+    /// A client's message to a port.
+    pub(super) fn speak(
+        &mut self,
+        target: &Target,
+        payload: Bytes,
+        speech: Speech,
+        client: u64,
+        reply: oneshot::Sender<Result<Vec<Bytes>, SpeakError>>,
+    ) {
+        let now = clock::now();
+        if self.calls.len() >= MANY_CALLS {
+            self.forget_callers();
+        }
+        let accepted = self.accept(target, payload, speech, client, now);
+        match accepted {
+            Ok((id, incarnation)) => {
+                self.calls.insert(id, Call { incarnation, since: now, reply });
+                self.write_input(incarnation);
+                self.note_deadline(incarnation);
+            }
+            Err(error) => {
+                // A client that went away needs no answer.
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        target: &Target,
+        payload: Bytes,
+        speech: Speech,
+        client: u64,
+        now: Tick,
+    ) -> Result<(u64, Incarnation), SpeakError> {
+        let replicas = self.replicas_of(target).map_err(SpeakError::Refused)?;
+        let name = target.to_string();
+        let service = self.spec.services.get(&target.service).cloned();
+        let Some(port) = service.as_ref().and_then(|service| service.port.as_ref()) else {
+            return Err(SpeakError::NotAPort { name });
+        };
+        let incarnation =
+            self.least_busy(&replicas).ok_or_else(|| self.silent(&name, &replicas))?;
+        let id = self.next_call;
+        self.next_call += 1;
+        let kind = match speech {
+            Speech::Send => RequestKind::Send,
+            Speech::Call(patience) => {
+                RequestKind::Call { deadline: now + patience.unwrap_or(port.timeout) }
+            }
+        };
+        let run = self.runs.get_mut(&incarnation);
+        let exchange = run.and_then(|run| run.exchange.as_mut());
+        let Some(exchange) = exchange else { return Err(SpeakError::NotAPort { name }) };
+        exchange.submit(Request { id, client, kind, payload }, now).map_err(
+            |refusal| match refusal {
+                Refusal::Busy { .. } => SpeakError::Busy { name },
+                Refusal::NoReplies => SpeakError::NoReplies { name },
+                Refusal::TooLate => SpeakError::TimedOut { after_s: 0.0 },
+                Refusal::Encode(error) => SpeakError::Unfit { msg: error.to_string() },
+                Refusal::InputClosed | Refusal::OutputClosed | Refusal::Broken => {
+                    SpeakError::BadReply { msg: format!("cannot {refusal}") }
+                }
+            },
+        )?;
+        Ok((id, incarnation))
+    }
+
+    /// Of the replicas that run, the one with the fewest messages waiting.
+    fn least_busy(&self, replicas: &[ReplicaId]) -> Option<Incarnation> {
+        let running = replicas.iter().filter_map(|replica| {
+            let incarnation = *self.present.get(replica)?;
+            let run = self.runs.get(&incarnation)?;
+            let usable = run.end.is_none() && run.ended.is_none() && run.pid != 0;
+            let state = self.supervisor.view(replica)?.state;
+            let usable = usable && matches!(state, State::Running | State::Starting);
+            usable.then(|| (run.exchange.as_ref().map(|one| one.waiting().0), incarnation))
+        });
+        running.min().map(|(_, incarnation)| incarnation)
+    }
+
+    fn silent(&self, name: &str, replicas: &[ReplicaId]) -> SpeakError {
+        let first = replicas.first();
+        let state = first.and_then(|first| self.supervisor.view(first)).map(|view| view.state);
+        let last = first.and_then(|first| self.last.get(first));
+        SpeakError::NotRunning {
+            name: name.to_owned(),
+            state: state.unwrap_or(State::Stopped),
+            msg: last.map(|last| last.msg.clone()),
+        }
+    }
+
+    /// Writes what waits for a program, as far as its pipe takes it.
+    pub(super) fn write_input(&mut self, incarnation: Incarnation) {
+        let mut deliveries = Vec::new();
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let Some(exchange) = run.exchange.as_mut() else { return };
+        let mut full = false;
+        while let (Some(input), false, None) = (&run.input, full, run.broken_at) {
+            let Some(chunk) = exchange.next_write() else { break };
+            let pieces: Vec<_> = chunk.pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            match fds::write_pieces(input.as_fd(), &pieces) {
+                Ok(written) => deliveries.extend(exchange.wrote(written)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    exchange.wrote(0);
+                    full = true;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // The program closed its input, or is dying: its end, which says more, is given a
+                // moment to show before the input counts as closed.
+                Err(_) => {
+                    exchange.wrote(0);
+                    run.broken_at = Some(clock::now() + BROKEN_PATIENCE);
+                    break;
+                }
+            }
+        }
+        if run.closing_input && exchange.is_input_drained() {
+            if run.writing {
+                run.writing = false;
+                if let Some(input) = &run.input {
+                    let _ = self.ports.remove(input.as_fd());
+                }
+            }
+            run.input = None;
+        }
+        if let Some(input) = &run.input
+            && full != run.writing
+        {
+            let token = Kind::Input.token(incarnation);
+            let watched = if full {
+                self.ports.add(input.as_fd(), token, Interest::Write)
+            } else {
+                self.ports.remove(input.as_fd())
+            };
+            if let Err(error) = watched {
+                tracing::error!(%incarnation, %error, "cannot watch a program's input");
+            }
+            run.writing = full;
+        }
+        let broken = run.broken_at.is_some();
+        self.deliver(incarnation, deliveries);
+        if broken {
+            self.note_deadline(incarnation);
+        }
+    }
+
+    /// Takes bytes that a program wrote.
+    pub(super) fn heard(&mut self, incarnation: Incarnation, bytes: &[u8]) {
+        let now = clock::now();
+        let run = self.runs.get_mut(&incarnation);
+        let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) else { return };
+        let deliveries = exchange.received(bytes, now);
+        let more = exchange.waiting().0 > 0;
+        self.deliver(incarnation, deliveries);
+        if more {
+            self.write_input(incarnation);
+        }
+        self.note_deadline(incarnation);
+    }
+
+    /// A program closed its output and goes on.
+    pub(super) fn output_closed(&mut self, incarnation: Incarnation) {
+        let now = clock::now();
+        let run = self.runs.get_mut(&incarnation);
+        let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) else { return };
+        let deliveries = exchange.output_closed(now);
+        self.deliver(incarnation, deliveries);
+    }
+
+    fn deliver(&mut self, incarnation: Incarnation, deliveries: Vec<Delivery>) {
+        for delivery in deliveries {
+            match delivery {
+                Delivery::Reply { id, messages } => self.answer(id, Ok(messages)),
+                Delivery::Sent { id } => self.answer(id, Ok(Vec::new())),
+                Delivery::Failed { id, error, .. } => self.call_failed(id, &error),
+                Delivery::Event(message) => self.said(incarnation, &message.payload),
+                Delivery::Protocol(error) => self.broke_protocol(incarnation, &error.to_string()),
+            }
+        }
+    }
+
+    fn call_failed(&mut self, id: u64, error: &CallError) {
+        let waited =
+            self.calls.get(&id).map_or(Duration::ZERO, |call| clock::now().since(call.since));
+        let told = match error {
+            CallError::Unanswered | CallError::Unsent { .. } => {
+                SpeakError::TimedOut { after_s: waited.as_secs_f64() }
+            }
+            CallError::ReplyTooLarge { .. } | CallError::InputClosed => {
+                SpeakError::BadReply { msg: format!("cannot {error}") }
+            }
+        };
+        self.answer(id, Err(told));
+    }
+
+    fn answer(&mut self, id: u64, result: Result<Vec<Bytes>, SpeakError>) {
+        if let Some(call) = self.calls.remove(&id) {
+            // A client that went away needs no answer.
+            let _ = call.reply.send(result);
+        }
+    }
+
+    /// A message that is nobody's reply goes to whoever listens to events.
+    fn said(&self, incarnation: Incarnation, message: &Bytes) {
+        let Some(run) = self.runs.get(&incarnation) else { return };
+        let text = std::str::from_utf8(message).ok().filter(|text| text.len() <= SHOWN);
+        self.publish(Published::Message {
+            ts: clock::wall(),
+            service: run.replica.service.to_string(),
+            replica: run.replica.replica,
+            text: text.map(str::to_owned),
+            bytes: message.len() as u64,
+        });
+    }
+
+    fn broke_protocol(&mut self, incarnation: Incarnation, error: &str) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        tracing::warn!(replica = %run.replica, %incarnation, error, "output is not its protocol");
+        run.protocol_error = Some(error.to_owned());
+        if let Some(output) = &run.output {
+            let _ = self.ports.remove(output.as_fd());
+        }
+        run.output = None;
+        if run.end.is_none() {
+            self.feed(Event::ProtocolError { incarnation });
+        }
+    }
+
+    /// Sends the port's quit message, ahead of nothing and after what is queued.
+    pub(super) fn send_quit(&mut self, incarnation: Incarnation) {
+        let now = clock::now();
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let port = run.service.port.as_ref();
+        let quit = port.and_then(|port| port.quit.clone());
+        if let (Some(exchange), Some(quit)) = (run.exchange.as_mut(), quit) {
+            let id = self.next_call;
+            self.next_call += 1;
+            let request =
+                Request { id, client: u64::MAX, kind: RequestKind::Send, payload: quit.into() };
+            if let Err(refusal) = exchange.submit(request, now) {
+                tracing::warn!(%incarnation, "cannot {refusal}: the quit message was not sent");
+            }
+        }
+        self.write_input(incarnation);
+    }
+
+    /// Closes a program's standard input once what waits for it is written.
+    pub(super) fn close_input(&mut self, incarnation: Incarnation) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        run.closing_input = true;
+        match run.exchange.as_mut() {
+            Some(exchange) => {
+                exchange.close_input();
+                self.write_input(incarnation);
+            }
+            None => run.input = None,
+        }
+    }
+
+    /// Gives up the calls of a port whose time has come.
+    pub(super) fn port_expired(&mut self, incarnation: Incarnation, now: Tick) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let Some(exchange) = run.exchange.as_mut() else { return };
+        let mut deliveries = exchange.expire(now);
+        if run.broken_at.is_some_and(|at| at <= now) {
+            run.broken_at = None;
+            deliveries.extend(exchange.input_closed());
+            if let (Some(input), true) = (&run.input, std::mem::take(&mut run.writing)) {
+                let _ = self.ports.remove(input.as_fd());
+            }
+            run.input = None;
+        }
+        self.deliver(incarnation, deliveries);
+        self.note_deadline(incarnation);
+    }
+
+    /// Keeps the one deadline of a port.
+    pub(super) fn note_deadline(&mut self, incarnation: Incarnation) {
+        let Some(run) = self.runs.get_mut(&incarnation) else {
+            self.port_deadlines.retain(|(_, one)| *one != incarnation);
+            return;
+        };
+        let expires = run.exchange.as_ref().and_then(|one| one.next_deadline());
+        let next = expires.into_iter().chain(run.broken_at).min();
+        if next != run.deadline {
+            if let Some(old) = run.deadline.take() {
+                self.port_deadlines.remove(&(old, incarnation));
+            }
+            if let Some(new) = next {
+                self.port_deadlines.insert((new, incarnation));
+            }
+            run.deadline = next;
+        }
+    }
+
+    /// Ends a port's exchange: the last deliveries are made, and what no program will ever answer is
+    /// kept until its end has been judged.
+    pub(super) fn end_exchange(&mut self, incarnation: Incarnation, unread: u64) {
+        let now = clock::now();
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        if let Some(deadline) = run.deadline.take() {
+            self.port_deadlines.remove(&(deadline, incarnation));
+        }
+        let Some(exchange) = run.exchange.as_mut() else { return };
+        let Ending { deliveries, unanswered } = exchange.ended(unread, now);
+        let counters = exchange.counters();
+        run.lost = unanswered;
+        self.deliver(incarnation, deliveries);
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let framing = run.service.port.as_ref().map(|port| port.framing.name());
+        run.port = Some(PortPart {
+            framing: framing.unwrap_or_default().to_owned(),
+            frames_in: counters.frames_in,
+            frames_out: counters.frames_out,
+            partial_frame: counters.partial_frame,
+            unread_stdin_bytes: unread,
+            error: run.protocol_error.clone(),
+        });
+    }
+
+    /// Tells the callers of a program that ended why it did.
+    pub(super) fn tell_lost(&mut self, lost: Vec<Unanswered>, record: &ExitRecord) {
+        for Unanswered { id, read, .. } in lost {
+            let error = SpeakError::Ended {
+                msg: record.msg.clone(),
+                reason: record.exit.reason,
+                exit_code: record.process.exit.as_ref().map(|exit| exit.code),
+                signal: record.exit.signal.map(|signal| signal.to_string()),
+                incarnation: record.service.incarnation,
+                read: match read {
+                    ReadState::NeverRead => ToldState::NeverRead,
+                    ReadState::MaybeRead => ToldState::MaybeRead,
+                },
+            };
+            self.answer(id, Err(error));
+        }
+    }
+
+    /// Takes back the messages of clients that went away.
+    pub(super) fn forget_callers(&mut self) {
+        let now = clock::now();
+        let gone: Vec<(u64, Incarnation)> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.reply.is_closed())
+            .map(|(id, call)| (*id, call.incarnation))
+            .collect();
+        for (id, incarnation) in gone {
+            self.calls.remove(&id);
+            let run = self.runs.get_mut(&incarnation);
+            if let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) {
+                exchange.cancel(id, now);
+            }
+            self.note_deadline(incarnation);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The loop's dealings with the spawner: ordering runs, and what becomes of the orders.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use crate::event::{End, Event};
+use crate::exit::{Errno, How, Signal, Stage};
+use crate::name::{Incarnation, ReplicaId};
+use crate::os::epoll::Interest;
+use crate::os::live::Phase;
+use crate::os::user::{self, Identity};
+use crate::os::{clock, errno_of, fds, procfs, signal};
+use crate::port::exchange::Exchange;
+use crate::spec::Service;
+
+use super::control::{Control, Found, Kind};
+use super::launch::{self, Order};
+use super::run::Run;
+use super::spawner::{self, Answer};
+
+/// Descriptors kept for everything that is no run: sockets of clients, log files, the journal.
+const RESERVE: usize = 256;
+/// What a run needs: pidfd, output, error, input.
+const EACH: usize = 4;
+
+/// Errors that mean "not now".
+fn is_lack(errno: Errno) -> bool {
+    matches!(errno.0, libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::ENOMEM | libc::ENOSPC)
+}
+
+impl Control {
+    /// Orders a run. Whatever comes of it comes as an event.
+    pub(super) fn order(
+        &mut self,
+        incarnation: Incarnation,
+        replica: ReplicaId,
+        service: &Arc<Service>,
+    ) {
+        self.table.set_next_incarnation(self.supervisor.next_incarnation());
+        let held: usize = self.runs.len() * EACH + self.pending.len() + self.lingering.len() * 2;
+        let reserve = RESERVE.min(self.descriptors / 4);
+        if held + EACH + reserve > self.descriptors {
+            self.feed(Event::Deferred { incarnation, errno: Errno(libc::EMFILE) });
+            return;
+        }
+        let slot = match self.claim(&replica) {
+            Ok(slot) => slot,
+            Err(error) => {
+                self.feed(Event::Deferred { incarnation, errno: errno_of(&error) });
+                return;
+            }
+        };
+        let now = clock::wall();
+        self.table.slot(slot).open(incarnation, now);
+        self.present.insert(replica.clone(), incarnation);
+        let run = Run::ordered(incarnation, replica, Arc::clone(service), slot, now);
+        self.runs.insert(incarnation, run);
+        match &service.user {
+            Some(name) => self.find_user(incarnation, name.clone()),
+            None => self.launch(incarnation, None),
+        }
+    }
+
+    /// Takes a slot of the table for a replica.
+    pub(super) fn claim(&mut self, replica: &ReplicaId) -> io::Result<usize> {
+        let from = self.free_slots.pop();
+        match from {
+            Some(slot) => self.table.claim(replica, slot),
+            None => self.table.claim(replica, self.table_mark),
+        }
+        .inspect(|slot| self.table_mark = self.table_mark.max(*slot + 1))
+    }
+
+    /// Gives a slot back.
+    pub(super) fn release(&mut self, slot: usize) {
+        self.table.slot(slot).set_phase(Phase::Free);
+        self.free_slots.push(slot);
+    }
+
+    /// Looks a user up on a thread of its own: a name service may hang.
+    fn find_user(&mut self, incarnation: Incarnation, name: String) {
+        let (tell, waker) = (self.found.0.clone(), self.waker.clone());
+        let look = move || {
+            let found: Found = (incarnation, user::find(&name));
+            if tell.send(found).is_ok() {
+                waker.wake();
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("lookup".into()).spawn(look) {
+            self.not_now(incarnation, errno_of(&error));
+        }
+    }
+
+    pub(super) fn user_found(&mut self, incarnation: Incarnation, found: Result<Identity, Errno>) {
+        match found {
+            Ok(identity) => self.launch(incarnation, Some(identity)),
+            Err(errno) => self.never_started(incarnation, Stage::User, errno),
+        }
+    }
+
+    fn launch(&mut self, incarnation: Incarnation, identity: Option<Identity>) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        if let Ok(root) = &self.cgroups {
+            let name = format!("{}.{}", run.replica.service, run.replica.replica);
+            match root.group(&name) {
+                Ok(group) => run.group = Some(group),
+                Err(error) => run.evidence.push(format!("ran outside its control group: {error}")),
+            }
+        }
+        if run.service.port.is_some() {
+            match self.protocols.of(&run.service) {
+                Ok(protocol) => {
+                    let seed = self.realm.0 ^ incarnation.0;
+                    run.exchange = protocol.map(|protocol| Box::new(Exchange::new(protocol, seed)));
+                }
+                Err(error) => {
+                    run.evidence.push(format!("cannot {error}"));
+                    return self.never_started(
+                        incarnation,
+                        Stage::Descriptors,
+                        Errno(libc::EINVAL),
+                    );
+                }
+            }
+        }
+        let owner = identity.as_ref().map(|identity| (identity.uid, identity.gid));
+        let procs = run.group.as_ref().map(crate::os::cgroup::Group::procs);
+        let order = Order {
+            service: &run.service,
+            replica: &run.replica,
+            incarnation,
+            identity,
+            cgroup: procs.as_deref(),
+            pid_cell: self.table.slot(run.slot).pid_cell(),
+        };
+        let input = run.exchange.is_some();
+        let launch = match launch::prepare(&self.surroundings, order) {
+            Ok(launch) => launch,
+            Err((stage, errno)) => return self.never_started(incarnation, stage, errno),
+        };
+        let request = spawner::Request { incarnation, launch, input, owner };
+        // The supervisor starts few at once, so neither the channel nor the socket is ever full.
+        let sent = self.spawner.try_send(request).map_err(|_| Errno(libc::EAGAIN));
+        let sent = sent.and_then(|()| {
+            fds::send(self.answers.as_fd(), &[1], &[]).map_err(|error| errno_of(&error))
+        });
+        if let Err(errno) = sent {
+            self.not_now(incarnation, errno);
+        }
+    }
+
+    /// There were no resources: nothing happened, and it is tried again.
+    fn not_now(&mut self, incarnation: Incarnation, errno: Errno) {
+        if let Some(run) = self.runs.remove(&incarnation) {
+            self.release(run.slot);
+            self.present.remove(&run.replica);
+        }
+        self.feed(Event::Deferred { incarnation, errno });
+    }
+
+    /// There never was a process.
+    fn never_started(&mut self, incarnation: Incarnation, stage: Stage, errno: Errno) {
+        let end = End {
+            how: How::NotStarted(stage, errno),
+            oom: false,
+            protocol_error: false,
+            survivors: false,
+        };
+        self.feed(Event::Ended { incarnation, end });
+    }
+
+    /// Takes what the spawner has to tell.
+    pub(super) fn spawner_answers(&mut self) -> io::Result<()> {
+        let mut buffer = [0; spawner::BUFFER];
+        while let Some(received) = fds::receive(self.answers.as_fd(), &mut buffer)? {
+            let Some((incarnation, answer)) = Answer::decode(&buffer[..received.bytes]) else {
+                return Err(io::Error::other("the spawner is gone"));
+            };
+            match answer {
+                Answer::Spawned { pid } => self.spawned(incarnation, pid, received),
+                Answer::Refused { stage, errno } if stage == Stage::Clone && is_lack(errno) => {
+                    self.not_now(incarnation, errno);
+                }
+                Answer::Refused { stage, errno } => self.never_started(incarnation, stage, errno),
+                Answer::Executed | Answer::Died | Answer::Failed { .. } => {
+                    self.landed(incarnation, answer);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn spawned(&mut self, incarnation: Incarnation, pid: i32, received: fds::Received) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let mut arrived = received.fds.into_iter();
+        let (pidfd, output, error) = (arrived.next(), arrived.next(), arrived.next());
+        if received.lost || error.is_none() {
+            // The kernel had no descriptor left for us: undo it and try again later.
+            tracing::warn!(%incarnation, pid, "no descriptors for a new process; it is started again");
+            let _ = signal::send_pid(pid, Signal::KILL);
+            self.not_now(incarnation, Errno(libc::EMFILE));
+            return;
+        }
+        run.pid = pid;
+        let streams = if run.exchange.is_some() { &self.ports } else { &self.logs };
+        let watched = [
+            (&self.poller, pidfd.as_ref(), Kind::Process),
+            (streams, output.as_ref(), Kind::Output),
+            (&self.logs, error.as_ref(), Kind::Error),
+        ];
+        for (poller, fd, kind) in watched {
+            let Some(fd) = fd else { continue };
+            if let Err(error) = poller.add(fd.as_fd(), kind.token(incarnation), Interest::Read) {
+                // Only a lack of kernel memory comes to this.
+                tracing::error!(%incarnation, fd = fd.as_raw_fd(), %error, "cannot watch a descriptor");
+            }
+        }
+        run.pidfd = pidfd;
+        run.output = output;
+        run.error = error;
+        run.input = arrived.next();
+        self.feed(Event::Spawned { incarnation });
+    }
+
+    fn landed(&mut self, incarnation: Incarnation, answer: Answer) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        run.landing = Some(answer);
+        match answer {
+            Answer::Executed => {
+                let path = procfs::executable(run.pid);
+                run.executable = path.map(|path| path.to_string_lossy().into_owned());
+                self.feed(Event::Started { incarnation });
+                self.write_input(incarnation);
+            }
+            Answer::Failed { interpreter_missing: true, .. } => run.evidence.push(
+                "the file is there, so the interpreter or loader that it names is missing".into(),
+            ),
+            Answer::Died => {
+                run.evidence.push("it was killed before the program was executed".into());
+            }
+            Answer::Failed { .. } | Answer::Spawned { .. } | Answer::Refused { .. } => {}
+        }
+        let ended = self.runs.get_mut(&incarnation).and_then(|run| run.ended.take());
+        if let Some(ended) = ended {
+            self.finish(incarnation, ended);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The loop's dealings with pipes: output to the log files, messages to the exchanges.
+//!
+//! A stream whose program has ended may live on in somebody who inherited it. It is read as long as
+//! it is open, so that a survivor neither stalls nor dies of a broken pipe.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::name::{Incarnation, ReplicaId};
+use crate::os::{clock, fds};
+use crate::output::{LineFormatter, Stream};
+use crate::spec::{Service, WhenFull};
+
+use super::control::{Control, Kind, token};
+use super::disk::Chunk;
+use super::run::Run;
+
+/// Streams that outlived their program.
+pub(super) struct Lingering {
+    replica: ReplicaId,
+    service: Arc<Service>,
+    output: Option<OwnedFd>,
+    error: Option<OwnedFd>,
+    formatter: LineFormatter,
+    /// Whether `output` spoke a port's protocol: then nobody wants it any more.
+    is_port: bool,
+}
+
+/// How long output waits for the disk before the oldest of it is dropped.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
+/// Lives of one replica whose streams may linger; beyond this the oldest is closed.
+const LINGERING: usize = 4;
+
+/// What one read gave.
+enum Read {
+    Bytes(usize),
+    Later,
+    End,
+}
+
+fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
+    match fds::read(fd, buffer) {
+        Ok(0) => Read::End,
+        Ok(count) => Read::Bytes(count),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+        {
+            Read::Later
+        }
+        Err(_) => Read::End,
+    }
+}
+
+impl Control {
+    /// A stream that goes to a log file has something.
+    pub(super) fn log_ready(&mut self, token: u64) {
+        let (incarnation, kind) = Kind::of(token);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if self.runs.get(&incarnation).is_some_and(|run| run.end.is_none()) {
+            self.read_log(incarnation, kind, &mut buffer);
+        } else if self.lingering.contains_key(&incarnation) {
+            self.read_lingering(incarnation, kind, &mut buffer);
+        }
+        self.buffer = buffer;
+    }
+
+    fn read_log(&mut self, incarnation: Incarnation, kind: Kind, buffer: &mut [u8]) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let blocked = self.output_overdue && run.service.logging.when_full == WhenFull::Block;
+        let fd = if kind == Kind::Error { &run.error } else { &run.output };
+        let Some(fd) = fd else { return };
+        if blocked {
+            // It waits until there is room; `output_room` watches it again.
+            let _ = self.logs.modify(
+                fd.as_fd(),
+                kind.token(incarnation),
+                crate::os::epoll::Interest::Nothing,
+            );
+            return;
+        }
+        match read(fd.as_fd(), buffer) {
+            Read::Later => {}
+            Read::Bytes(count) => self.log(incarnation, kind, &buffer[..count]),
+            Read::End => {
+                let _ = self.logs.remove(fd.as_fd());
+                if kind == Kind::Error {
+                    run.error = None;
+                } else {
+                    run.output = None;
+                }
+            }
+        }
+    }
+
+    /// A port's stream has something, or its input has room.
+    pub(super) fn port_ready(&mut self, token: u64) {
+        let (incarnation, kind) = Kind::of(token);
+        let Some(run) = self.runs.get(&incarnation) else { return };
+        if kind == Kind::Input {
+            return self.write_input(incarnation);
+        }
+        let Some(fd) = &run.output else { return };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        match read(fd.as_fd(), &mut buffer) {
+            Read::Later => {}
+            Read::Bytes(count) => self.heard(incarnation, &buffer[..count]),
+            Read::End => {
+                let _ = self.ports.remove(fd.as_fd());
+                if let Some(run) = self.runs.get_mut(&incarnation) {
+                    run.output = None;
+                }
+                self.output_closed(incarnation);
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Sends what a program wrote to its log file and to the terminal.
+    fn log(&mut self, incarnation: Incarnation, kind: Kind, bytes: &[u8]) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let stream = if kind == Kind::Error {
+            run.tail.push(bytes);
+            Stream::Stderr
+        } else {
+            Stream::Stdout
+        };
+        let mut lines = Vec::new();
+        run.formatter.push(stream, clock::wall(), bytes, &mut lines);
+        let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
+        self.write_log(replica, &service, lines);
+    }
+
+    fn write_log(&mut self, replica: ReplicaId, service: &Service, lines: Vec<u8>) {
+        if lines.is_empty() {
+            return;
+        }
+        self.terminal.output(&replica, &lines);
+        let full = self.disk.output(Chunk { replica, logging: service.logging.clone(), lines });
+        if full && self.output_paused.is_none() {
+            self.output_paused = Some(clock::now() + OUTPUT_PATIENCE);
+            let _ = self.poller.remove(self.logs.as_fd());
+        }
+    }
+
+    /// The disk has taken nothing for a while: what may be dropped is read on and dropped.
+    pub(super) fn output_overdue(&mut self) {
+        self.output_overdue = true;
+        self.watch_logs();
+    }
+
+    /// There is room again.
+    pub(super) fn output_room(&mut self) {
+        if self.output_paused.take().is_none() {
+            return;
+        }
+        if std::mem::take(&mut self.output_overdue) {
+            for run in self.runs.values().filter(|run| run.end.is_none()) {
+                let streams = [(&run.output, Kind::Output), (&run.error, Kind::Error)];
+                for (fd, kind) in streams {
+                    let is_log = kind == Kind::Error || run.exchange.is_none();
+                    if let (Some(fd), true) = (fd, is_log) {
+                        let token = kind.token(run.incarnation);
+                        let _ =
+                            self.logs.modify(fd.as_fd(), token, crate::os::epoll::Interest::Read);
+                    }
+                }
+            }
+        } else {
+            self.watch_logs();
+        }
+    }
+
+    fn watch_logs(&self) {
+        let read = crate::os::epoll::Interest::Read;
+        if let Err(error) = self.poller.add(self.logs.as_fd(), token::LOGS, read) {
+            tracing::error!(%error, "cannot watch programs' output");
+        }
+    }
+
+    /// Delivers what a program that has ended left in its pipes: as much as was there when it was
+    /// seen to be dead, so that a chatty survivor cannot prolong this. What remains open lingers.
+    pub(super) fn drain(&mut self, incarnation: Incarnation) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for kind in [Kind::Output, Kind::Error] {
+            let Some(run) = self.runs.get(&incarnation) else { break };
+            let is_port = run.exchange.is_some() && kind == Kind::Output;
+            let fd = if kind == Kind::Error { &run.error } else { &run.output };
+            let mut left = fd.as_ref().and_then(|fd| fds::unread(fd.as_fd()).ok()).unwrap_or(0);
+            while left > 0 {
+                let most = left.min(buffer.len());
+                let Some(run) = self.runs.get(&incarnation) else { break };
+                let fd = if kind == Kind::Error { &run.error } else { &run.output };
+                let Some(fd) = fd else { break };
+                let Read::Bytes(count) = read(fd.as_fd(), &mut buffer[..most]) else { break };
+                left -= count;
+                if is_port {
+                    self.heard(incarnation, &buffer[..count]);
+                } else {
+                    self.log(incarnation, kind, &buffer[..count]);
+                }
+            }
+        }
+        self.buffer = buffer;
+        if let Some(run) = self.runs.get_mut(&incarnation) {
+            let mut lines = Vec::new();
+            run.formatter.finish(&mut lines);
+            let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
+            self.write_log(replica, &service, lines);
+        }
+    }
+
+    /// Keeps reading the streams of a run that has ended where somebody still holds them.
+    pub(super) fn linger(&mut self, run: &mut Run) {
+        let is_port = run.exchange.is_some();
+        let open = |fd: &mut Option<OwnedFd>, kind: Kind| -> Option<OwnedFd> {
+            let stream = fd.take()?;
+            let poller = if is_port && kind == Kind::Output { &self.ports } else { &self.logs };
+            let _ = poller.remove(stream.as_fd());
+            // Empty and without a writer: the usual case, and the end of it.
+            if fds::hung_up(stream.as_fd()) {
+                return None;
+            }
+            let token = kind.token(run.incarnation);
+            self.logs.add(stream.as_fd(), token, crate::os::epoll::Interest::Read).ok()?;
+            Some(stream)
+        };
+        let output = open(&mut run.output, Kind::Output);
+        let error = open(&mut run.error, Kind::Error);
+        if output.is_none() && error.is_none() {
+            return;
+        }
+        let same = |lingering: &Lingering| lingering.replica == run.replica;
+        let others: Vec<_> =
+            self.lingering.iter().filter(|(_, one)| same(one)).map(|(which, _)| *which).collect();
+        if others.len() >= LINGERING {
+            tracing::warn!(replica = %run.replica, "too many survivors hold its pipes; the oldest is cut off");
+            self.lingering.remove(&others[0]);
+        }
+        let lingering = Lingering {
+            replica: run.replica.clone(),
+            service: Arc::clone(&run.service),
+            output,
+            error,
+            formatter: LineFormatter::default(),
+            is_port,
+        };
+        self.lingering.insert(run.incarnation, lingering);
+    }
+
+    fn read_lingering(&mut self, incarnation: Incarnation, kind: Kind, buffer: &mut [u8]) {
+        let Some(one) = self.lingering.get_mut(&incarnation) else { return };
+        let fd = if kind == Kind::Error { &mut one.error } else { &mut one.output };
+        let Some(stream) = fd else { return };
+        let mut lines = Vec::new();
+        match read(stream.as_fd(), buffer) {
+            Read::Later => return,
+            Read::Bytes(count) => {
+                let stream = if kind == Kind::Error { Stream::Stderr } else { Stream::Stdout };
+                if stream == Stream::Stderr || !one.is_port {
+                    one.formatter.push(stream, clock::wall(), &buffer[..count], &mut lines);
+                }
+            }
+            Read::End => {
+                *fd = None;
+                if one.output.is_none() && one.error.is_none() {
+                    one.formatter.finish(&mut lines);
+                }
+            }
+        }
+        let (replica, service) = (one.replica.clone(), Arc::clone(&one.service));
+        if one.output.is_none() && one.error.is_none() {
+            self.lingering.remove(&incarnation);
+        }
+        self.write_log(replica, &service, lines);
+    }
+}

@@ -1,0 +1,68 @@
+//! The compiled `port:` block of one service, shared by the exchanges of all its replicas.
+
+use bytes::Bytes;
+
+use crate::correlation::{self, Rule};
+use crate::framing::{self, Codec, EncodeError};
+use crate::spec::Port;
+
+/// The least that may wait for a program, in bytes, however small its messages.
+const LEAST_WAITING: u64 = 1 << 20;
+
+/// How programs of one service are spoken to.
+#[derive(Debug)]
+pub struct Protocol {
+    pub(super) codec: Codec,
+    pub(super) rule: Rule,
+    /// The largest reply, in bytes.
+    pub(super) max_reply: u64,
+    /// The most messages that may wait to be written.
+    pub(super) queue: u64,
+    /// The most bytes that may wait to be written, unless it is a single message.
+    pub(super) queue_bytes: u64,
+}
+
+/// Why a `port:` block cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadProtocol {
+    /// Its framing cannot.
+    #[error(transparent)]
+    Framing(#[from] framing::BadRule),
+    /// Its replies cannot.
+    #[error(transparent)]
+    Replies(#[from] correlation::BadRule),
+    /// The sentinel cannot be sent in its framing.
+    #[error("use the sentinel in this framing: cannot {0}")]
+    Sentinel(#[source] EncodeError),
+}
+
+impl Protocol {
+    /// Compiles a `port:` block.
+    pub fn new(port: &Port) -> Result<Self, BadProtocol> {
+        let codec = Codec::new(&port.framing, port.max_frame)?;
+        let rule = Rule::new(&port.replies)?;
+        if let Some(sentinel) = rule.after_request(&token(u64::MAX, u64::MAX)) {
+            codec.check(&sentinel).map_err(BadProtocol::Sentinel)?;
+        }
+        Ok(Self {
+            codec,
+            rule,
+            max_reply: port.max_frame,
+            queue: u64::from(port.queue),
+            queue_bytes: port.max_frame.max(LEAST_WAITING),
+        })
+    }
+
+    /// The sentinel of a call, framed; no pieces where the rule has none.
+    pub(super) fn sentinel(&self, token: &str) -> Vec<Bytes> {
+        let Some(message) = self.rule.after_request(token) else { return Vec::new() };
+        let frame = self.codec.encode(message);
+        frame.expect("a sentinel with the longest token was encoded before").into_pieces()
+    }
+}
+
+/// The token of a call: letters and digits alone, so that it is the same inside any quotes, and
+/// never a suffix of another.
+pub(super) fn token(seed: u64, number: u64) -> String {
+    format!("wharf{seed:016x}x{number}")
+}

@@ -1,0 +1,115 @@
+//! Requests that wait for their turn: one queue a client, and the clients take turns.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::words::Kind;
+use crate::bytes_text;
+
+/// A request, framed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Queued {
+    pub(super) id: u64,
+    pub(super) client: u64,
+    pub(super) kind: Kind,
+    #[serde(with = "bytes_text::list")]
+    pub(super) pieces: Vec<Bytes>,
+    /// The bytes in `pieces`.
+    pub(super) size: u64,
+}
+
+impl Queued {
+    fn is_send(&self) -> bool {
+        self.kind == Kind::Send
+    }
+}
+
+/// The queues. Empty, they own no memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Waiting {
+    /// The clients that have something waiting; the first is next. One whose turn cannot be taken
+    /// yet keeps its place.
+    turns: VecDeque<u64>,
+    /// What each of them has waiting; never an empty queue.
+    queues: BTreeMap<u64, VecDeque<Queued>>,
+    /// How many of all these are without a reply.
+    sends: u64,
+}
+
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    pub(super) fn push(&mut self, request: Queued) {
+        self.sends += u64::from(request.is_send());
+        let queue = self.queues.entry(request.client).or_insert_with(|| {
+            self.turns.push_back(request.client);
+            VecDeque::new()
+        });
+        queue.push_back(request);
+    }
+
+    /// The next request in turn. While a call is open only what needs no reply may go, and it stays
+    /// behind the earlier calls of its own client.
+    pub(super) fn next(&mut self, calls_may_go: bool) -> Option<Queued> {
+        if !calls_may_go && self.sends == 0 {
+            return None;
+        }
+        let may_go = |client: &u64| {
+            let first = self.queues.get(client).and_then(VecDeque::front);
+            first.is_some_and(|first| calls_may_go || first.is_send())
+        };
+        let turn = self.turns.iter().position(may_go)?;
+        let client = self.turns.remove(turn)?;
+        let queue = self.queues.get_mut(&client)?;
+        let request = queue.pop_front()?;
+        if queue.is_empty() {
+            self.queues.remove(&client);
+        } else {
+            self.turns.push_back(client);
+        }
+        self.taken(&request);
+        Some(request)
+    }
+
+    /// Takes back a request of a client.
+    pub(super) fn remove(&mut self, client: u64, id: u64) -> Option<Queued> {
+        let queue = self.queues.get_mut(&client)?;
+        let at = queue.iter().position(|request| request.id == id)?;
+        let request = queue.remove(at)?;
+        if queue.is_empty() {
+            self.queues.remove(&client);
+            self.turns.retain(|turn| *turn != client);
+        }
+        self.taken(&request);
+        Some(request)
+    }
+
+    /// Whose request this is.
+    pub(super) fn client_of(&self, id: u64) -> Option<u64> {
+        let mut all = self.queues.values().flatten();
+        all.find(|request| request.id == id).map(|request| request.client)
+    }
+
+    /// Takes everything, in the order in which clients have their turns.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Queued> {
+        let mut waiting = std::mem::take(self);
+        std::iter::from_fn(move || waiting.next(true))
+    }
+
+    /// How many clients it has memory for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.turns.capacity()
+    }
+
+    fn taken(&mut self, request: &Queued) {
+        self.sends -= u64::from(request.is_send());
+        if self.turns.is_empty() {
+            self.turns = VecDeque::new();
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The words of an exchange: what is asked of it and what it says.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::framing::{EncodeError, FramingError, Message};
+use crate::time::Tick;
+
+/// Something to be sent to the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Names it in everything that is said of it. The caller gives each its own.
+    pub id: u64,
+    /// Whose it is. Clients take turns.
+    pub client: u64,
+    /// Whether it is answered.
+    pub kind: Kind,
+    /// The message, without what frames it.
+    pub payload: Bytes,
+}
+
+/// Whether a request is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It is, or else it fails at the deadline.
+    Call {
+        /// The end of the caller's patience.
+        deadline: Tick,
+    },
+    /// It is not. The program may say something all the same; that is an event, or, while a call is
+    /// open, indistinguishable from a part of its reply.
+    Send,
+}
+
+/// Why a request is not even queued. Nothing of it is written and nothing else is said of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// As much is waiting as may wait.
+    #[error("take another message: {messages} messages of {bytes} bytes are waiting")]
+    Busy {
+        /// How many messages are waiting.
+        messages: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// The message cannot be framed, or is too large.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The port's rule says that nothing is a reply.
+    #[error("call a port with `replies: none`: nothing it says is a reply")]
+    NoReplies,
+    /// The deadline has passed.
+    #[error("make a call whose deadline has passed")]
+    TooLate,
+    /// The program's input is closed, or about to be.
+    #[error("send to a program whose input is closed")]
+    InputClosed,
+    /// The program has closed its output, so that it cannot answer.
+    #[error("call a program that has closed its output")]
+    OutputClosed,
+    /// The program's output is not its protocol any more.
+    #[error("use a port that broke its protocol")]
+    Broken,
+}
+
+/// What an exchange has to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// A call was answered.
+    Reply {
+        /// Which call.
+        id: u64,
+        /// The messages of the reply.
+        messages: Vec<Bytes>,
+    },
+    /// A request without a reply has been written to the program's input.
+    Sent {
+        /// Which request.
+        id: u64,
+    },
+    /// A message that belongs to no call.
+    Event(Message),
+    /// A request failed.
+    Failed {
+        /// Which request.
+        id: u64,
+        /// Why.
+        error: CallError,
+        /// What had come of the reply.
+        so_far: Vec<Bytes>,
+    },
+    /// The program's output is not its protocol. Nothing is read or written from now on; what is
+    /// still open is accounted for when the program has ended.
+    Protocol(FramingError),
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum CallError {
+    /// The deadline passed before the reply was complete. The program may have acted on it.
+    #[error("get the reply in time")]
+    Unanswered,
+    /// The deadline passed before a byte of it was written. The program knows nothing of it.
+    #[error("send the request in time: {}", if *.stuck {
+        "the program still owes the reply to a call that was given up"
+    } else {
+        "the program did not come to it"
+    })]
+    Unsent {
+        /// Whether an abandoned call held it up.
+        stuck: bool,
+    },
+    /// The reply is too large. What is still to come of it is swallowed.
+    #[error("take the reply: it has more than {max} bytes, or too many messages")]
+    ReplyTooLarge {
+        /// The most that is allowed, in bytes.
+        max: u64,
+    },
+    /// The program closed its input before all of the request was written.
+    #[error("send the request: the program has closed its input")]
+    InputClosed,
+}
+
+/// What became of a request that its caller took back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// Not a byte of it was written.
+    Withdrawn,
+    /// The program has it or part of it, and may act on it. Its reply will be swallowed.
+    Abandoned,
+}
+
+/// Whether a program that has ended may have acted on a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadState {
+    /// It never read its first byte: the request may safely be repeated.
+    NeverRead,
+    /// It read some or all of it.
+    MaybeRead,
+}
+
+/// A request that was open when the program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Which request.
+    pub id: u64,
+    /// Whether the program may have acted on it.
+    pub read: ReadState,
+    /// What had come of the reply.
+    pub so_far: Vec<Bytes>,
+}
+
+/// The end of an exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// What the framing's tail gave; it may complete a call.
+    pub deliveries: Vec<Delivery>,
+    /// Every request that was still open: calls without a reply, and requests not wholly written.
+    pub unanswered: Vec<Unanswered>,
+}
+
+/// The next bytes for the program's input: pieces to be written one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// How many bytes were written before it, since the program started.
+    pub at: u64,
+    /// Never empty, and none of them is.
+    pub pieces: Vec<Bytes>,
+}
+
+/// What passed through, counted since the program started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Messages written to the program, sentinels included.
+    pub frames_in: u64,
+    /// Messages read from the program, sentinels included.
+    pub frames_out: u64,
+    /// Bytes written to the program.
+    pub bytes_in: u64,
+    /// Bytes read from the program.
+    pub bytes_out: u64,
+    /// Whether the program's output ended inside a message.
+    pub partial_frame: bool,
+    /// Messages that came while no call was open, on a port that answers calls.
+    pub strays: u64,
+    /// Messages of replies that came after their call had been given up.
+    pub swallowed: u64,
+}

@@ -1,0 +1,3 @@
+//! Ports: programs that are spoken to in messages.
+
+pub mod exchange;

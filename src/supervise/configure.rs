@@ -1,0 +1,196 @@
+//! A configuration takes effect: the first one with what an earlier life left behind, and reloads.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::event::{Action, Configure, Past, PastEnd, Rest, State};
+use crate::exit::Cause;
+use crate::name::{Incarnation, ReplicaId, Requester, ServiceName};
+use crate::spec::{Limits, Logging, Restart, START_TIMEOUT, Service, Stop};
+use crate::time::Tick;
+
+use super::machine::Input;
+use super::plan::restart_needed;
+use super::replica::Replica;
+use super::supervisor::{Known, Supervisor};
+use super::view::Marks;
+
+impl Supervisor {
+    /// Makes a configuration the present one.
+    pub(super) fn configure(&mut self, now: Tick, configure: Configure, actions: &mut Vec<Action>) {
+        let Configure { spec, by, past, stopped } = configure;
+        let past = if std::mem::replace(&mut self.configured, true) { Vec::new() } else { past };
+        if self.closing {
+            // Nothing is started any more, but what has ended is to be recorded all the same.
+            for past in past {
+                self.bury(now, past, actions);
+            }
+            return;
+        }
+        let mut past: HashMap<_, _> =
+            past.into_iter().map(|past| (past.replica.clone(), past)).collect();
+        let stopped: HashSet<ServiceName> = stopped.into_iter().collect();
+        let before = self.stopped();
+
+        let removed: Vec<_> = self
+            .services
+            .keys()
+            .filter(|name| !spec.services.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in removed {
+            self.services.remove(&name);
+            self.dismiss_above(now, &name, 0, &by, actions);
+        }
+        for (name, service) in &spec.services {
+            self.configure_service(now, service, stopped.contains(name), &by, actions);
+            self.dismiss_above(now, name, service.replicas, &by, actions);
+            for replica in 1..=service.replicas {
+                let id = ReplicaId { service: name.clone(), replica };
+                if !self.replicas.contains_key(&id) {
+                    let past = past.remove(&id);
+                    self.arrive(now, id, past, actions);
+                }
+            }
+        }
+        let mut strangers: Vec<_> = past.into_values().collect();
+        strangers.sort_by(|a, b| a.replica.cmp(&b.replica));
+        for past in strangers {
+            self.bury(now, past, actions);
+        }
+        if self.stopped() != before {
+            actions.push(Action::Persist);
+        }
+    }
+
+    /// A service's new configuration reaches the replicas it already has.
+    fn configure_service(
+        &mut self,
+        now: Tick,
+        service: &Arc<Service>,
+        stopped: bool,
+        by: &Requester,
+        actions: &mut Vec<Action>,
+    ) {
+        let known = self.services.get(&service.name);
+        let restart = known.is_some_and(|known| {
+            !Arc::ptr_eq(&known.service, service) && restart_needed(&known.service, service)
+        });
+        // An operator's word on a service that stays is already known here.
+        let stopped = known.map_or(stopped, |known| known.stopped);
+        self.services.insert(service.name.clone(), Known { service: Arc::clone(service), stopped });
+        let present: Vec<_> = self
+            .replicas_of(&service.name)
+            .filter(|replica| replica.id.replica <= service.replicas)
+            .map(|replica| (replica.id.clone(), replica.is_leaving()))
+            .collect();
+        for (id, leaving) in present {
+            self.drive(now, &id, actions, |replica, cx| {
+                if leaving {
+                    replica.set_leaving(false);
+                    replica.set_wanted(!stopped);
+                }
+                if leaving || restart {
+                    replica.change(cx, service, by);
+                } else {
+                    replica.take_over(service);
+                }
+            });
+        }
+    }
+
+    /// Replicas above a number are no longer configured.
+    fn dismiss_above(
+        &mut self,
+        now: Tick,
+        service: &ServiceName,
+        last: u32,
+        by: &Requester,
+        actions: &mut Vec<Action>,
+    ) {
+        let leaving: Vec<_> = self
+            .replicas_of(service)
+            .filter(|replica| replica.id.replica > last && !replica.is_leaving())
+            .map(|replica| replica.id.clone())
+            .collect();
+        for id in leaving {
+            self.drive(now, &id, actions, |replica, cx| {
+                replica.set_leaving(true);
+                replica.step(cx, Input::End(Cause::ConfigChanged, by));
+            });
+        }
+    }
+
+    /// A replica is configured that was not there before, except perhaps in an earlier life.
+    fn arrive(&mut self, now: Tick, id: ReplicaId, past: Option<Past>, actions: &mut Vec<Action>) {
+        let known = &self.services[&id.service];
+        let stopped = known.stopped;
+        let replica = Replica::new(id.clone(), Arc::clone(&known.service), now);
+        self.index.update(&id, Marks::default(), replica.marks());
+        self.replicas.insert(id.clone(), replica);
+        let (row, ended) = past.map_or((0, PastEnd::Between), |past| (past.row, past.ended));
+        if let PastEnd::Unrecorded { incarnation, .. } = &ended {
+            self.reserve(*incarnation);
+        }
+        self.drive(now, &id, actions, |replica, cx| {
+            replica.set_row(row);
+            replica.set_wanted(!stopped);
+            match ended {
+                PastEnd::Unrecorded { incarnation, end, cause } => {
+                    replica.recover(cx, incarnation, &end, cause);
+                }
+                PastEnd::Resting(_) | PastEnd::Between if stopped => {}
+                PastEnd::Resting(rest) => {
+                    replica.set_wanted(rest != Rest::Stopped);
+                    replica.rest(rest);
+                }
+                PastEnd::Between => replica.step(cx, Input::Start),
+            }
+        });
+        // To be seen for the first time is a change, also for what only rests.
+        if self.replicas.get(&id).is_some_and(|replica| replica.state() == State::Stopped) {
+            actions.push(Action::Changed { replica: id });
+        }
+    }
+
+    /// An earlier life's replica that is not configured any more: its end is recorded, no more.
+    fn bury(&mut self, now: Tick, past: Past, actions: &mut Vec<Action>) {
+        let PastEnd::Unrecorded { incarnation, end, cause } = past.ended else {
+            return;
+        };
+        self.reserve(incarnation);
+        let id = past.replica;
+        let service = unconfigured(id.service.clone());
+        let mut replica = Replica::new(id.clone(), Arc::new(service), now);
+        replica.set_leaving(true);
+        self.index.update(&id, Marks::default(), replica.marks());
+        self.replicas.insert(id.clone(), replica);
+        self.drive(now, &id, actions, |replica, cx| replica.recover(cx, incarnation, &end, cause));
+    }
+
+    /// A number that was used is never used again.
+    fn reserve(&mut self, used: Incarnation) {
+        let next = &mut self.source.next_incarnation;
+        *next = (*next).max(Incarnation(used.0 + 1));
+    }
+}
+
+/// A service of which only the name is known: its last end is judged by the defaults.
+fn unconfigured(name: ServiceName) -> Service {
+    Service {
+        name,
+        command: Vec::new(),
+        working_dir: PathBuf::from("/"),
+        environment: BTreeMap::new(),
+        user: None,
+        replicas: 0,
+        port: None,
+        restart: Restart::default(),
+        start_timeout: START_TIMEOUT,
+        stop: Stop::default(),
+        logging: Logging::default(),
+        limits: Limits::default(),
+        labels: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,189 @@
+//! What follows the end of a run: the record, the sweep, and what the restart policy says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::{Action, End, Rest, Verdict};
+use crate::exit::{Cause, Decision, How, Reason, RestartPart, Signal};
+use crate::name::Incarnation;
+use crate::spec::{KillScope, OnGiveUp, OnProtocolError, Policy};
+
+use super::backoff;
+use super::ladder::{After, Ending};
+use super::machine::Phase::{self, Backoff, Down, Sweeping};
+use super::machine::{Context, Next, Run};
+use super::replica::Replica;
+use super::verdict::{self, Facts};
+use super::view::LastEnd;
+
+/// How long a sweep may take before the replica goes on without it.
+pub const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Replica {
+    /// A run is over: it is judged and recorded, and what follows is decided.
+    pub(super) fn over(
+        &mut self,
+        cx: &mut Context<'_>,
+        run: &Run,
+        why: Option<&Ending>,
+        end: &End,
+    ) -> Phase {
+        if run.started.is_some_and(|at| cx.now.since(at) >= self.service.restart.reset_after) {
+            self.machine.row = 0;
+        }
+        let after = why.map_or(After::Judge, |why| why.after);
+        let facts = Facts {
+            service: &Arc::clone(&self.service),
+            end,
+            ending: why,
+            signal: run.signal.as_deref(),
+            past: None,
+            now: cx.now,
+        };
+        self.record(cx, run, after, &facts)
+    }
+
+    /// A run of an earlier life of the manager is over. What died with the manager did not fail.
+    pub(super) fn recover(
+        &mut self,
+        cx: &mut Context<'_>,
+        incarnation: Incarnation,
+        end: &End,
+        cause: Cause,
+    ) {
+        let with_manager = match end.how {
+            How::Unseen => true,
+            How::Signaled(signal) => signal == Signal::KILL && !end.oom,
+            How::Exited(_) | How::Dumped(_) | How::NotStarted(..) => false,
+        };
+        let after = match (self.machine.wanted, with_manager) {
+            (false, _) => After::Rest,
+            (true, true) => After::Again,
+            (true, false) => After::Judge,
+        };
+        let run = Run { incarnation, tries: 0, spawned: true, started: None, signal: None };
+        let facts = Facts {
+            service: &Arc::clone(&self.service),
+            end,
+            ending: None,
+            signal: None,
+            past: Some(cause),
+            now: cx.now,
+        };
+        self.machine.phase = self.record(cx, &run, after, &facts);
+        self.machine.since = cx.now;
+    }
+
+    fn record(
+        &mut self,
+        cx: &mut Context<'_>,
+        run: &Run,
+        after: After,
+        facts: &Facts<'_>,
+    ) -> Phase {
+        let incarnation = run.incarnation;
+        let how = facts.end.how;
+        let mut judged = verdict::judge(facts);
+        let (decision, delay, attempt, next) = match after {
+            After::Rest => (Decision::Stopped, None, None, Next::Rest(Rest::Stopped)),
+            After::Again => (Decision::Restart, Some(Duration::ZERO), None, Next::Start(cx.now)),
+            After::Judge => self.policy(cx, judged.reason, how, &mut judged.evidence),
+        };
+        let last = LastEnd { incarnation, how, reason: judged.reason, cause: judged.cause };
+        self.machine.last = Some(last);
+        cx.actions.push(Action::Record {
+            incarnation,
+            replica: self.id.clone(),
+            verdict: Box::new(Verdict {
+                how,
+                reason: judged.reason,
+                cause: judged.cause,
+                requested_by: judged.by,
+                stop: judged.stop,
+                evidence: judged.evidence,
+                certainty: judged.certainty,
+                restart: RestartPart {
+                    decision,
+                    attempt,
+                    delay_s: delay.map(|delay| delay.as_secs_f64()),
+                },
+                started_at: run.started,
+            }),
+        });
+        let scope = self.service.stop.kill;
+        self.adopt_next();
+        if facts.end.survivors && scope != KillScope::Process {
+            cx.actions.push(Action::Sweep { incarnation, scope });
+            self.machine.deadline = Some(cx.now + SWEEP_PATIENCE);
+            return Sweeping(incarnation, next);
+        }
+        self.go(cx, next)
+    }
+
+    /// What the restart policy says to an end.
+    fn policy(
+        &mut self,
+        cx: &mut Context<'_>,
+        reason: Reason,
+        how: How,
+        evidence: &mut Vec<String>,
+    ) -> (Decision, Option<Duration>, Option<u32>, Next) {
+        let service = Arc::clone(&self.service);
+        let restart = &service.restart;
+        let success = verdict::is_success(reason, how, restart);
+        let stays_broken = reason == Reason::ProtocolError
+            && service
+                .port
+                .as_ref()
+                .is_some_and(|port| port.on_protocol_error == OnProtocolError::Stop);
+        let again = match restart.policy {
+            Policy::No => false,
+            Policy::Always | Policy::UnlessStopped => true,
+            Policy::OnFailure => !success,
+        };
+        if stays_broken || restart.never_on.contains(&reason) || !again {
+            let rest = if success { Rest::Finished } else { Rest::Failed };
+            if success {
+                self.machine.row = 0;
+            }
+            return (Decision::No, None, None, Next::Rest(rest));
+        }
+        if !self.machine.recent.allows(cx.now, restart.max_restarts, restart.within) {
+            self.machine.recent.clear();
+            evidence.push(format!(
+                "more than {} restarts within {}",
+                restart.max_restarts,
+                crate::time::format_duration(restart.within)
+            ));
+            return match restart.on_give_up {
+                OnGiveUp::Stop => (Decision::GaveUp, None, None, Next::Rest(Rest::Failed)),
+                OnGiveUp::RetryEvery(wait) => self.again(cx, |_, _| wait),
+            };
+        }
+        self.again(cx, |row, chance| backoff::wait(restart, row, chance))
+    }
+
+    /// A restart by the policy, which counts, after a wait that depends on the row and on chance.
+    fn again(
+        &mut self,
+        cx: &mut Context<'_>,
+        wait: impl FnOnce(u32, f64) -> Duration,
+    ) -> (Decision, Option<Duration>, Option<u32>, Next) {
+        let row = self.machine.row.saturating_add(1);
+        self.machine.row = row;
+        self.machine.restarts += 1;
+        let wait = wait(row, cx.source.chance.draw());
+        (Decision::Restart, Some(wait), Some(row), Next::Start(cx.now + wait))
+    }
+
+    pub(super) fn go(&mut self, cx: &mut Context<'_>, next: Next) -> Phase {
+        match next {
+            Next::Rest(rest) => Down(rest),
+            Next::Start(at) if at <= cx.now => self.queue(cx),
+            Next::Start(at) => {
+                self.machine.deadline = Some(at);
+                Backoff
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The supervisor as data: what an upgraded manager is handed by the one it replaces.
+//!
+//! Services are written once however many replicas share them; indexes are made anew.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::name::ReplicaId;
+use crate::spec::Service;
+
+use super::machine::{Machine, Source};
+use super::replica::Replica;
+use super::supervisor::{Index, Known, Supervisor};
+use super::view::Marks;
+
+/// The version of the written form. Another one is refused, not guessed at.
+pub const STATE_VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    version: u32,
+    source: Source,
+    configured: bool,
+    closing: bool,
+    closed: bool,
+    /// Every configuration that is in use; the others name them by their place here.
+    configurations: Vec<Arc<Service>>,
+    services: Vec<WrittenService>,
+    replicas: Vec<WrittenReplica>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenService {
+    configuration: usize,
+    stopped: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenReplica {
+    id: ReplicaId,
+    configuration: usize,
+    next: Option<usize>,
+    machine: Machine,
+}
+
+/// Gives each configuration its place.
+#[derive(Default)]
+struct Table {
+    places: HashMap<*const Service, usize>,
+    all: Vec<Arc<Service>>,
+}
+
+impl Table {
+    fn place(&mut self, service: &Arc<Service>) -> usize {
+        *self.places.entry(Arc::as_ptr(service)).or_insert_with(|| {
+            self.all.push(Arc::clone(service));
+            self.all.len() - 1
+        })
+    }
+}
+
+impl Serialize for Supervisor {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut table = Table::default();
+        let services = self
+            .services
+            .values()
+            .map(|known| WrittenService {
+                configuration: table.place(&known.service),
+                stopped: known.stopped,
+            })
+            .collect();
+        let replicas = self
+            .replicas
+            .values()
+            .map(|replica| WrittenReplica {
+                id: replica.id.clone(),
+                configuration: table.place(&replica.service),
+                next: replica.next.as_ref().map(|next| table.place(next)),
+                machine: replica.machine.clone(),
+            })
+            .collect();
+        Written {
+            version: STATE_VERSION,
+            source: self.source.clone(),
+            configured: self.configured,
+            closing: self.closing,
+            closed: self.closed,
+            configurations: table.all,
+            services,
+            replicas,
+        }
+        .serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for Supervisor {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let written = Written::deserialize(d)?;
+        if written.version != STATE_VERSION {
+            return Err(D::Error::custom(format_args!(
+                "the state has version {}, this program knows {STATE_VERSION}",
+                written.version
+            )));
+        }
+        let all = written.configurations;
+        let at = |place: usize| {
+            all.get(place).cloned().ok_or_else(|| D::Error::custom("a configuration is missing"))
+        };
+        let mut supervisor = Self {
+            source: written.source,
+            configured: written.configured,
+            closing: written.closing,
+            closed: written.closed,
+            services: std::collections::BTreeMap::new(),
+            replicas: std::collections::BTreeMap::new(),
+            index: Index::default(),
+        };
+        for known in written.services {
+            let service = at(known.configuration)?;
+            let name = service.name.clone();
+            supervisor.services.insert(name, Known { service, stopped: known.stopped });
+        }
+        for written in written.replicas {
+            let replica = Replica {
+                id: written.id.clone(),
+                service: at(written.configuration)?,
+                next: written.next.map(at).transpose()?,
+                machine: written.machine,
+            };
+            supervisor.index.update(&written.id, Marks::default(), replica.marks());
+            supervisor.replicas.insert(written.id, replica);
+        }
+        Ok(supervisor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::Incarnation;
+
+    #[test]
+    fn another_version_is_refused() {
+        let mut value = serde_json::to_value(Supervisor::new(Incarnation(1), 2)).unwrap();
+        assert!(serde_json::from_value::<Supervisor>(value.clone()).is_ok());
+        value["version"] = 2.into();
+        let error = serde_json::from_value::<Supervisor>(value).unwrap_err().to_string();
+        assert_eq!(error, "the state has version 2, this program knows 1");
+    }
+}

@@ -1,0 +1,392 @@
+//! One replica as a state machine: the table from (input, phase) to the next phase.
+//!
+//! It has one deadline, not timers. It never sees another replica: who may start when is the
+//! [`Supervisor`](super::Supervisor)'s business.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::{Action, Rest};
+use crate::exit::{Cause, Signal};
+use crate::name::{ReplicaId, Requester};
+use crate::spec::Service;
+use crate::time::Tick;
+
+use super::intensity::Intensity;
+use super::ladder::{After, Climber, Ending, KILL_PATIENCE};
+use super::machine::Phase::{
+    self, Backoff, Deferred, Down, Queued, Running, Starting, Stopping, Sweeping, Unkillable,
+};
+use super::machine::{Context, Heard, Input, Machine, Next, Run, Sent, Turn};
+
+/// The wait after the first deferral; it grows by as much with each further one.
+const DEFERRAL: Duration = Duration::from_millis(100);
+/// The longest wait after a deferral, in multiples of [`DEFERRAL`].
+const LONGEST_DEFERRAL: u32 = 10;
+
+/// One replica.
+#[derive(Debug, Clone)]
+pub(super) struct Replica {
+    pub(super) id: ReplicaId,
+    /// What the present run was started with, or the next one will be.
+    pub(super) service: Arc<Service>,
+    /// What the next run will be started with, where that is something else.
+    pub(super) next: Option<Arc<Service>>,
+    pub(super) machine: Machine,
+}
+
+impl Replica {
+    /// A replica that rests, stopped, until it is told otherwise.
+    pub(super) fn new(id: ReplicaId, service: Arc<Service>, now: Tick) -> Self {
+        let machine = Machine {
+            phase: Down(Rest::Stopped),
+            deadline: None,
+            since: now,
+            wanted: false,
+            leaving: false,
+            left_behind: false,
+            row: 0,
+            restarts: 0,
+            recent: Intensity::default(),
+            last: None,
+        };
+        Self { id, service, next: None, machine }
+    }
+
+    /// What can happen, and in which phases it means something. Every line names all phases: one
+    /// that is added cannot be forgotten here.
+    pub(super) fn step(&mut self, cx: &mut Context<'_>, input: Input<'_>) {
+        let before = self.state();
+        let phase = std::mem::replace(&mut self.machine.phase, Backoff);
+        self.machine.phase = match input {
+            Input::Start => self.start(cx, phase),
+            Input::Restart(by) => match phase {
+                Starting(run) | Running(run) => {
+                    let why = Ending::asked(Cause::RestartRequested, by, cx.now, After::Again);
+                    self.stop(cx, run, why)
+                }
+                other @ (Down(_) | Queued(_) | Deferred(_) | Stopping(..) | Unkillable(..)
+                | Sweeping(..) | Backoff) => self.start(cx, other),
+            },
+            Input::Stop(by) => match phase {
+                Down(_) | Queued(_) | Deferred(_) | Backoff => Down(Rest::Stopped),
+                Starting(run) | Running(run) => {
+                    let why = Ending::asked(Cause::StopRequested, by, cx.now, After::Rest);
+                    self.stop(cx, run, why)
+                }
+                ending @ (Stopping(..) | Unkillable(..)) => ending.then(After::Rest),
+                Sweeping(run, _) => Sweeping(run, Next::Rest(Rest::Stopped)),
+            },
+            Input::End(cause, by) => match phase {
+                Queued(_) | Deferred(_) | Backoff => Down(Rest::Stopped),
+                Starting(run) | Running(run) => {
+                    self.stop(cx, run, Ending::asked(cause, by, cx.now, After::Rest))
+                }
+                ending @ (Stopping(..) | Unkillable(..)) => ending.then(After::Rest),
+                Sweeping(run, Next::Start(_)) => Sweeping(run, Next::Rest(Rest::Stopped)),
+                same @ (Down(_) | Sweeping(_, Next::Rest(_))) => same,
+            },
+            Input::Hurry => match phase {
+                Stopping(run, mut why) if !why.is_killed() => {
+                    why.hurry(self.service.stop.kill);
+                    self.climb(cx, run, why)
+                }
+                same @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Running(_)
+                | Stopping(..) | Unkillable(..) | Sweeping(..) | Backoff) => same,
+            },
+            Input::Changed(by) => self.changed(cx, phase, by),
+            Input::Signal(signal, by) => match phase {
+                Starting(run) => Starting(signalled(cx, run, signal, by)),
+                Running(run) => Running(signalled(cx, run, signal, by)),
+                Stopping(run, why) => Stopping(signalled(cx, run, signal, by), why),
+                Unkillable(run, why) => Unkillable(signalled(cx, run, signal, by), why),
+                // There is no process that could hear it.
+                same @ (Down(_) | Queued(_) | Deferred(_) | Sweeping(..) | Backoff) => same,
+            },
+            Input::Admit => match phase {
+                Queued(turn) => self.spawn(cx, turn),
+                same @ (Down(_) | Deferred(_) | Starting(_) | Running(_) | Stopping(..)
+                | Unkillable(..) | Sweeping(..) | Backoff) => same,
+            },
+            Input::Wake => match phase {
+                Deferred(retry) => Queued(Turn::Again(retry)),
+                same @ (Down(_) | Queued(_) | Starting(_) | Running(_) | Stopping(..)
+                | Unkillable(..) | Sweeping(..) | Backoff) => same,
+            },
+            Input::Heard(heard) => self.hear(cx, phase, heard),
+            Input::Deadline => self.deadline(cx, phase),
+        };
+        if matches!(self.machine.phase, Down(_) | Queued(_) | Unkillable(..)) {
+            self.machine.deadline = None;
+        }
+        if self.state() != before {
+            self.machine.since = cx.now;
+        }
+    }
+
+    /// What the world says of the present run.
+    fn hear(&mut self, cx: &mut Context<'_>, phase: Phase, heard: Heard) -> Phase {
+        match heard {
+            Heard::Spawned => match phase {
+                Starting(run) => Starting(Run { spawned: true, ..run }),
+                Stopping(run, why) | Unkillable(run, why) if !run.spawned => {
+                    self.late(cx, Run { spawned: true, ..run }, why)
+                }
+                same @ (Down(_) | Queued(_) | Deferred(_) | Running(_) | Stopping(..)
+                | Unkillable(..) | Sweeping(..) | Backoff) => same,
+            },
+            Heard::Started => match phase {
+                Starting(run) => self.running(cx, run),
+                Stopping(run, why) | Unkillable(run, why) if !run.spawned => {
+                    self.late(cx, Run { spawned: true, started: Some(cx.now), ..run }, why)
+                }
+                Stopping(run, why) => {
+                    Stopping(Run { started: run.started.or(Some(cx.now)), ..run }, why)
+                }
+                Unkillable(run, why) => {
+                    Unkillable(Run { started: run.started.or(Some(cx.now)), ..run }, why)
+                }
+                same
+                @ (Down(_) | Queued(_) | Deferred(_) | Running(_) | Sweeping(..) | Backoff) => same,
+            },
+            Heard::Lacking => match phase {
+                Starting(run) if !run.spawned => self.deferred(cx, &run),
+                Stopping(run, why) | Unkillable(run, why) if !run.spawned => {
+                    self.adopt_next();
+                    match why.after {
+                        After::Judge => self.deferred(cx, &run),
+                        After::Again => Queued(Turn::Again(run.retry())),
+                        After::Rest => Down(Rest::Stopped),
+                    }
+                }
+                // A process that exists lacked nothing.
+                same @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Running(_)
+                | Stopping(..) | Unkillable(..) | Sweeping(..) | Backoff) => same,
+            },
+            Heard::Ended(end) => match phase {
+                Starting(run) | Running(run) => self.over(cx, &run, None, &end),
+                Stopping(run, why) | Unkillable(run, why) => self.over(cx, &run, Some(&why), &end),
+                same @ (Down(_) | Queued(_) | Deferred(_) | Sweeping(..) | Backoff) => same,
+            },
+            Heard::Swept { stuck } => match phase {
+                Sweeping(_, next) => {
+                    self.machine.left_behind = stuck;
+                    self.go(cx, next)
+                }
+                same @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Running(_)
+                | Stopping(..) | Unkillable(..) | Backoff) => same,
+            },
+            Heard::ProtocolError => match phase {
+                Starting(run) | Running(run) => {
+                    self.stop(cx, run, Ending::killed(Cause::Spontaneous, cx.now, true))
+                }
+                // It is being ended anyway, or is over.
+                same @ (Down(_) | Queued(_) | Deferred(_) | Stopping(..) | Unkillable(..)
+                | Sweeping(..) | Backoff) => same,
+            },
+        }
+    }
+
+    /// The deadline has passed.
+    fn deadline(&mut self, cx: &mut Context<'_>, phase: Phase) -> Phase {
+        match phase {
+            Deferred(retry) => Queued(Turn::Again(retry)),
+            Starting(run) => self.stop(cx, run, Ending::killed(Cause::StartTimeout, cx.now, false)),
+            Running(run) => {
+                self.machine.row = 0;
+                self.machine.deadline = None;
+                Running(run)
+            }
+            Stopping(run, why) if run.spawned => self.climb(cx, run, why),
+            Stopping(run, why) => Unkillable(run, why),
+            Sweeping(_, next) => {
+                self.machine.left_behind = true;
+                self.go(cx, next)
+            }
+            Backoff => self.queue(cx),
+            // These have no deadline.
+            same @ (Down(_) | Queued(_) | Unkillable(..)) => same,
+        }
+    }
+
+    /// An operator wants it up.
+    fn start(&mut self, cx: &mut Context<'_>, phase: Phase) -> Phase {
+        match phase {
+            Down(_) | Backoff => self.queue(cx),
+            Deferred(retry) => Queued(Turn::Again(retry)),
+            ending @ (Stopping(..) | Unkillable(..)) => ending.then(After::Again),
+            Sweeping(run, _) => Sweeping(run, Next::Start(cx.now)),
+            same @ (Queued(_) | Starting(_) | Running(_)) => same,
+        }
+    }
+
+    /// Another configuration, which a run of the present one has to make room for.
+    fn changed(&mut self, cx: &mut Context<'_>, phase: Phase, by: &Requester) -> Phase {
+        let after = if self.machine.wanted { After::Again } else { After::Rest };
+        match phase {
+            Down(Rest::Finished | Rest::Failed) | Backoff => self.queue(cx),
+            Deferred(retry) => Queued(Turn::Again(retry)),
+            Starting(run) | Running(run) => {
+                let why = Ending::asked(Cause::ConfigChanged, by, cx.now, After::Again);
+                self.stop(cx, run, why)
+            }
+            ending @ (Stopping(..) | Unkillable(..)) => ending.then(after),
+            Sweeping(run, _) if self.machine.wanted => Sweeping(run, Next::Start(cx.now)),
+            same @ (Down(Rest::Stopped) | Queued(_) | Sweeping(..)) => same,
+        }
+    }
+
+    /// Takes its place among those that wait to be started.
+    pub(super) fn queue(&mut self, cx: &mut Context<'_>) -> Phase {
+        self.adopt_next();
+        Queued(cx.source.turn())
+    }
+
+    fn spawn(&mut self, cx: &mut Context<'_>, turn: Turn) -> Phase {
+        let (incarnation, tries) = match turn {
+            Turn::Again(retry) => (retry.incarnation, retry.tries),
+            Turn::First(_) => (cx.source.incarnation(), 0),
+        };
+        self.machine.left_behind = false;
+        self.machine.deadline = Some(cx.now + self.service.start_timeout);
+        cx.actions.push(Action::Spawn {
+            incarnation,
+            replica: self.id.clone(),
+            service: Arc::clone(&self.service),
+        });
+        Starting(Run { incarnation, tries, spawned: false, started: None, signal: None })
+    }
+
+    fn deferred(&mut self, cx: &Context<'_>, run: &Run) -> Phase {
+        let retry = run.retry();
+        self.machine.deadline = Some(cx.now + DEFERRAL * retry.tries.min(LONGEST_DEFERRAL));
+        Deferred(retry)
+    }
+
+    fn running(&mut self, cx: &Context<'_>, run: Run) -> Phase {
+        let started = run.started.unwrap_or(cx.now);
+        self.machine.deadline = self.end_of_row(started);
+        Running(Run { spawned: true, started: Some(started), ..run })
+    }
+
+    /// When a run that began at `started` will have ended the row of failures.
+    fn end_of_row(&self, started: Tick) -> Option<Tick> {
+        (self.machine.row > 0).then(|| started + self.service.restart.reset_after)
+    }
+
+    /// Begins to end a run. What does not exist yet is waited for, but not for long.
+    fn stop(&mut self, cx: &mut Context<'_>, run: Run, why: Ending) -> Phase {
+        self.machine.deadline = Some(cx.now + KILL_PATIENCE);
+        self.climb(cx, run, Box::new(why))
+    }
+
+    /// A process that is to end has come to exist only now. If it took too long, asking is over.
+    fn late(&mut self, cx: &mut Context<'_>, run: Run, mut why: Box<Ending>) -> Phase {
+        if self.machine.deadline.is_none() {
+            why.hurry(self.service.stop.kill);
+        }
+        self.climb(cx, run, why)
+    }
+
+    /// Takes the next step of the ladder, as soon as there is something to climb after.
+    fn climb(&mut self, cx: &mut Context<'_>, run: Run, mut why: Box<Ending>) -> Phase {
+        if !run.spawned {
+            return Stopping(run, why);
+        }
+        let target = Climber { incarnation: run.incarnation, runs: run.started.is_some() };
+        match why.climb(cx.now, &self.service, target, cx.actions) {
+            Some(patience) => {
+                self.machine.deadline = Some(cx.now + patience);
+                Stopping(run, why)
+            }
+            None => Unkillable(run, why),
+        }
+    }
+
+    pub(super) fn adopt_next(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.service = next;
+        }
+    }
+
+    /// A configuration that takes effect in place. Another limit of restarts is a new allowance: what
+    /// was forgotten under the old one cannot count under the new one.
+    pub(super) fn take_over(&mut self, service: &Arc<Service>) {
+        let present = self.next.as_mut().unwrap_or(&mut self.service);
+        let (old, new) = (&present.restart, &service.restart);
+        if (old.max_restarts, old.within) != (new.max_restarts, new.within) {
+            self.machine.recent.clear();
+        }
+        *present = Arc::clone(service);
+        if let Running(Run { started: Some(started), .. }) = &self.machine.phase {
+            self.machine.deadline = self.end_of_row(*started);
+        }
+    }
+
+    /// A configuration that needs a new run, or a replica that comes back while it was leaving.
+    /// It is another program: what the old one failed at does not count against it.
+    pub(super) fn change(&mut self, cx: &mut Context<'_>, service: &Arc<Service>, by: &Requester) {
+        match self.machine.phase {
+            Starting(_) | Running(_) | Stopping(..) | Unkillable(..) => {
+                self.next = Some(Arc::clone(service));
+            }
+            Down(_) | Queued(_) | Deferred(_) | Sweeping(..) | Backoff => {
+                self.service = Arc::clone(service);
+            }
+        }
+        self.machine.row = 0;
+        self.machine.recent.clear();
+        self.step(cx, Input::Changed(by));
+    }
+
+    pub(super) fn set_wanted(&mut self, wanted: bool) {
+        self.machine.wanted = wanted;
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.machine.wanted
+    }
+
+    pub(super) fn set_leaving(&mut self, leaving: bool) {
+        self.machine.leaving = leaving;
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.machine.leaving
+    }
+
+    /// Whether nothing of it is left and it is no longer configured.
+    pub(super) fn is_gone(&self) -> bool {
+        self.machine.leaving && matches!(self.machine.phase, Down(_))
+    }
+
+    pub(super) fn set_row(&mut self, row: u32) {
+        self.machine.row = row;
+    }
+
+    pub(super) fn rest(&mut self, rest: Rest) {
+        self.machine.phase = Down(rest);
+    }
+}
+
+/// Sends an operator's signal and remembers who sent it. A process that does not exist yet hears
+/// nothing.
+fn signalled(cx: &mut Context<'_>, run: Run, signal: Signal, by: &Requester) -> Run {
+    if !run.spawned {
+        return run;
+    }
+    cx.actions.push(Action::Signal { incarnation: run.incarnation, signal, group: false });
+    Run { signal: Some(Box::new(Sent { signal, by: by.clone(), at: cx.now })), ..run }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Replica;
+
+    /// Thousands of replicas are nothing special; the shared service and names come on top once.
+    #[test]
+    fn a_replica_is_small() {
+        let size = size_of::<Replica>();
+        assert!(size <= 240, "{size} bytes");
+    }
+}

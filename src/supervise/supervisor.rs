@@ -1,0 +1,302 @@
+//! The supervisor: all replicas, who may start when, and what everybody waits for.
+//!
+//! It hears one event at a time and answers with actions; it keeps no thread and no timer. A step
+//! about one replica costs the logarithm of their number.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::event::{Action, Event, Verb};
+use crate::exit::Cause;
+use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
+use crate::spec::Service;
+use crate::time::Tick;
+
+use super::backoff::Chance;
+use super::machine::{Context, Heard, Input, Retry, Source, Turn};
+use super::replica::Replica;
+use super::view::{Marks, View};
+
+/// So many replicas are between the order to start and the running program at once; others wait,
+/// first come, first served. It keeps a start of thousands gentle without slowing that of a few.
+pub const MAX_STARTING: usize = 32;
+
+/// Decides what happens to all services of a manager.
+///
+/// Serialisable with a version, so that an upgraded manager carries on in the middle of anything.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    pub(super) source: Source,
+    /// Whether a configuration has taken effect.
+    pub(super) configured: bool,
+    /// Whether everything is to end.
+    pub(super) closing: bool,
+    /// Whether it has been said that nothing runs any more.
+    pub(super) closed: bool,
+    pub(super) services: BTreeMap<ServiceName, Known>,
+    pub(super) replicas: BTreeMap<ReplicaId, Replica>,
+    pub(super) index: Index,
+}
+
+/// A configured service.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) service: Arc<Service>,
+    /// Whether an operator stopped it as a whole: replicas to come are stopped too.
+    pub(super) stopped: bool,
+}
+
+/// The replicas by what is asked about them. Derived from them and never written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Index {
+    runs: BTreeMap<Incarnation, ReplicaId>,
+    deadlines: BTreeSet<(Tick, ReplicaId)>,
+    queue: BTreeMap<Turn, ReplicaId>,
+    deferred: BTreeMap<Retry, ReplicaId>,
+    starting: usize,
+    busy: usize,
+}
+
+impl Index {
+    /// Replaces what is held of a replica.
+    pub(super) fn update(&mut self, id: &ReplicaId, before: Marks, after: Marks) {
+        if before.run != after.run {
+            before.run.map(|run| self.runs.remove(&run));
+            after.run.map(|run| self.runs.insert(run, id.clone()));
+        }
+        if before.deadline != after.deadline {
+            before.deadline.map(|at| self.deadlines.remove(&(at, id.clone())));
+            after.deadline.map(|at| self.deadlines.insert((at, id.clone())));
+        }
+        if before.queued != after.queued {
+            before.queued.map(|turn| self.queue.remove(&turn));
+            after.queued.map(|turn| self.queue.insert(turn, id.clone()));
+        }
+        if before.deferred != after.deferred {
+            before.deferred.map(|retry| self.deferred.remove(&retry));
+            after.deferred.map(|retry| self.deferred.insert(retry, id.clone()));
+        }
+        self.starting = self.starting + usize::from(after.starting) - usize::from(before.starting);
+        self.busy = self.busy + usize::from(after.busy) - usize::from(before.busy);
+    }
+}
+
+impl Supervisor {
+    /// A supervisor that knows of no service yet. Runs are numbered from `next_incarnation`; `seed`
+    /// is the source of all chance (the jitter of waits).
+    pub fn new(next_incarnation: Incarnation, seed: u64) -> Self {
+        Self {
+            source: Source { next_incarnation, next_turn: 0, chance: Chance::new(seed) },
+            configured: false,
+            closing: false,
+            closed: false,
+            services: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            index: Index::default(),
+        }
+    }
+
+    /// Hears what happened and says what is to be done, in this order.
+    ///
+    /// `now` never goes back. Events about runs that are over are ignored.
+    pub fn step(&mut self, now: Tick, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let out = &mut actions;
+        match event {
+            Event::Configure(configure) => self.configure(now, *configure, out),
+            Event::Command { verb, target, by } => self.command(now, verb, &target, &by, out),
+            Event::Shutdown { cause, by } => self.shut_down(now, cause, &by, out),
+            Event::Spawned { incarnation } => self.tell(now, incarnation, Heard::Spawned, out),
+            Event::Started { incarnation } => self.tell(now, incarnation, Heard::Started, out),
+            Event::Deferred { incarnation, errno: _ } => {
+                self.tell(now, incarnation, Heard::Lacking, out);
+            }
+            Event::Ended { incarnation, end } => {
+                if self.index.runs.contains_key(&incarnation) {
+                    self.tell(now, incarnation, Heard::Ended(end), out);
+                    self.wake_one(now, out);
+                }
+            }
+            Event::Swept { incarnation, stuck } => {
+                self.tell(now, incarnation, Heard::Swept { stuck }, out);
+            }
+            Event::ProtocolError { incarnation } => {
+                self.tell(now, incarnation, Heard::ProtocolError, out);
+            }
+            Event::Time => self.pass(now, out),
+        }
+        self.admit(now, out);
+        if self.closing && !self.closed && self.index.busy == 0 {
+            self.closed = true;
+            actions.push(Action::Down);
+        }
+        actions
+    }
+
+    /// When [`Event::Time`] is wanted next, if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.index.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// How a replica stands; `None` when there is none of that name.
+    pub fn view(&self, replica: &ReplicaId) -> Option<View> {
+        self.replicas.get(replica).map(Replica::view)
+    }
+
+    /// How all replicas stand, by service and number. One that is no longer configured is among
+    /// them until nothing of it is left.
+    pub fn views(&self) -> impl Iterator<Item = View> + '_ {
+        self.replicas.values().map(Replica::view)
+    }
+
+    /// The services that an operator has stopped. To be kept whenever [`Action::Persist`] is asked
+    /// for, and given back to the next life of the manager.
+    pub fn stopped(&self) -> Vec<ServiceName> {
+        let stopped = self.services.iter().filter(|(_, known)| known.stopped);
+        stopped.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The number that the next run will have.
+    pub fn next_incarnation(&self) -> Incarnation {
+        self.source.next_incarnation
+    }
+
+    /// Whether a shutdown is under way or over.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// One thing happens to one replica; its indexes and its visible changes follow.
+    pub(super) fn drive(
+        &mut self,
+        now: Tick,
+        id: &ReplicaId,
+        actions: &mut Vec<Action>,
+        what: impl FnOnce(&mut Replica, &mut Context<'_>),
+    ) {
+        let Some(replica) = self.replicas.get_mut(id) else {
+            return;
+        };
+        let (marks, seen) = (replica.marks(), replica.view());
+        what(replica, &mut Context { now, source: &mut self.source, actions });
+        let gone = replica.is_gone();
+        let after = if gone { Marks::default() } else { replica.marks() };
+        let changed = replica.view() != seen;
+        self.index.update(id, marks, after);
+        if gone {
+            self.replicas.remove(id);
+            actions.push(Action::Forget { replica: id.clone() });
+        } else if changed {
+            actions.push(Action::Changed { replica: id.clone() });
+        }
+    }
+
+    /// An event about a run reaches its replica, if that run is its present one.
+    fn tell(
+        &mut self,
+        now: Tick,
+        incarnation: Incarnation,
+        heard: Heard,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(id) = self.index.runs.get(&incarnation).cloned() {
+            self.drive(now, &id, actions, |replica, cx| replica.step(cx, Input::Heard(heard)));
+        }
+    }
+
+    fn command(
+        &mut self,
+        now: Tick,
+        verb: Verb,
+        target: &Target,
+        by: &Requester,
+        actions: &mut Vec<Action>,
+    ) {
+        // Nothing is started any more once everything is to end.
+        if self.closing && matches!(verb, Verb::Start | Verb::Restart) {
+            return;
+        }
+        for id in self.configured_replicas(target) {
+            self.drive(now, &id, actions, |replica, cx| match verb {
+                Verb::Start => {
+                    replica.set_wanted(true);
+                    replica.step(cx, Input::Start);
+                }
+                Verb::Stop => {
+                    replica.set_wanted(false);
+                    replica.step(cx, Input::Stop(by));
+                }
+                Verb::Restart => {
+                    replica.set_wanted(true);
+                    replica.step(cx, Input::Restart(by));
+                }
+                Verb::Signal(signal) => replica.step(cx, Input::Signal(signal, by)),
+            });
+        }
+        let stopped = match verb {
+            Verb::Signal(_) => return,
+            Verb::Start | Verb::Restart => false,
+            Verb::Stop => target.replica.is_none() || !self.is_any_wanted(&target.service),
+        };
+        if let Some(known) = self.services.get_mut(&target.service)
+            && known.stopped != stopped
+        {
+            known.stopped = stopped;
+            actions.push(Action::Persist);
+        }
+    }
+
+    /// The replicas a target means, without those that are no longer configured.
+    fn configured_replicas(&self, target: &Target) -> Vec<ReplicaId> {
+        let number = target.replica.unwrap_or(0)..=target.replica.unwrap_or(u32::MAX);
+        self.replicas_of(&target.service)
+            .filter(|replica| number.contains(&replica.id.replica) && !replica.is_leaving())
+            .map(|replica| replica.id.clone())
+            .collect()
+    }
+
+    /// The replicas of a service, in order.
+    pub(super) fn replicas_of(&self, service: &ServiceName) -> impl Iterator<Item = &Replica> {
+        let id = |replica| ReplicaId { service: service.clone(), replica };
+        self.replicas.range(id(0)..=id(u32::MAX)).map(|(_, replica)| replica)
+    }
+
+    fn is_any_wanted(&self, service: &ServiceName) -> bool {
+        self.replicas_of(service).any(|replica| replica.is_wanted() && !replica.is_leaving())
+    }
+
+    fn shut_down(&mut self, now: Tick, cause: Cause, by: &Requester, actions: &mut Vec<Action>) {
+        let again = std::mem::replace(&mut self.closing, true);
+        let all: Vec<_> = self.replicas.keys().cloned().collect();
+        for id in all {
+            self.drive(now, &id, actions, |replica, cx| {
+                let input = if again { Input::Hurry } else { Input::End(cause, by) };
+                replica.step(cx, input);
+            });
+        }
+    }
+
+    /// Resources may have become free: who has waited for them longest tries again.
+    fn wake_one(&mut self, now: Tick, actions: &mut Vec<Action>) {
+        if let Some((_, id)) = self.index.deferred.first_key_value() {
+            let id = id.clone();
+            self.drive(now, &id, actions, |replica, cx| replica.step(cx, Input::Wake));
+        }
+    }
+
+    fn pass(&mut self, now: Tick, actions: &mut Vec<Action>) {
+        while let Some((_, id)) = self.index.deadlines.first().filter(|(at, _)| *at <= now) {
+            let id = id.clone();
+            self.drive(now, &id, actions, |replica, cx| replica.step(cx, Input::Deadline));
+        }
+    }
+
+    fn admit(&mut self, now: Tick, actions: &mut Vec<Action>) {
+        while self.index.starting < MAX_STARTING
+            && let Some((_, id)) = self.index.queue.first_key_value()
+        {
+            let id = id.clone();
+            self.drive(now, &id, actions, |replica, cx| replica.step(cx, Input::Admit));
+        }
+    }
+}

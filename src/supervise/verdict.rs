@@ -1,0 +1,328 @@
+//! The judgement on an end: reason, cause, evidence and certainty. It never decides what follows.
+
+use crate::event::{End, Verdict};
+use crate::exit::{Cause, Certainty, Decision, How, Reason, RestartPart, Signal, Stage, StopPart};
+use crate::name::Requester;
+use crate::spec::{Restart, Service};
+use crate::time::{Tick, format_duration};
+
+use super::ladder::Ending;
+use super::machine::Sent;
+
+/// All that is known of an end.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) service: &'a Service,
+    pub(super) end: &'a End,
+    /// The end that was under way, if one was.
+    pub(super) ending: Option<&'a Ending>,
+    /// The last signal an operator had sent to this run.
+    pub(super) signal: Option<&'a Sent>,
+    /// The death of manager or guardian that ended it.
+    pub(super) past: Option<Cause>,
+    pub(super) now: Tick,
+}
+
+/// What is to be said of an end.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    pub(super) reason: Reason,
+    pub(super) cause: Cause,
+    pub(super) by: Option<Requester>,
+    pub(super) stop: Option<StopPart>,
+    pub(super) evidence: Vec<String>,
+    pub(super) certainty: Certainty,
+}
+
+/// Judges an end.
+pub(super) fn judge(facts: &Facts<'_>) -> Judgement {
+    let reason = reason(facts);
+    let (cause, by, known) = cause(facts, reason);
+    Judgement {
+        reason,
+        cause,
+        by,
+        stop: facts.ending.map(|ending| ending.part(facts.now)),
+        evidence: evidence(facts, cause),
+        certainty: match reason {
+            Reason::Lost => Certainty::Unknown,
+            // The kernel names the signal; that a limit sent it, or that memory was the reason
+            // when we had killed it ourselves, is a conclusion.
+            Reason::ResourceLimit => Certainty::Inferred,
+            Reason::Signaled if facts.end.oom => Certainty::Inferred,
+            _ => known,
+        },
+    }
+}
+
+/// Judges a run of an earlier life that had a successor already: it is recorded and nothing follows
+/// from it any more.
+pub fn of_predecessor(service: &Service, end: &End, cause: Cause) -> Verdict {
+    let now = Tick(0);
+    let facts = Facts { service, end, ending: None, signal: None, past: Some(cause), now };
+    let Judgement { reason, cause, by, stop, evidence, certainty } = judge(&facts);
+    let restart = RestartPart { decision: Decision::Restart, attempt: None, delay_s: Some(0.0) };
+    Verdict {
+        how: end.how,
+        reason,
+        cause,
+        requested_by: by,
+        stop,
+        evidence,
+        certainty,
+        restart,
+        started_at: None,
+    }
+}
+
+/// Whether the end is a success, in the service's own terms.
+pub(super) fn is_success(reason: Reason, how: How, restart: &Restart) -> bool {
+    match reason {
+        Reason::Completed | Reason::Returned => true,
+        Reason::Signaled | Reason::CoreDumped | Reason::ResourceLimit => how
+            .signal()
+            .is_some_and(|signal| restart.success_signals.iter().any(|good| good.0 == signal)),
+        Reason::Failed
+        | Reason::OomKilled
+        | Reason::ExecFailed
+        | Reason::SetupFailed
+        | Reason::ProtocolError
+        | Reason::ReturnedError
+        | Reason::Panicked
+        | Reason::Lost
+        | Reason::NodeDown => false,
+    }
+}
+
+fn reason(facts: &Facts<'_>) -> Reason {
+    // What it wrote counts when it is why it ended: not when something else was ending it anyway.
+    let protocol_error = match facts.ending {
+        Some(ending) => ending.protocol_error,
+        None => facts.end.protocol_error && !matches!(facts.end.how, How::NotStarted(..)),
+    };
+    if protocol_error {
+        return Reason::ProtocolError;
+    }
+    match facts.end.how {
+        How::Exited(code) if facts.service.restart.success_exit_codes.contains(&code) => {
+            Reason::Completed
+        }
+        How::Exited(_) => Reason::Failed,
+        How::Signaled(Signal::KILL) if facts.end.oom && !sent(facts, Signal::KILL) => {
+            Reason::OomKilled
+        }
+        How::Signaled(signal) | How::Dumped(signal)
+            if matches!(signal, Signal::XCPU | Signal::XFSZ) && !sent(facts, signal) =>
+        {
+            Reason::ResourceLimit
+        }
+        How::Signaled(_) => Reason::Signaled,
+        How::Dumped(_) => Reason::CoreDumped,
+        How::NotStarted(Stage::Exec, _) => Reason::ExecFailed,
+        How::NotStarted(..) => Reason::SetupFailed,
+        How::Unseen => Reason::Lost,
+    }
+}
+
+/// Whether this signal came from us: from the ladder, or from an operator a moment ago.
+fn sent(facts: &Facts<'_>, signal: Signal) -> bool {
+    facts.ending.is_some_and(|ending| ending.sent(signal))
+        || recent(facts).is_some_and(|sent| sent.signal == signal)
+}
+
+/// The operator's signal that may have to do with this end.
+fn recent<'a>(facts: &Facts<'a>) -> Option<&'a Sent> {
+    facts.signal.filter(|sent| facts.now.since(sent.at) <= facts.service.stop.grace)
+}
+
+fn cause(facts: &Facts<'_>, reason: Reason) -> (Cause, Option<Requester>, Certainty) {
+    if let Some(ending) = facts.ending {
+        return (ending.cause, ending.by.clone(), Certainty::Certain);
+    }
+    if let Some(past) = facts.past {
+        return (past, None, Certainty::Inferred);
+    }
+    match (facts.end.how, reason) {
+        (How::NotStarted(Stage::Deadline, _), _) => (Cause::StartTimeout, None, Certainty::Certain),
+        // These explain themselves, whatever an operator sent before.
+        (How::NotStarted(..), _)
+        | (_, Reason::ProtocolError | Reason::OomKilled | Reason::ResourceLimit) => {
+            (Cause::Spontaneous, None, Certainty::Certain)
+        }
+        (how, _) => match recent(facts) {
+            Some(sent) => {
+                let same = how.signal() == Some(sent.signal);
+                let known = if same { Certainty::Certain } else { Certainty::Inferred };
+                (Cause::SignalRequested, Some(sent.by.clone()), known)
+            }
+            None => (Cause::Spontaneous, None, Certainty::Certain),
+        },
+    }
+}
+
+fn evidence(facts: &Facts<'_>, cause: Cause) -> Vec<String> {
+    let mut evidence = vec![facts.end.how.to_string()];
+    if facts.end.oom {
+        evidence.push("memory ran out in its control group".to_owned());
+    }
+    if facts.end.protocol_error || facts.ending.is_some_and(|ending| ending.protocol_error) {
+        evidence.push("what it wrote was not its port's protocol".to_owned());
+    }
+    if let Some(ending) = facts.ending {
+        if cause == Cause::StartTimeout {
+            let limit = format_duration(facts.service.start_timeout);
+            evidence.push(format!("it did not run within start_timeout ({limit})"));
+        }
+        let steps: Vec<_> =
+            ending.part(facts.now).steps.into_iter().map(|step| step.step).collect();
+        if !steps.is_empty() {
+            evidence.push(format!("the manager did: {}", steps.join(", ")));
+        }
+    }
+    if let Some(sent) = recent(facts) {
+        let before = facts.now.since(sent.at).as_secs_f64();
+        evidence.push(format!("{} was sent by {} {before:.1}s before", sent.signal, sent.by.who));
+    }
+    if facts.end.survivors {
+        evidence.push("something it started may have outlived it".to_owned());
+    }
+    evidence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Errno;
+    use crate::spec::SignalName;
+    use crate::supervise::ladder::{After, Climber};
+    use crate::supervise::sample::service;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn end(how: How) -> End {
+        End { how, oom: false, protocol_error: false, survivors: false }
+    }
+
+    fn who(who: &str) -> Requester {
+        Requester { uid: Some(1000), pid: Some(7), who: who.to_owned() }
+    }
+
+    fn facts<'a>(service: &'a Service, end: &'a End) -> Facts<'a> {
+        Facts { service, end, ending: None, signal: None, past: None, now: Tick(100 * SECOND) }
+    }
+
+    #[test]
+    fn the_kernels_word_becomes_a_reason() {
+        let mut service = service("a");
+        service.restart.success_exit_codes = vec![0, 3];
+        let signal = |number| Signal::new(number).unwrap();
+        for (how, reason) in [
+            (How::Exited(0), Reason::Completed),
+            (How::Exited(3), Reason::Completed),
+            (How::Exited(1), Reason::Failed),
+            (How::Exited(137), Reason::Failed),
+            (How::Signaled(Signal::KILL), Reason::Signaled),
+            (How::Signaled(signal(11)), Reason::Signaled),
+            (How::Dumped(signal(11)), Reason::CoreDumped),
+            (How::Signaled(Signal::XCPU), Reason::ResourceLimit),
+            (How::Dumped(Signal::XFSZ), Reason::ResourceLimit),
+            (How::NotStarted(Stage::Exec, Errno(2)), Reason::ExecFailed),
+            (How::NotStarted(Stage::User, Errno(1)), Reason::SetupFailed),
+            (How::NotStarted(Stage::Deadline, Errno(110)), Reason::SetupFailed),
+            (How::Unseen, Reason::Lost),
+        ] {
+            let end = end(how);
+            assert_eq!(judge(&facts(&service, &end)).reason, reason, "{how}");
+        }
+    }
+
+    #[test]
+    fn memory_is_the_reason_only_of_a_kill_nobody_here_sent() {
+        let service = service("a");
+        let kill = |how| End { oom: true, ..end(how) };
+        let judged = judge(&facts(&service, &kill(How::Signaled(Signal::KILL))));
+        assert_eq!((judged.reason, judged.cause), (Reason::OomKilled, Cause::Spontaneous));
+        assert_eq!(judge(&facts(&service, &kill(How::Exited(1)))).reason, Reason::Failed);
+
+        let mut ending = Ending::asked(Cause::StopRequested, &who("x"), Tick(0), After::Rest);
+        ending.hurry(crate::spec::KillScope::Tree);
+        let target = Climber { incarnation: crate::name::Incarnation(1), runs: true };
+        ending.climb(Tick(0), &service, target, &mut Vec::new()).unwrap();
+        let end = kill(How::Signaled(Signal::KILL));
+        let judged = judge(&Facts { ending: Some(&ending), ..facts(&service, &end) });
+        assert_eq!(judged.reason, Reason::Signaled);
+        assert_eq!(judged.certainty, Certainty::Inferred);
+        assert!(judged.evidence.iter().any(|words| words.contains("memory ran out")));
+    }
+
+    #[test]
+    fn an_operators_signal_is_the_cause_for_a_while() {
+        let service = service("a"); // grace 10 s
+        let sent =
+            |second, signal| Sent { signal, by: who("wharf signal"), at: Tick(second * SECOND) };
+        let int = Signal::INT;
+        for (sent, how, cause, certainty) in [
+            (sent(95, int), How::Signaled(int), Cause::SignalRequested, Certainty::Certain),
+            (sent(95, int), How::Exited(0), Cause::SignalRequested, Certainty::Inferred),
+            (sent(90, int), How::Exited(0), Cause::SignalRequested, Certainty::Inferred),
+            (sent(89, int), How::Signaled(int), Cause::Spontaneous, Certainty::Certain),
+            (
+                sent(99, Signal::XCPU),
+                How::Signaled(Signal::XCPU),
+                Cause::SignalRequested,
+                Certainty::Certain,
+            ),
+        ] {
+            let end = end(how);
+            let judged = judge(&Facts { signal: Some(&sent), ..facts(&service, &end) });
+            assert_eq!(
+                (judged.cause, judged.certainty),
+                (cause, certainty),
+                "{how} after {sent:?}"
+            );
+            assert_eq!(judged.by.is_some(), cause == Cause::SignalRequested);
+        }
+    }
+
+    #[test]
+    fn a_broken_protocol_is_the_reason_unless_something_else_was_ending_it() {
+        let service = service("a");
+        let end = End { protocol_error: true, ..end(How::Exited(0)) };
+        assert_eq!(judge(&facts(&service, &end)).reason, Reason::ProtocolError);
+        let ending = Ending::asked(Cause::StopRequested, &who("x"), Tick(0), After::Rest);
+        let judged = judge(&Facts { ending: Some(&ending), ..facts(&service, &end) });
+        assert_eq!((judged.reason, judged.cause), (Reason::Completed, Cause::StopRequested));
+        let ending = Ending::killed(Cause::Spontaneous, Tick(0), true);
+        let judged = judge(&Facts { ending: Some(&ending), ..facts(&service, &end) });
+        assert_eq!((judged.reason, judged.cause), (Reason::ProtocolError, Cause::Spontaneous));
+    }
+
+    #[test]
+    fn an_end_nobody_saw_is_said_to_be_unknown() {
+        let service = service("a");
+        for (how, certainty) in
+            [(How::Unseen, Certainty::Unknown), (How::Signaled(Signal::KILL), Certainty::Inferred)]
+        {
+            let end = end(how);
+            let judged = judge(&Facts { past: Some(Cause::ManagerDied), ..facts(&service, &end) });
+            assert_eq!((judged.cause, judged.certainty), (Cause::ManagerDied, certainty));
+        }
+    }
+
+    #[test]
+    fn success_is_in_the_services_own_terms() {
+        let mut restart = Restart::default();
+        restart.success_signals.push(SignalName(Signal::TERM));
+        for (reason, how, success) in [
+            (Reason::Completed, How::Exited(0), true),
+            (Reason::Failed, How::Exited(1), false),
+            (Reason::Signaled, How::Signaled(Signal::TERM), true),
+            (Reason::Signaled, How::Signaled(Signal::INT), false),
+            (Reason::CoreDumped, How::Dumped(Signal::TERM), true),
+            (Reason::OomKilled, How::Signaled(Signal::KILL), false),
+            (Reason::Lost, How::Unseen, false),
+        ] {
+            assert_eq!(is_success(reason, how, &restart), success, "{reason} {how}");
+        }
+    }
+}

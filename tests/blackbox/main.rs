@@ -1,0 +1,20 @@
+//! The real binary, the real kernel and real programs, seen from outside.
+//!
+//! Every test has a state directory and a manager of its own. What is waited for is a line of the
+//! journal, an answer of the manager or the end of a process, each with a limit.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where the world is not as it must be")]
+#![expect(clippy::disallowed_types, reason = "tests start the binary as a user would")]
+#![expect(missing_docs, reason = "a test binary has no public API")]
+
+mod support;
+
+mod bad_input;
+mod causes;
+mod deaths;
+mod descriptors;
+mod loops;
+mod output;
+mod ports;
+mod reload;
+mod truth;

@@ -1,0 +1,80 @@
+//! Services with settings drawn by chance.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use wharf::exit::{Reason, Signal};
+use wharf::name::ServiceName;
+use wharf::spec::{
+    Eof, KillScope, Limits, Logging, OnGiveUp, OnProtocolError, Policy, Port, Restart, Service,
+    SignalName, Stop,
+};
+
+use crate::world::Dice;
+
+pub(crate) fn plain(name: &str) -> Service {
+    Service {
+        name: ServiceName::new(name).unwrap(),
+        command: vec!["server".to_owned()],
+        working_dir: "/".into(),
+        environment: BTreeMap::new(),
+        user: None,
+        replicas: 1,
+        port: None,
+        restart: Restart::default(),
+        start_timeout: Duration::from_secs(20),
+        stop: Stop::default(),
+        logging: Logging::default(),
+        limits: Limits::default(),
+        labels: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn some_service(name: &str, dice: &mut Dice) -> Service {
+    let port = dice.one_in(2).then(|| Port {
+        quit: dice.one_in(2).then(|| ".quit".to_owned()),
+        eof: dice.pick(&[Eof::Graceful, Eof::Ignored, Eof::Error]),
+        on_protocol_error: dice.pick(&[OnProtocolError::Restart, OnProtocolError::Stop]),
+        ..Port::default()
+    });
+    Service {
+        // Whether a configuration needs a new run is told by the command alone here.
+        command: vec!["server".to_owned(), dice.roll().to_string()],
+        replicas: dice.few(4),
+        port,
+        restart: some_restart(dice),
+        stop: some_stop(dice),
+        ..plain(name)
+    }
+}
+
+pub(crate) fn some_restart(dice: &mut Dice) -> Restart {
+    Restart {
+        policy: dice.pick(&[
+            Policy::No,
+            Policy::Always,
+            Policy::OnFailure,
+            Policy::OnFailure,
+            Policy::UnlessStopped,
+        ]),
+        delay: Duration::from_millis(dice.pick(&[0, 50, 200, 200, 1_000])),
+        factor: dice.pick(&[1.0, 1.5, 2.0, 2.0]),
+        max_delay: Duration::from_millis(dice.pick(&[300, 5_000, 30_000])),
+        jitter: dice.pick(&[0.0, 0.2, 1.0]),
+        reset_after: Duration::from_secs(dice.pick(&[1, 10, 30])),
+        max_restarts: dice.pick(&[0, 1, 2, 5, 10, 100]),
+        within: Duration::from_secs(dice.pick(&[1, 60, 600])),
+        on_give_up: dice.pick(&[OnGiveUp::Stop, OnGiveUp::RetryEvery(Duration::from_secs(7))]),
+        success_exit_codes: dice.pick(&[&[0][..], &[0, 3]]).to_vec(),
+        success_signals: dice.pick(&[&[][..], &[SignalName(Signal::TERM)]]).to_vec(),
+        never_on: dice.pick(&[&[][..], &[Reason::ExecFailed], &[Reason::CoreDumped]]).to_vec(),
+    }
+}
+
+pub(crate) fn some_stop(dice: &mut Dice) -> Stop {
+    Stop {
+        signal: dice.pick(&[Signal::TERM, Signal::TERM, Signal::INT, Signal::KILL]),
+        grace: Duration::from_secs(dice.pick(&[1, 5, 10])),
+        kill: dice.pick(&[KillScope::Tree, KillScope::Tree, KillScope::Group, KillScope::Process]),
+    }
+}

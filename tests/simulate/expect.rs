@@ -1,0 +1,266 @@
+//! What the record of an end has to say, from what the world and the books know.
+
+use std::time::Duration;
+
+use wharf::event::{End, Rest, Verdict};
+use wharf::exit::{Cause, Certainty, Decision, How, Reason, Signal, Stage};
+use wharf::spec::{OnGiveUp, OnProtocolError, Policy, Service};
+use wharf::time::Tick;
+
+use crate::book::{Book, Plan, Run, Then};
+use crate::oracles::{Fault, Oracle, Tally};
+
+/// An end that has to be recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct Due {
+    pub(crate) end: End,
+    /// The death of manager or guardian, for a run of an earlier life.
+    pub(crate) past: Option<Cause>,
+}
+
+/// Compares a verdict with the truth and enters what follows into the book.
+pub(crate) fn record(
+    book: &mut Book,
+    due: &Due,
+    verdict: &Verdict,
+    now: Tick,
+    step: u64,
+    t: &mut Tally,
+) -> Result<(), Fault> {
+    let run = book.run.take();
+    let service = run.as_ref().map_or_else(|| book.service.clone(), |run| run.service.clone());
+    let reason = judge(run.as_ref(), &service, due, verdict, now, t)?;
+
+    let started = run.as_ref().and_then(|run| run.started);
+    t.hold(Oracle::UptimeIsTrue, verdict.started_at == started, || {
+        format!("started at {started:?}, recorded {:?}", verdict.started_at)
+    })?;
+    if started.is_some_and(|at| now.since(at) >= service.restart.reset_after) {
+        book.row = 0;
+    }
+    let with_manager = due.past.is_some()
+        && (due.end.how == How::Unseen
+            || due.end.how == How::Signaled(Signal::KILL) && !due.end.oom);
+    let then = match &run {
+        Some(run) => run.asked.as_ref().map_or(Then::Judge, |asked| asked.then),
+        None if !book.wanted => Then::Rest,
+        None if with_manager => Then::Again,
+        None => Then::Judge,
+    };
+    let part = &verdict.restart;
+    match then {
+        Then::Rest => {
+            t.hold(Oracle::StoppedStays, part.decision == Decision::Stopped, || {
+                format!("decided {part:?} though it is to stay down")
+            })?;
+            book.plan = Plan::Rest(Rest::Stopped);
+        }
+        Then::Again => {
+            let oracle = match due.past {
+                Some(_) => Oracle::ManagersDeathIsNoFailure,
+                None if verdict.cause == Cause::ConfigChanged => Oracle::ChangedRunsAnew,
+                None => Oracle::RestartRunsAnew,
+            };
+            let at_once = part.decision == Decision::Restart && part.delay_s == Some(0.0);
+            t.hold(oracle, at_once && part.attempt.is_none(), || {
+                format!("decided {part:?} though a new run is wanted at once")
+            })?;
+            book.plan = Plan::Due(None, step);
+        }
+        Then::Judge => policy(book, &service, reason, verdict, now, step, t)?,
+    }
+    let scope = service.stop.kill;
+    if due.end.survivors && scope != wharf::spec::KillScope::Process {
+        book.sweep_owed = Some(scope);
+    }
+    Ok(())
+}
+
+/// Reason, cause, requester, certainty and ladder.
+fn judge(
+    run: Option<&Run>,
+    service: &Service,
+    due: &Due,
+    verdict: &Verdict,
+    now: Tick,
+    t: &mut Tally,
+) -> Result<Reason, Fault> {
+    let end = &due.end;
+    let asked = run.and_then(|run| run.asked.as_ref());
+    let signal = run
+        .and_then(|run| run.signal.as_ref())
+        .filter(|(_, _, at)| now.since(*at) <= service.stop.grace);
+    let ours = |signal_asked: Signal| {
+        signal.is_some_and(|(sent, ..)| *sent == signal_asked)
+            || run.is_some_and(|run| {
+                run.steps.iter().any(|step| step.name == signal_asked.to_string())
+            })
+    };
+    let broke = match asked {
+        Some(asked) => asked.protocol,
+        None => end.protocol_error,
+    };
+    let limits = [Signal::XCPU, Signal::XFSZ];
+    let reason = match end.how {
+        _ if broke => Reason::ProtocolError,
+        How::Exited(code) => {
+            if service.restart.success_exit_codes.contains(&code) {
+                Reason::Completed
+            } else {
+                Reason::Failed
+            }
+        }
+        How::Signaled(Signal::KILL) if end.oom && !ours(Signal::KILL) => Reason::OomKilled,
+        How::Signaled(by) | How::Dumped(by) if limits.contains(&by) && !ours(by) => {
+            Reason::ResourceLimit
+        }
+        How::Signaled(_) => Reason::Signaled,
+        How::Dumped(_) => Reason::CoreDumped,
+        How::NotStarted(Stage::Exec, _) => Reason::ExecFailed,
+        How::NotStarted(..) => Reason::SetupFailed,
+        How::Unseen => Reason::Lost,
+    };
+    let whole = verdict.reason == reason && verdict.how == end.how;
+    t.hold(Oracle::ReasonIsTrue, whole, || {
+        format!("it was {reason} ({}), recorded {} ({})", end.how, verdict.reason, verdict.how)
+    })?;
+
+    let explained = matches!(end.how, How::NotStarted(..))
+        || matches!(reason, Reason::ProtocolError | Reason::OomKilled | Reason::ResourceLimit);
+    let (cause, by) = match (asked, due.past, signal) {
+        (Some(asked), ..) => (asked.cause, asked.by.as_ref()),
+        (None, Some(past), _) => (past, None),
+        (None, None, _) if matches!(end.how, How::NotStarted(Stage::Deadline, _)) => {
+            (Cause::StartTimeout, None)
+        }
+        (None, None, Some((_, by, _))) if !explained => (Cause::SignalRequested, Some(by)),
+        (None, None, _) => (Cause::Spontaneous, None),
+    };
+    t.hold(Oracle::CauseIsTrue, verdict.cause == cause, || {
+        format!("the cause was {cause}, recorded {}", verdict.cause)
+    })?;
+    t.hold(Oracle::RequesterIsTrue, verdict.requested_by.as_ref() == by, || {
+        format!("it was {by:?}, recorded {:?}", verdict.requested_by)
+    })?;
+
+    let died_of_it = signal.is_some_and(|(sent, ..)| end.how.signal() == Some(*sent));
+    let doubtful = due.past.is_some()
+        || cause == Cause::SignalRequested && !died_of_it
+        || reason == Reason::ResourceLimit
+        || reason == Reason::Signaled && end.oom;
+    let certainty = match (reason, doubtful) {
+        (Reason::Lost, _) => Certainty::Unknown,
+        (_, true) => Certainty::Inferred,
+        (_, false) => Certainty::Certain,
+    };
+    t.hold(Oracle::CertaintyIsTrue, verdict.certainty == certainty, || {
+        format!("{certainty:?}, recorded {:?}", verdict.certainty)
+    })?;
+
+    let steps: Option<Vec<_>> =
+        asked.and(run).map(|run| run.steps.iter().map(|step| step.name.clone()).collect());
+    let told: Option<Vec<_>> =
+        verdict.stop.as_ref().map(|stop| stop.steps.iter().map(|step| step.step.clone()).collect());
+    let escalated = run.is_some_and(|run| run.is_killed() && run.steps.len() > 1);
+    let took = asked.map(|asked| now.since(asked.at).as_secs_f64());
+    let same = steps == told
+        && verdict.stop.as_ref().is_none_or(|stop| stop.escalated == escalated)
+        && verdict.stop.as_ref().map(|stop| stop.took_s) == took;
+    t.hold(Oracle::StopPartIsTrue, same, || {
+        format!("steps {steps:?}, escalated {escalated}, took {took:?}: {:?}", verdict.stop)
+    })?;
+    Ok(reason)
+}
+
+/// The restart policy, sentence by sentence.
+fn policy(
+    book: &mut Book,
+    service: &Service,
+    reason: Reason,
+    verdict: &Verdict,
+    now: Tick,
+    step: u64,
+    t: &mut Tally,
+) -> Result<(), Fault> {
+    let restart = &service.restart;
+    let part = &verdict.restart;
+    let success = reason == Reason::Completed
+        || ![Reason::OomKilled, Reason::ProtocolError].contains(&reason)
+            && verdict
+                .how
+                .signal()
+                .is_some_and(|signal| restart.success_signals.iter().any(|good| good.0 == signal));
+    let rest = if success { Rest::Finished } else { Rest::Failed };
+    let refuses =
+        service.port.as_ref().is_some_and(|port| port.on_protocol_error == OnProtocolError::Stop);
+    let silent = match restart.policy {
+        Policy::No => Some(Oracle::PolicyDecides),
+        Policy::OnFailure if success => Some(Oracle::PolicyDecides),
+        _ if reason == Reason::ProtocolError && refuses => Some(Oracle::ProtocolErrorRests),
+        _ if restart.never_on.contains(&reason) => Some(Oracle::NeverOnRests),
+        Policy::OnFailure | Policy::Always | Policy::UnlessStopped => None,
+    };
+    if let Some(oracle) = silent {
+        t.hold(oracle, part.decision == Decision::No && part.delay_s.is_none(), || {
+            format!("decided {part:?} after {reason} with policy {:?}", restart.policy)
+        })?;
+        if success {
+            book.row = 0;
+        }
+        book.plan = Plan::Rest(rest);
+        return Ok(());
+    }
+    let recent = book.recent.iter().filter(|at| now.since(**at) < restart.within).count();
+    let exhausted = recent >= usize::try_from(restart.max_restarts).unwrap();
+    if exhausted && restart.on_give_up == OnGiveUp::Stop {
+        t.hold(Oracle::LimitIsExact, part.decision == Decision::GaveUp, || {
+            format!("decided {part:?} after {recent} restarts")
+        })?;
+        book.recent.clear();
+        book.plan = Plan::Rest(Rest::Failed);
+        return Ok(());
+    }
+    t.hold(Oracle::LimitIsExact, part.decision != Decision::GaveUp, || {
+        format!("gave up after only {recent} restarts")
+    })?;
+    t.hold(Oracle::PolicyDecides, part.decision == Decision::Restart, || {
+        format!("decided {part:?} after {reason} with policy {:?}", restart.policy)
+    })?;
+    book.row += 1;
+    book.restarts += 1;
+    t.hold(Oracle::RowCounts, part.attempt == Some(book.row), || {
+        format!("failure {} in a row, recorded {part:?}", book.row)
+    })?;
+    let wait = part.delay_s.unwrap_or(-1.0);
+    if let (true, OnGiveUp::RetryEvery(every)) = (exhausted, restart.on_give_up) {
+        book.recent.clear();
+        t.hold(Oracle::RetryEvery, close(wait, every.as_secs_f64()), || {
+            format!("tried again after {wait} s instead of {every:?}")
+        })?;
+    } else {
+        book.recent.push(now);
+        if book.row == 1 {
+            t.hold(Oracle::FirstRestartAtOnce, wait == 0.0, || format!("waits {wait} s"))?;
+        } else {
+            let exponent = i32::try_from(book.row - 2).unwrap();
+            let grown = restart.delay.as_secs_f64() * restart.factor.powi(exponent);
+            let capped = grown.min(restart.max_delay.as_secs_f64());
+            let low = capped * (1.0 - restart.jitter) - 1e-6;
+            let high = capped * (1.0 + restart.jitter) + 1e-6;
+            t.hold(Oracle::BackoffWithinBounds, (low..=high).contains(&wait), || {
+                format!("waits {wait} s after failure {}, not {low} to {high}", book.row)
+            })?;
+        }
+    }
+    book.plan = if wait == 0.0 {
+        Plan::Due(None, step)
+    } else {
+        Plan::At(now + Duration::from_secs_f64(wait))
+    };
+    Ok(())
+}
+
+/// Whether two lengths of time are the same but for rounding.
+pub(crate) fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() < 1e-6
+}

@@ -1,0 +1,701 @@
+//! A history: moves, the events they become, and the questions asked after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wharf::event::{Action, Configure, End, Event, Past, PastEnd, State, Verb};
+use wharf::exit::{Cause, Errno, How, Signal, Stage as Step_};
+use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
+use wharf::spec::{Cgroups, Service, Spec};
+use wharf::supervise::{Supervisor, View};
+use wharf::time::Tick;
+
+use crate::book::{Book, Plan};
+use crate::configs::{some_restart, some_service, some_stop};
+use crate::expect::Due;
+use crate::oracles::{Fault, Oracle, Tally};
+use crate::world::{Dice, Stage, Temper, World};
+
+/// One move. It carries its own chance, so that leaving out others does not change it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Move {
+    kind: Kind,
+    chance: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Progress,
+    Die,
+    Pass,
+    Command,
+    Protocol,
+    Stale,
+    Reload,
+    Upgrade,
+    Crash,
+    Shutdown,
+}
+
+/// How often each kind of move comes up, of 100.
+const WEIGHTS: [(Kind, u64); 10] = [
+    (Kind::Progress, 40),
+    (Kind::Die, 15),
+    (Kind::Pass, 18),
+    (Kind::Command, 14),
+    (Kind::Protocol, 2),
+    (Kind::Stale, 3),
+    (Kind::Reload, 5),
+    (Kind::Upgrade, 1),
+    (Kind::Crash, 1),
+    (Kind::Shutdown, 1),
+];
+
+/// The moves of the history with this seed.
+pub(crate) fn moves(seed: u64) -> Vec<Move> {
+    let mut dice = Dice(seed ^ 0x6d6f_7665_7300);
+    let count = 30 + dice.below(110);
+    let one = |dice: &mut Dice| {
+        let mut at = dice.below(100);
+        let kind = WEIGHTS.iter().find(|(_, weight)| {
+            let found = at < *weight;
+            at = at.saturating_sub(*weight);
+            found
+        });
+        Move { kind: kind.expect("the weights sum to 100").0, chance: dice.roll() }
+    };
+    (0..count).map(|_| one(&mut dice)).collect()
+}
+
+/// A configured service.
+pub(crate) struct Known {
+    pub(crate) service: Arc<Service>,
+    pub(crate) stopped: bool,
+}
+
+/// The supervisor, the world, and what the oracles know.
+pub(crate) struct Sim {
+    pub(crate) supervisor: Supervisor,
+    pub(crate) world: World,
+    pub(crate) books: BTreeMap<ReplicaId, Book>,
+    pub(crate) services: BTreeMap<ServiceName, Known>,
+    pub(crate) now: Tick,
+    pub(crate) step: u64,
+    pub(crate) closing: bool,
+    pub(crate) down: bool,
+    pub(crate) newest: Incarnation,
+    pub(crate) over: Vec<Incarnation>,
+    /// Ends that have to be recorded in this step.
+    pub(crate) due: BTreeMap<Incarnation, (ReplicaId, Due)>,
+    pub(crate) views: BTreeMap<ReplicaId, View>,
+    pub(crate) log: Option<String>,
+}
+
+fn by(who: &str) -> Requester {
+    Requester { uid: Some(1000), pid: None, who: who.to_owned() }
+}
+
+impl Sim {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let mut sim = Self {
+            supervisor: Supervisor::new(Incarnation(1), dice.roll()),
+            world: World::default(),
+            books: BTreeMap::new(),
+            services: BTreeMap::new(),
+            now: Tick(1_000_000_000),
+            step: 0,
+            closing: false,
+            down: false,
+            newest: Incarnation(0),
+            over: Vec::new(),
+            due: BTreeMap::new(),
+            views: BTreeMap::new(),
+            log: None,
+        };
+        for name in ["a", "b", "c", "d"].into_iter().take(1 + dice.place(4)) {
+            let mut service = some_service(name, &mut dice);
+            if name == "a" && dice.one_in(60) {
+                service.replicas = 40;
+            }
+            sim.services.insert(
+                service.name.clone(),
+                Known { service: Arc::new(service), stopped: dice.one_in(8) },
+            );
+        }
+        sim
+    }
+
+    /// Plays the moves, then lets everything come to its end.
+    pub(crate) fn play(&mut self, moves: &[Move], t: &mut Tally) -> Result<(), Fault> {
+        let first = std::mem::take(&mut self.services);
+        let stopped = first.iter().filter(|(_, known)| known.stopped);
+        let stopped = stopped.map(|(name, _)| name.clone()).collect();
+        let services = first.into_values().map(|known| known.service).collect();
+        self.configure(services, stopped, Vec::new(), t)?;
+        for one in moves {
+            let mut dice = Dice(one.chance);
+            self.make(one.kind, &mut dice, t)?;
+        }
+        self.come_to_the_end(t)
+    }
+
+    /// The moves in words, up to the fault.
+    pub(crate) fn tell(mut self, moves: &[Move]) -> String {
+        self.log = Some(String::new());
+        let mut tally = Tally::default();
+        let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _ = self.play(moves, &mut tally);
+        }));
+        let mut log = self.log.take().unwrap_or_default();
+        if played.is_err() {
+            log.push_str("(panic)\n");
+        }
+        log
+    }
+
+    fn make(&mut self, kind: Kind, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        match kind {
+            Kind::Progress => self.progress(dice, t),
+            Kind::Die => self.die(dice, t),
+            Kind::Pass => self.pass(dice, t),
+            Kind::Command => self.command(dice, t),
+            Kind::Protocol => self.protocol_error(dice, t),
+            Kind::Stale => self.stale(dice, t),
+            Kind::Reload => self.reload(dice, t),
+            Kind::Upgrade => self.upgrade(t),
+            Kind::Crash => self.crash(dice, t),
+            Kind::Shutdown => {
+                let cause = dice.pick(&[Cause::ManagerShutdown, Cause::GuardianDied]);
+                self.feed(&Event::Shutdown { cause, by: by("Ctrl-C") }, dice, t)
+            }
+        }
+    }
+
+    // ---- moves -------------------------------------------------------------------------------
+
+    /// Something that is under way in the world comes to pass.
+    pub(crate) fn progress(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        let ready = |process: &crate::world::Process| {
+            process.stage != Stage::Runs || process.doom.is_some()
+        };
+        let ready: Vec<_> = self
+            .world
+            .processes
+            .iter()
+            .filter(|(_, process)| ready(process))
+            .map(|(incarnation, _)| *incarnation)
+            .chain(self.world.sweeps.iter().copied())
+            .collect();
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let incarnation = dice.pick(&ready);
+        self.advance(incarnation, dice, false, t)
+    }
+
+    /// One run takes its next step. In a kind world nothing fails.
+    pub(crate) fn advance(
+        &mut self,
+        incarnation: Incarnation,
+        dice: &mut Dice,
+        kind: bool,
+        t: &mut Tally,
+    ) -> Result<(), Fault> {
+        let Some(process) = self.world.processes.get_mut(&incarnation) else {
+            self.world.sweeps.retain(|sweep| *sweep != incarnation);
+            let stuck = !kind && dice.one_in(5);
+            return self.feed(&Event::Swept { incarnation, stuck }, dice, t);
+        };
+        if let Some(how) = process.doom {
+            return self.finish(incarnation, how, dice, t);
+        }
+        match process.stage {
+            Stage::Ordered if !kind && dice.one_in(6) => {
+                self.world.processes.remove(&incarnation);
+                let errno = Errno(11);
+                self.feed(&Event::Deferred { incarnation, errno }, dice, t)
+            }
+            Stage::Ordered if !kind && dice.one_in(12) => {
+                let how = How::NotStarted(dice.pick(&[Step_::Clone, Step_::Deadline]), Errno(110));
+                self.finish(incarnation, how, dice, t)
+            }
+            Stage::Ordered => {
+                process.stage = Stage::Made;
+                self.feed(&Event::Spawned { incarnation }, dice, t)
+            }
+            Stage::Made if !kind && dice.one_in(8) => {
+                let stage = dice.pick(&[Step_::Exec, Step_::Exec, Step_::User, Step_::WorkingDir]);
+                self.finish(incarnation, How::NotStarted(stage, Errno(2)), dice, t)
+            }
+            Stage::Made => {
+                process.stage = Stage::Runs;
+                self.feed(&Event::Started { incarnation }, dice, t)
+            }
+            Stage::Runs => Ok(()),
+        }
+    }
+
+    /// A running program ends by itself.
+    pub(crate) fn die(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        let running: Vec<_> = self
+            .world
+            .processes
+            .iter()
+            .filter(|(_, process)| process.stage == Stage::Runs)
+            .map(|(incarnation, _)| *incarnation)
+            .collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        let incarnation = dice.pick(&running);
+        let signal = |number| Signal::new(number).unwrap();
+        let how = dice.pick(&[
+            How::Exited(0),
+            How::Exited(1),
+            How::Exited(3),
+            How::Exited(1),
+            How::Signaled(Signal::KILL),
+            How::Signaled(Signal::TERM),
+            How::Signaled(signal(11)),
+            How::Dumped(signal(11)),
+            How::Signaled(Signal::XCPU),
+            How::Dumped(Signal::XFSZ),
+        ]);
+        self.finish(incarnation, how, dice, t)
+    }
+
+    pub(crate) fn finish(
+        &mut self,
+        incarnation: Incarnation,
+        how: How,
+        dice: &mut Dice,
+        t: &mut Tally,
+    ) -> Result<(), Fault> {
+        let end = self.world.end(incarnation, how, dice);
+        self.feed(&Event::Ended { incarnation, end }, dice, t)
+    }
+
+    /// Time passes: to the next deadline, just short of it, or for a while.
+    pub(crate) fn pass(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        let next = self.supervisor.next_deadline();
+        let silent = dice.one_in(6);
+        self.now = match (dice.below(6), next) {
+            (0..=2, Some(next)) => next.max(self.now),
+            (3, Some(next)) => Tick(next.0.saturating_sub(1)).max(self.now),
+            (4, _) => self.now + Duration::from_millis(dice.below(2_000)),
+            _ => self.now + Duration::from_secs(dice.below(40)),
+        };
+        // The clock may move without the supervisor being told, when something else happens first.
+        if silent { Ok(()) } else { self.feed(&Event::Time, dice, t) }
+    }
+
+    pub(crate) fn command(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        let names: Vec<_> = self.services.keys().cloned().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let service = names[dice.place(names.len())].clone();
+        let replicas = self.services[&service].service.replicas;
+        let replica = (replicas > 0 && dice.one_in(2)).then(|| 1 + dice.few(replicas));
+        let signals = [Signal::HUP, Signal::INT, Signal::KILL, Signal::XCPU];
+        let (verb, who) = match dice.below(8) {
+            0..=1 => (Verb::Start, "wharf start"),
+            2..=4 => (Verb::Stop, "wharf stop"),
+            5..=6 => (Verb::Restart, "wharf restart"),
+            _ => (Verb::Signal(dice.pick(&signals)), "wharf signal"),
+        };
+        let target = Target { service, replica };
+        self.feed(&Event::Command { verb, target, by: by(who) }, dice, t)
+    }
+
+    pub(crate) fn protocol_error(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        let alive: Vec<_> = self
+            .world
+            .processes
+            .iter()
+            .filter(|(_, process)| process.stage != Stage::Ordered)
+            .map(|(incarnation, _)| *incarnation)
+            .collect();
+        if alive.is_empty() {
+            return Ok(());
+        }
+        let incarnation = dice.pick(&alive);
+        self.feed(&Event::ProtocolError { incarnation }, dice, t)
+    }
+
+    /// Something is said of a run that is over or never was, or is said twice: nothing follows.
+    pub(crate) fn stale(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        let mut runs = self.over.clone();
+        runs.retain(|run| !self.world.sweeps.contains(run));
+        runs.push(Incarnation(self.newest.0 + 1_000_000));
+        let incarnation = dice.pick(&runs);
+        let end = End {
+            how: How::Exited(1),
+            oom: false,
+            protocol_error: false,
+            survivors: dice.one_in(2),
+        };
+        let event = match dice.below(7) {
+            0 => Event::Spawned { incarnation },
+            1 => Event::Started { incarnation },
+            2 => Event::Deferred { incarnation, errno: Errno(11) },
+            3 => Event::Ended { incarnation, end },
+            4 => Event::Swept { incarnation, stuck: true },
+            5 => Event::ProtocolError { incarnation },
+            _ => {
+                let running = self.world.processes.iter().find(|(_, p)| p.stage == Stage::Runs);
+                let Some((incarnation, _)) = running else {
+                    return Ok(());
+                };
+                let incarnation = *incarnation;
+                if dice.one_in(2) {
+                    Event::Spawned { incarnation }
+                } else {
+                    Event::Started { incarnation }
+                }
+            }
+        };
+        self.say(|| format!("stale: {event:?}"));
+        let actions = self.supervisor.step(self.now, event.clone());
+        t.hold(Oracle::StaleIsIgnored, actions.is_empty(), || {
+            format!("{event:?} led to {actions:?}")
+        })?;
+        self.agree(t)
+    }
+
+    /// The supervisor is written down and read again.
+    pub(crate) fn upgrade(&mut self, t: &mut Tally) -> Result<(), Fault> {
+        let text = serde_json::to_string(&self.supervisor).unwrap();
+        let read: Supervisor = serde_json::from_str(&text).unwrap();
+        let same = read.views().eq(self.supervisor.views())
+            && read.next_deadline() == self.supervisor.next_deadline()
+            && read.stopped() == self.supervisor.stopped()
+            && read.next_incarnation() == self.supervisor.next_incarnation();
+        t.hold(Oracle::UpgradeCarriesOver, same, || format!("not the same again: {text}"))?;
+        let next = |supervisor: &Supervisor| {
+            let mut supervisor = supervisor.clone();
+            let at = supervisor.next_deadline().unwrap_or(self.now).max(self.now);
+            format!("{:?}", supervisor.step(at, Event::Time))
+        };
+        let (one, other) = (next(&self.supervisor), next(&read));
+        t.hold(Oracle::UpgradeCarriesOver, one == other, || format!("{one}\n{other}"))?;
+        self.supervisor = read;
+        let services: Vec<_> =
+            self.services.values().map(|known| Arc::clone(&known.service)).collect();
+        let stopped = self.supervisor.stopped();
+        if self.closing { Ok(()) } else { self.configure(services, stopped, Vec::new(), t) }
+    }
+
+    /// The manager dies, with all it started, and a new life begins.
+    pub(crate) fn crash(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        if self.closing {
+            return Ok(());
+        }
+        let stopped = self.supervisor.stopped();
+        let mut past = Vec::new();
+        for (id, book) in &self.books {
+            let ended = match (&book.run, book.plan) {
+                (Some(run), _) if run.made || dice.one_in(2) => {
+                    let doom = self.world.processes.get(&run.incarnation).and_then(|p| p.doom);
+                    let how = doom.unwrap_or_else(|| {
+                        dice.pick(&[
+                            How::Unseen,
+                            How::Signaled(Signal::KILL),
+                            How::Signaled(Signal::KILL),
+                            How::Exited(0),
+                            How::Exited(1),
+                            How::Dumped(Signal::new(6).unwrap()),
+                        ])
+                    });
+                    let end = End {
+                        how,
+                        oom: how.signal() == Some(Signal::KILL) && dice.one_in(5),
+                        protocol_error: false,
+                        survivors: how != How::Unseen && dice.one_in(4),
+                    };
+                    let cause = dice.pick(&[Cause::ManagerDied, Cause::GuardianDied]);
+                    PastEnd::Unrecorded { incarnation: run.incarnation, end, cause }
+                }
+                (None, Plan::Rest(rest)) => PastEnd::Resting(rest),
+                (Some(_), _) | (None, Plan::At(_) | Plan::Due(..) | Plan::Deferred(..)) => {
+                    PastEnd::Between
+                }
+            };
+            past.push(Past { replica: id.clone(), ended, row: book.row });
+        }
+        let seed = dice.roll();
+        self.supervisor = Supervisor::new(self.supervisor.next_incarnation(), seed);
+        self.over.extend(self.world.processes.keys().copied());
+        self.world = World::default();
+        self.books.clear();
+        self.views.clear();
+        self.say(|| "--- the manager dies".to_owned());
+        let services = std::mem::take(&mut self.services);
+        let services = services.into_values().map(|known| known.service).collect();
+        self.configure(services, stopped, past, t)
+    }
+
+    pub(crate) fn reload(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        let mut services: Vec<_> =
+            self.services.values().map(|known| Arc::clone(&known.service)).collect();
+        let mut stopped = self.supervisor.stopped();
+        for _ in 0..=dice.below(2) {
+            let at = dice.place(services.len());
+            let kind = dice.below(8);
+            if kind == 7 || services.is_empty() {
+                let name = dice.pick(&["a", "b", "c", "d", "e"]);
+                if services.iter().all(|service| service.name.as_str() != name) {
+                    let service = some_service(name, dice);
+                    if dice.one_in(5) {
+                        stopped.push(service.name.clone());
+                    }
+                    services.push(Arc::new(service));
+                }
+                continue;
+            }
+            let mut new = Service::clone(&services[at]);
+            match kind {
+                0 => {}
+                1 => new.restart = some_restart(dice),
+                2 => new.stop = some_stop(dice),
+                3 => drop(new.labels.insert("k".to_owned(), dice.below(9).to_string())),
+                4 => new.replicas = dice.few(4),
+                5 => new.command.push(dice.below(9).to_string()),
+                _ => {
+                    services.remove(at);
+                    continue;
+                }
+            }
+            services[at] = Arc::new(new);
+        }
+        self.configure(services, stopped, Vec::new(), t)
+    }
+
+    pub(crate) fn configure(
+        &mut self,
+        services: Vec<Arc<Service>>,
+        stopped: Vec<ServiceName>,
+        past: Vec<Past>,
+        t: &mut Tally,
+    ) -> Result<(), Fault> {
+        let spec = Spec {
+            files: Vec::new(),
+            cgroups: Cgroups::Auto,
+            services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
+        };
+        let configure = Configure { spec: Arc::new(spec), by: by("wharf reload"), past, stopped };
+        self.feed(&Event::Configure(Box::new(configure)), &mut Dice(self.step), t)
+    }
+
+    /// First the world turns kind: what is wanted comes up, what is not goes down. Then everything
+    /// is shut down.
+    pub(crate) fn come_to_the_end(&mut self, t: &mut Tally) -> Result<(), Fault> {
+        let mut dice = Dice(self.step);
+        self.say(|| "--- the world turns kind".to_owned());
+        for process in self.world.processes.values_mut() {
+            process.temper = Temper::Stubborn;
+        }
+        self.settle(&mut dice, t)?;
+        for (id, book) in &self.books {
+            let state = book.state();
+            if self.closing || !book.wanted {
+                t.hold(Oracle::StopEnds, state.is_resting(), || format!("{id} is {state:?}"))?;
+            } else {
+                let well = [State::Running, State::Finished, State::Failed].contains(&state);
+                t.hold(Oracle::WantedRunsInTheEnd, well, || format!("{id} is {state:?}"))?;
+            }
+        }
+        for process in self.world.processes.values_mut() {
+            process.temper = dice.pick(&[Temper::Polite, Temper::Stubborn, Temper::Stuck]);
+        }
+        let event = Event::Shutdown { cause: Cause::ManagerShutdown, by: by("SIGTERM") };
+        self.feed(&event, &mut dice, t)?;
+        let began = self.now;
+        self.settle(&mut dice, t)?;
+        t.hold(Oracle::DownOnceWhenEmpty, self.down, || "nobody said that it is down".to_owned())?;
+        let took = self.now.since(began);
+        t.hold(Oracle::StopEnds, took < Duration::from_secs(60), || format!("took {took:?}"))
+    }
+
+    /// Lets happen whatever will, until nothing is left that would.
+    pub(crate) fn settle(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        for _ in 0..2_000 {
+            let ready = self
+                .world
+                .processes
+                .iter()
+                .filter(|(_, process)| process.stage != Stage::Runs || process.doom.is_some())
+                .map(|(incarnation, _)| *incarnation)
+                .chain(self.world.sweeps.iter().copied())
+                .next();
+            // A process that hangs in a kill does end once the world is kind, unless it is stuck.
+            let hung = self.books.values().find_map(|book| {
+                let run = book.run.as_ref().filter(|run| run.is_killed())?;
+                let process = self.world.processes.get(&run.incarnation)?;
+                (process.temper != Temper::Stuck && process.doom.is_none())
+                    .then_some(run.incarnation)
+            });
+            if let Some(incarnation) = ready {
+                self.advance(incarnation, dice, true, t)?;
+                if let Some(process) = self.world.processes.get_mut(&incarnation)
+                    && process.stage == Stage::Ordered
+                {
+                    process.temper = Temper::Polite;
+                }
+            } else if let Some(incarnation) = hung {
+                self.finish(incarnation, How::Signaled(Signal::KILL), dice, t)?;
+            } else if let Some(next) = self.supervisor.next_deadline() {
+                self.now = next.max(self.now);
+                self.feed(&Event::Time, dice, t)?;
+            } else {
+                return Ok(());
+            }
+        }
+        t.hold(Oracle::WantedMovesOn, false, || "it never comes to rest".to_owned())
+    }
+
+    // ---- one step ----------------------------------------------------------------------------
+
+    pub(crate) fn say(&mut self, words: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            let seconds = Duration::from_nanos(self.now.0).as_secs_f64();
+            let _ = writeln!(log, "{seconds:>12.6} {}", words());
+        }
+    }
+
+    /// An event reaches the supervisor, its actions reach the world, and the oracles are asked.
+    pub(crate) fn feed(
+        &mut self,
+        event: &Event,
+        dice: &mut Dice,
+        t: &mut Tally,
+    ) -> Result<(), Fault> {
+        self.step += 1;
+        self.say(|| match event {
+            Event::Configure(configure) => {
+                let services = configure.spec.services.values();
+                let told: Vec<_> = services
+                    .map(|s| {
+                        format!(
+                            "{}x{} {:?} {:?} {:?}",
+                            s.name, s.replicas, s.command, s.restart, s.stop
+                        )
+                    })
+                    .collect();
+                format!(
+                    "Configure {told:#?} stopped {:?} past {:?}",
+                    configure.stopped, configure.past
+                )
+            }
+            other => format!("{other:?}"),
+        });
+        let stopped_before = self.supervisor.stopped();
+        let was_down = self.down;
+        let asked: BTreeSet<_> = self
+            .books
+            .values()
+            .filter_map(|book| book.run.as_ref().filter(|run| run.asked.is_some()))
+            .map(|run| run.incarnation)
+            .collect();
+        let mut signals = self.note(event);
+        let reload = self.untouched(event);
+        let actions = self.supervisor.step(self.now, event.clone());
+        for action in &actions {
+            self.say(|| format!("    {}", short(action)));
+            self.check(action, event, &mut signals, dice, t)?;
+        }
+        t.hold(Oracle::RecordedOnce, self.due.is_empty(), || {
+            format!("not recorded: {:?}", self.due)
+        })?;
+        t.hold(Oracle::SignalIsPassedOn, signals.is_empty(), || format!("not sent: {signals:?}"))?;
+        for id in reload {
+            let touched = actions.iter().any(|action| about(action, &id, &self.books));
+            t.hold(Oracle::UnchangedIsUntouched, !touched, || format!("{id} was touched"))?;
+        }
+        self.after_shutdown(event, &asked, t)?;
+        self.after_all(event, t)?;
+        let stopped: Vec<_> = self
+            .services
+            .iter()
+            .filter(|(_, known)| known.stopped)
+            .map(|(name, _)| name.clone())
+            .collect();
+        let persists = actions.iter().filter(|action| matches!(action, Action::Persist)).count();
+        let right = self.supervisor.stopped() == stopped
+            && persists == usize::from(stopped != stopped_before);
+        t.hold(Oracle::StopIsPersisted, right, || {
+            format!(
+                "stopped {stopped:?}, kept {:?}, told {persists} times",
+                self.supervisor.stopped()
+            )
+        })?;
+        let busy = self.books.values().any(|book| match &book.run {
+            Some(run) => !run.unkillable,
+            None => book.sweeping.is_some(),
+        });
+        let downs = actions.iter().filter(|action| matches!(action, Action::Down)).count();
+        let expected = usize::from(self.closing && !busy && !was_down);
+        let last = downs == 0 || matches!(actions.last(), Some(Action::Down));
+        t.hold(Oracle::DownOnceWhenEmpty, downs == expected && last, || {
+            format!("said {downs} times that it is down, busy: {busy}")
+        })?;
+        self.down |= downs > 0;
+        self.told(&actions, t)?;
+        self.agree(t)
+    }
+
+    /// Replicas that this reload must leave alone.
+    pub(crate) fn untouched(&self, event: &Event) -> Vec<ReplicaId> {
+        let Event::Configure(configure) = event else {
+            return Vec::new();
+        };
+        if !configure.past.is_empty() || self.closing {
+            return Vec::new();
+        }
+        self.books
+            .iter()
+            .filter(|(id, book)| {
+                let before = self.views.get(*id);
+                book.configured
+                    && before.is_some()
+                    && !matches!(book.plan, Plan::Due(_, step) if step == self.step)
+                    && book.run.as_ref().is_none_or(|run| !run.outdated && run.asked.is_none())
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+}
+
+/// Whether an action does something to a replica.
+fn about(action: &Action, id: &ReplicaId, books: &BTreeMap<ReplicaId, Book>) -> bool {
+    match action {
+        Action::Spawn { replica, .. } | Action::Record { replica, .. } => replica == id,
+        Action::Signal { incarnation, .. }
+        | Action::Kill { incarnation, .. }
+        | Action::SendQuit { incarnation }
+        | Action::CloseInput { incarnation } => {
+            books.get(id).and_then(|book| book.run.as_ref()).map(|run| run.incarnation)
+                == Some(*incarnation)
+        }
+        Action::Sweep { .. }
+        | Action::Changed { .. }
+        | Action::Forget { .. }
+        | Action::Persist
+        | Action::Down => false,
+    }
+}
+
+/// An action without its configuration.
+pub(crate) fn short(action: &Action) -> String {
+    match action {
+        Action::Spawn { incarnation, replica, .. } => format!("Spawn {incarnation} {replica}"),
+        Action::Record { incarnation, replica, verdict } => format!(
+            "Record {incarnation} {replica} {} {} {:?} {:?}",
+            verdict.reason, verdict.cause, verdict.restart, verdict.stop
+        ),
+        other => format!("{other:?}"),
+    }
+}

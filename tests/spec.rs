@@ -1,0 +1,606 @@
+//! services.yaml from the outside: what is refused and with which words, what is meant, what a
+//! reload would change, and that a configuration survives being written out.
+//!
+//! `WHARF_BLESS=1` rewrites the expected texts; a difference is then seen in review.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its data should stop")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use serde_json::Value;
+use wharf::exit::{Reason, Signal};
+use wharf::spec::{
+    self, Cgroups, ChangeKind, Effect, Eof, Framing, KillScope, Limits, Loaded, Logging, OnGiveUp,
+    OnProtocolError, PacketWidth, Policy, Port, Replies, Restart, Service, SignalName, Spec, Stop,
+    WhenFull,
+};
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "HOST" => Some("db.example".to_owned()),
+        "EMPTY" => Some(String::new()),
+        "REPLICAS" => Some("3".to_owned()),
+        _ => None,
+    }
+}
+
+/// Compares with a committed file, or writes it.
+fn compare(path: &Path, text: &str) {
+    if std::env::var_os("WHARF_BLESS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(path).unwrap_or_default();
+    assert!(text == expected, "{} is not as expected; it is\n{text}", path.display());
+}
+
+/// Loads files with these texts from a folder of their own.
+fn load_all(texts: &[&str]) -> Result<Loaded, spec::Mistakes> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for (at, text) in texts.iter().enumerate() {
+        files.push(folder.path().join(format!("{at}.yaml")));
+        fs::write(&files[at], text).unwrap();
+    }
+    spec::load(&files, &environment)
+}
+
+fn load(text: &str) -> Spec {
+    load_all(&[text]).unwrap_or_else(|mistakes| panic!("{mistakes}")).spec
+}
+
+fn service(text: &str) -> Service {
+    (**load(text).services.values().next().unwrap()).clone()
+}
+
+/// A service `web` with these keys beside a command.
+fn web(keys: &str) -> Service {
+    service(&format!("services:\n  web: {{ command: ./server, {keys} }}\n"))
+}
+
+#[test]
+fn every_bad_file_is_refused_with_its_words() {
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir("tests/bad").unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() >= 50);
+    for folder in folders {
+        let refused = spec::load(&[folder.join("services.yaml")], &environment)
+            .expect_err(&folder.display().to_string());
+        compare(&folder.join("mistakes.txt"), &format!("{refused}\n"));
+    }
+}
+
+#[test]
+fn schemas_are_those_committed() {
+    for (path, schema) in [
+        ("services.schema.json", spec::schema()),
+        ("ports/port.schema.json", spec::profile_schema()),
+    ] {
+        compare(Path::new(path), &format!("{}\n", serde_json::to_string_pretty(&schema).unwrap()));
+    }
+}
+
+#[test]
+fn what_is_left_out_has_the_documented_values() {
+    let web = service("services: { web: { command: ./server --port 8080 } }");
+    assert_eq!(web.command, ["./server", "--port", "8080"]);
+    assert_eq!(web.replicas, 1);
+    assert_eq!(web.port, None);
+    assert_eq!(web.restart, spec::Restart::default());
+    assert_eq!(web.stop, spec::Stop::default());
+    assert_eq!(web.logging, spec::Logging::default());
+    assert_eq!(web.start_timeout, spec::START_TIMEOUT);
+    assert!(web.working_dir.is_absolute() && web.environment.is_empty());
+}
+
+#[test]
+fn a_command_is_a_list_a_line_or_a_shell_line() {
+    for (keys, words) in [
+        ("command: [sleep, 5, yes, 0x10, ~/a]", vec!["sleep", "5", "yes", "0x10", "~/a"]),
+        ("command: sh -c 'echo \"a b\"' x\\ y", vec!["sh", "-c", "echo \"a b\"", "x y"]),
+        ("{ command: 'a | b > c', shell: true }", vec!["/bin/sh", "-c", "a | b > c"]),
+        ("{ command: [a, '$HOME', '$${HOST}'], shell: false }", vec!["a", "$HOME", "${HOST}"]),
+    ] {
+        let body = if keys.starts_with('{') { keys.to_owned() } else { format!("{{ {keys} }}") };
+        assert_eq!(service(&format!("services: {{ web: {body} }}")).command, words, "{keys}");
+    }
+}
+
+#[test]
+fn restart_is_written_in_many_ways() {
+    for (word, policy) in [
+        ("no", Policy::No),
+        ("'no'", Policy::No),
+        ("false", Policy::No),
+        ("always", Policy::Always),
+        ("on-failure", Policy::OnFailure),
+        ("on_failure", Policy::OnFailure),
+        ("unless-stopped", Policy::UnlessStopped),
+        ("{ policy: always }", Policy::Always),
+        ("{ policy: false }", Policy::No),
+        ("{ max_restarts: 3 }", Policy::OnFailure),
+    ] {
+        assert_eq!(web(&format!("restart: {word}")).restart.policy, policy, "{word}");
+    }
+}
+
+#[test]
+fn values_are_read_as_they_are_meant() {
+    let web = web("environment: { A: 1, B: yes, C: 007, D: '', HOST: , E: 'x${HOST}', x-F: f }, \
+         labels: { team: core, x-y: 1.0 }, user: 1000, replicas: \"${REPLICAS}\", x-mine: [], \
+         limits: { core: unlimited, nofile: 4096 }, logging: { max_size: 65536 }, \
+         on_manager_exit: die, stop_signal: int");
+    let environment: Vec<_> = web.environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(
+        environment,
+        ["A=1", "B=yes", "C=007", "D=", "E=xdb.example", "HOST=db.example", "x-F=f"]
+    );
+    assert_eq!(web.labels["x-y"], "1.0");
+    assert_eq!(web.user.as_deref(), Some("1000"));
+    assert_eq!(web.replicas, 3);
+    assert_eq!((web.limits.core, web.limits.nofile), (Some(u64::MAX), Some(4096)));
+    assert_eq!(web.logging.max_size, 65536);
+    assert_eq!(web.stop.signal.number(), 2);
+}
+
+#[test]
+fn an_environment_may_be_a_list() {
+    let web = web("environment: [A=1, HOST, B=, 'C=a=b', A=2, 'D=${EMPTY:-d}']");
+    let environment: Vec<_> = web.environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(environment, ["A=2", "B=", "C=a=b", "D=d", "HOST=db.example"]);
+}
+
+#[test]
+fn defaults_lie_under_every_service() {
+    let spec = load(
+        "version: 1\ncgroups: off\n\
+         defaults: { restart: always, environment: { A: a, B: b }, logging: { max_files: 1 } }\n\
+         services:\n\
+         \x20 plain: { command: x }\n\
+         \x20 own: { command: x, restart: { delay: 1s }, environment: [B=c], logging: { compress: false } }\n",
+    );
+    let plain = &spec.services[0];
+    assert_eq!(spec.cgroups, spec::Cgroups::Off);
+    assert_eq!(plain.restart.policy, Policy::Always);
+    assert_eq!(plain.environment["B"], "b");
+    let own = &spec.services[1];
+    assert_eq!(own.restart.policy, Policy::Always, "the short form is a map with a policy");
+    assert_eq!(own.restart.delay.as_secs(), 1);
+    assert_eq!((own.environment["A"].as_str(), own.environment["B"].as_str()), ("a", "c"));
+    assert_eq!((own.logging.max_files, own.logging.compress), (1, false));
+}
+
+#[test]
+fn later_files_lie_over_earlier_ones() {
+    let spec = load_all(&[
+        "services:\n  web: { command: [a, b], environment: { A: 1 }, port: { replies: { until: x } } }\n  db: { command: db }\n",
+        "services:\n  web: { command: c, environment: [B=2], port: { replies: { sentinel: { send: '{token}', expect: '{token}' } } } }\n  new: { command: n }\n",
+        "defaults: { replicas: 2 }\nservices:\n  db: { replicas: 0 }\n",
+    ])
+    .unwrap()
+    .spec;
+    let names: Vec<_> = spec.services.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["web", "db", "new"]);
+    let web = &spec.services[0];
+    assert_eq!(web.command, ["c"]);
+    assert_eq!(web.environment.len(), 2);
+    assert!(matches!(web.port.as_ref().unwrap().replies, Replies::Sentinel { .. }));
+    assert_eq!((web.replicas, spec.services[1].replicas), (2, 0));
+    assert_eq!(spec.files.len(), 3);
+}
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let spec = load(
+        "x-base: &base { restart: always, command: base, x-note: '${NOT_SET}' }\n\
+         services:\n\
+         \x20 a: { <<: *base }\n\
+         \x20 b: { <<: [*base, { replicas: 2, command: no }], command: own }\n\
+         \x20 x-template: &t { command: t }\n\
+         \x20 c: *t\n",
+    );
+    let commands: Vec<_> = spec.services.values().map(|s| s.command[0].as_str()).collect();
+    assert_eq!(commands, ["base", "own", "t"]);
+    assert_eq!((spec.services[1].restart.policy, spec.services[1].replicas), (Policy::Always, 2));
+}
+
+#[test]
+fn profiles_give_what_is_not_written() {
+    let bc = service("services: { calc: { port: { use: bc, timeout: 5s, quit: halt } } }");
+    assert_eq!(bc.command, ["bc", "-q"]);
+    assert_eq!(bc.environment["BC_LINE_LENGTH"], "0");
+    let port = bc.port.unwrap();
+    assert_eq!((port.timeout.as_secs(), port.quit.as_deref()), (5, Some("halt")));
+    assert_eq!(
+        port.replies,
+        Replies::Sentinel { send: "print \"{token}\\n\"".into(), expect: "{token}".into() }
+    );
+    let git = service("services: { git: { port: { use: git-cat-file, replies: none } } }");
+    let port = git.port.unwrap();
+    assert_eq!(port.replies, Replies::None);
+    let Framing::Counted { header, trailer } = port.framing else { panic!("{:?}", port.framing) };
+    assert_eq!(trailer, "\n");
+    let header = regex::bytes::Regex::new(&header).unwrap();
+    let line = b"ce013625030ba8dba906f756967f9e9ca394464a blob 6";
+    assert_eq!(&header.captures(line).unwrap()["length"], b"6");
+    assert!(!header.is_match(b"nope missing"));
+}
+
+#[test]
+fn every_built_in_profile_makes_a_service() {
+    for name in spec::built_in_profiles() {
+        let made =
+            service(&format!("services: {{ it: {{ command: x, port: {{ use: {name} }} }} }}"));
+        assert!(made.port.is_some(), "{name}");
+        assert!(Path::new("ports").join(name).join("README.md").exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_profile_beside_the_file_comes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = folder.path().join("ports/bc");
+    fs::create_dir_all(&ports).unwrap();
+    fs::write(ports.join("port.yaml"), "description: Mine\nport: { framing: nul }\n").unwrap();
+    let file = folder.path().join("services.yaml");
+    fs::write(&file, "services: { calc: { command: bc, port: { use: bc } } }").unwrap();
+    let loaded = spec::load(std::slice::from_ref(&file), &environment).unwrap();
+    let calc = &loaded.spec.services[0];
+    assert_eq!(calc.port.as_ref().unwrap().framing, Framing::Nul);
+    assert_eq!(calc.working_dir, folder.path());
+    assert_eq!(loaded.spec.files, [file]);
+}
+
+#[test]
+fn what_is_allowed_and_odd_is_a_warning() {
+    let warnings =
+        load_all(&["services:\n  x-ray: { command: x }\n  web: { command: 'a | b' }\n  \
+         db: { command: 'echo ${x%y}', port: { framing: raw, replies: one } }\n"])
+        .unwrap()
+        .warnings;
+    let said: Vec<_> = warnings.iter().map(|w| (w.path.as_str(), w.message.as_str())).collect();
+    assert_eq!(
+        said,
+        [
+            ("services", "`x-ray` is ignored"),
+            ("services.web.command", "`|` is passed to the program as a word"),
+            ("services.db.command", "`${x%y}` is left as it stands"),
+            (
+                "services.db.port.replies",
+                "with the framing `raw` a reply is whatever one read returns"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn mistakes_of_several_files_come_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["a.yaml", "b.yaml", "c.yaml"].map(|name| folder.path().join(name));
+    fs::write(&files[0], "services: { web: { replicas: -1 } }").unwrap();
+    fs::write(&files[2], "services: { web: { replica: 1 } }").unwrap();
+    let refused = spec::load(&files, &environment).unwrap_err();
+    assert_eq!(refused.total(), 3, "{refused}");
+    assert!(refused.to_string().contains("b.yaml: cannot be read"));
+}
+
+#[test]
+fn a_reload_plan_says_what_each_change_takes() {
+    let old = load(
+        "services:\n  web: { command: a, environment: { RUST_LOG: info } }\n  \
+         same: { command: s }\n  slow: { command: s }\n  old: { command: o }\n",
+    );
+    let mut new = old.clone();
+    new.files.clear();
+    let gone = new.services.pop().unwrap().1;
+    new.services.insert("new".parse().unwrap(), gone);
+    let web = Arc::make_mut(&mut new.services[0]);
+    web.command.push("b".into());
+    web.environment.insert("RUST_LOG".into(), "debug".into());
+    let slow = Arc::make_mut(&mut new.services[2]);
+    slow.restart.delay = Duration::from_secs(9);
+    slow.replicas = 4;
+    let plan: Vec<_> = spec::diff(&old, &new).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        plan,
+        [
+            "web: restart (command, environment.RUST_LOG)",
+            "same: unchanged",
+            "slow: live (replicas, restart.delay)",
+            "new: added",
+            "old: removed"
+        ]
+    );
+    new.cgroups = spec::Cgroups::Off;
+    assert_eq!(spec::diff(&old, &new)[1].to_string(), "same: restart (cgroups)");
+    let json = serde_json::to_value(&spec::diff(&old, &new)[2]).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!({ "service": "slow", "change": "changed",
+            "fields": ["cgroups", "replicas", "restart.delay"], "effect": "restart" })
+    );
+}
+
+/// Every field of a service, one after the other, is changed in the serialised form; the plan must
+/// name that field and no other. A field that is added later is found here by itself.
+#[test]
+fn every_field_of_a_service_shows_in_the_plan() {
+    let text = "services: { web: { command: x, user: app, environment: { A: a }, labels: { l: m }, \
+                limits: { core: 0, nofile: 64 }, port: { quit: q, framing: { counted: { header: '(1)', \
+                trailer: t } }, replies: { sentinel: { send: '{token}', expect: '{token}' } } }, \
+                restart: { on_give_up: { retry_every: 1s }, success_signals: [TERM] } } }";
+    let old = load(text);
+    let whole = serde_json::to_value(&*old.services[0]).unwrap();
+    let mut leaves = Vec::new();
+    pointers(&whole, "", &mut leaves);
+    let mut live = Vec::new();
+    for pointer in leaves.iter().filter(|pointer| *pointer != "/name") {
+        let changed = changed_at(&whole, pointer);
+        let mut new = old.clone();
+        new.services[0] = Arc::new(changed);
+        let field = pointer[1..].replace('/', ".");
+        let change = spec::diff(&old, &new).remove(0);
+        let ChangeKind::Changed { fields, effect } = change.kind else { panic!("{field}") };
+        assert_eq!(fields, [field.as_str()]);
+        if effect == Effect::Live {
+            live.push(field);
+        }
+    }
+    assert!(leaves.len() >= 40, "{leaves:?}");
+    let blocks = ["restart.", "stop.", "logging.", "labels."];
+    live.retain(|field| !blocks.iter().any(|block| field.starts_with(block)));
+    assert_eq!(live, ["replicas", "port.timeout", "start_timeout"]);
+}
+
+fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| pointers(value, &format!("{path}/{key}"), found));
+        }
+        _ => found.push(path.to_owned()),
+    }
+}
+
+/// The service with another value at `pointer`, of whatever kind fits there.
+fn changed_at(whole: &Value, pointer: &str) -> Service {
+    let words = ["7s", "SIGINT", "always", "group", "block", "stop", "ignored", "another"];
+    let before: Service = serde_json::from_value(whole.clone()).unwrap();
+    words
+        .into_iter()
+        .map(Value::from)
+        .chain([7.into(), 0.5.into(), false.into(), serde_json::json!([]), Value::Null])
+        .chain([serde_json::json!({ "number": 2, "name": "SIGINT" })])
+        .find_map(|value| {
+            let mut whole = whole.clone();
+            let old = std::mem::replace(whole.pointer_mut(pointer).unwrap(), value);
+            let same_kind = whole.pointer(pointer).map(std::mem::discriminant)
+                == Some(std::mem::discriminant(&old));
+            let after: Service = serde_json::from_value(whole).ok().filter(|_| same_kind)?;
+            (after != before).then_some(after)
+        })
+        .unwrap_or_else(|| panic!("nothing else fits at {pointer}"))
+}
+
+#[test]
+fn the_most_disk_is_the_sum_of_full_logs_and_the_journal() {
+    let journal = (10 << 20) * 11;
+    assert_eq!(spec::disk_bound(&load("services: {}")), journal);
+    let spec = load(
+        "services:\n  a: { command: x, replicas: 3, logging: { max_size: 1MiB, max_files: 1 } }\n  \
+         b: { command: x }\n  c: { command: x, replicas: 0 }\n",
+    );
+    assert_eq!(spec::disk_bound(&spec), journal + 3 * 2 * (1 << 20) + 6 * (10 << 20));
+}
+
+#[test]
+fn secrets_are_masked_and_only_on_request() {
+    let spec = load(
+        "services: { web: { command: x, environment: { DB_PASSWORD: p1, API_TOKEN: p2, \
+         aws_secret_access_key: p3, HOSTNAME: shown } } }",
+    );
+    let masked = spec::resolved(&spec, true);
+    for secret in ["p1", "p2", "p3"] {
+        assert!(!masked.contains(secret) && spec::resolved(&spec, false).contains(secret));
+    }
+    assert!(masked.contains("shown") && masked.contains("DB_PASSWORD: \"***\""), "{masked}");
+}
+
+#[test]
+fn two_thousand_services_are_read_and_share_nothing_with_the_file() {
+    use std::fmt::Write as _;
+    let mut text = String::from("defaults: { restart: always }\nservices:\n");
+    for at in 0..2_000 {
+        let _ = write!(
+            text,
+            "  web-{at}:\n    command: [./server, --port, {at}]\n    environment: {{ A: {at} }}\n    \
+             port: {{ use: bc }}\n    logging: {{ max_size: 1MiB }}\n"
+        );
+    }
+    let spec = load(&text);
+    assert_eq!(spec.services.len(), 2_000);
+    assert_eq!(spec.services[1999].command[2], "1999");
+}
+
+#[test]
+fn hostile_files_are_refused_and_cheap() {
+    let many_duplicates = format!("services: {{ {} }}", "a: {}, ".repeat(200_000));
+    let many_mistakes = format!("services: {{ web: {{ {} }} }}", unknown_keys(100_000));
+    for text in [
+        many_duplicates,
+        many_mistakes,
+        "[".repeat(1_000_000),
+        "- ".repeat(100_000),
+        "a: &a [*a, *a]".to_owned(),
+        "\u{feff}services: [".to_owned(),
+        "services: { web: { command: '\u{0}' } }".to_owned(),
+        "? ? ? ? a".to_owned(),
+        "%YAML 9.9\n--- a".to_owned(),
+        "{}".to_owned(),
+        "services: { a: { command: \"\\0\" } }".to_owned(),
+    ] {
+        let refused = load_all(&[&text]).unwrap_err();
+        assert!(refused.total() >= refused.iter().len() && refused.iter().len() <= 1_000);
+        assert!(refused.to_string().len() < 100_000);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("large.yaml");
+    fs::File::create(&file).unwrap().set_len(17 << 20).unwrap();
+    let refused = spec::load(&[file], &environment).unwrap_err();
+    assert!(refused.to_string().contains("is larger than 16MiB"), "{refused}");
+}
+
+fn unknown_keys(count: usize) -> String {
+    (0..count).fold(String::new(), |text, at| text + &format!("k{at}: 1, "))
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z./-]{0,8}",
+        "[ -~]{0,12}",
+        any::<String>().prop_map(|text| text.replace('\0', "")),
+        Just("null".to_owned()),
+        Just("- a: b #c".to_owned()),
+        Just("${HOST} $$ $1 ${".to_owned()),
+        Just("line\n  two\t\n".to_owned()),
+        Just("0x10".to_owned()),
+    ]
+}
+
+fn length() -> impl Strategy<Value = Duration> {
+    (1_u64..10_000_000_000).prop_map(Duration::from_micros)
+}
+
+fn any_port() -> impl Strategy<Value = Port> {
+    let framing = prop_oneof![
+        Just(Framing::Lines),
+        Just(Framing::Nul),
+        Just(Framing::Packet(PacketWidth::Four)),
+        text().prop_map(|trailer| Framing::Counted { header: r"^(\d+) \w$".into(), trailer }),
+    ];
+    let replies = prop_oneof![
+        Just(Replies::None),
+        Just(Replies::One),
+        text().prop_map(|text| Replies::Until(regex::escape(&text))),
+        (text(), text()).prop_map(|(a, b)| Replies::Sentinel {
+            send: format!("{a}{{token}}{b}"),
+            expect: format!("{b}{{token}}"),
+        }),
+    ];
+    (framing, replies, 1..1_u64 << 30, 1..1_000_000_u32, length(), option::of("[ -~]{0,1}"))
+        .prop_map(|(framing, replies, max_frame, queue, timeout, quit)| Port {
+            framing,
+            replies,
+            max_frame,
+            queue,
+            timeout,
+            on_protocol_error: OnProtocolError::Stop,
+            quit,
+            eof: Eof::Ignored,
+            eof_grace: timeout / 2_000 * 1_000,
+        })
+}
+
+fn any_restart() -> impl Strategy<Value = Restart> {
+    let policy = prop_oneof![
+        Just(Policy::No),
+        Just(Policy::Always),
+        Just(Policy::OnFailure),
+        Just(Policy::UnlessStopped)
+    ];
+    let give_up = option::of(length());
+    let signals = vec(1_i32..32, 0..3);
+    (policy, length(), 1.0..1000.0, 0.0..=1.0, any::<u32>(), give_up, vec(0..=255, 0..3), signals)
+        .prop_map(|(policy, delay, factor, jitter, max_restarts, give_up, codes, signals)| {
+            Restart {
+                policy,
+                delay,
+                factor,
+                max_delay: delay * 3,
+                jitter,
+                reset_after: delay * 2,
+                max_restarts,
+                within: delay,
+                on_give_up: give_up.map_or(OnGiveUp::Stop, OnGiveUp::RetryEvery),
+                success_exit_codes: codes,
+                success_signals: signals
+                    .into_iter()
+                    .map(|number| SignalName(Signal::new(number).unwrap()))
+                    .collect(),
+                never_on: vec![Reason::Failed, Reason::NodeDown],
+            }
+        })
+}
+
+fn any_service() -> impl Strategy<Value = Service> {
+    let name = "[a-z][a-zA-Z0-9_.-]{0,20}".prop_filter("reserved", |name| !name.starts_with("x-"));
+    let key = "[a-zA-Z_][ -<>-~]{0,12}";
+    let words = (text().prop_filter("empty", |word| !word.is_empty()), vec(text(), 0..4));
+    let limits = (option::of(any::<u64>()), option::of(8..1_u64 << 30));
+    (
+        (
+            name,
+            words,
+            text(),
+            btree_map(key, text(), 0..4),
+            option::of("[a-z0-9]{1,8}(:[a-z]{1,4})?"),
+        ),
+        (0..=10_000_u32, option::of(any_port()), any_restart(), length(), limits),
+        (1024..u64::MAX / 2, 0..=1000_u32, any::<bool>(), btree_map("[ -~]{1,8}", text(), 0..4)),
+    )
+        .prop_map(
+            |(
+                (name, (first, rest), folder, environment, user),
+                (replicas, port, restart, length, (core, nofile)),
+                (max_size, max_files, compress, labels),
+            )| Service {
+                name: name.parse().unwrap(),
+                command: std::iter::once(first).chain(rest).collect(),
+                working_dir: Path::new("/srv").join(folder.trim_start_matches('/')),
+                environment,
+                user,
+                replicas,
+                port,
+                restart,
+                start_timeout: length,
+                stop: Stop { signal: Signal::INT, grace: length, kill: KillScope::Group },
+                logging: Logging { max_size, max_files, compress, when_full: WhenFull::Block },
+                limits: Limits { core, nofile },
+                labels,
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What `wharf config` prints can be loaded again and means the same.
+    #[test]
+    fn a_configuration_survives_being_written_out(services in vec(any_service(), 0..4)) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("services.yaml");
+        let services = services.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect();
+        let spec = Spec { files: vec![file.clone()], cgroups: Cgroups::Off, services };
+        let text = spec::resolved(&spec, false);
+        fs::write(&file, &text).unwrap();
+        match spec::load(&[file], &environment) {
+            Ok(loaded) => prop_assert_eq!(loaded.spec, spec, "{}", text),
+            Err(mistakes) => prop_assert!(false, "{}\n{}", mistakes, text),
+        }
+    }
+
+    /// No file makes the reader panic or take for ever.
+    #[test]
+    fn any_text_is_read_or_refused(text in "[a-z:{}\\[\\]&*!|>'\"%@,#? \n\t$-]{0,80}") {
+        if let Err(mistakes) = load_all(&[&text]) {
+            prop_assert!(mistakes.total() > 0 && !mistakes.to_string().is_empty());
+        }
+    }
+}
