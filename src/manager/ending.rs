@@ -187,8 +187,9 @@ impl Control {
     /// Records runs of an earlier life that had a successor already.
     pub(super) fn superseded(&mut self, runs: Vec<(ReplicaId, Incarnation, End, Cause)>) {
         for (replica, incarnation, end, cause) in runs {
-            let Some(service) = self.spec.services.get(&replica.service) else { continue };
-            let verdict = supervise::of_predecessor(service, &end, cause);
+            let name = &replica.service;
+            let service = self.spec.services.get(name).map(|service| &**service);
+            let verdict = supervise::of_predecessor(name, service, &end, cause);
             self.write_record(incarnation, &replica, verdict);
         }
     }

@@ -29,7 +29,7 @@ use std::sync::mpsc::{channel, sync_channel};
 use std::time::Duration;
 
 use crate::event::{Configure, Event};
-use crate::exit::{Cause, HostPart};
+use crate::exit::HostPart;
 use crate::guardian::{CHANNEL_FD, HOPELESS, LOCK_FD, READY};
 use crate::journal::{Journal, JournalError};
 use crate::name::{Incarnation, Requester};
@@ -157,8 +157,7 @@ fn start(
     if !left.is_empty() {
         tracing::error!(pids = ?left, "processes of an earlier life cannot be killed");
     }
-    let cause = if same_guardian { Cause::ManagerDied } else { Cause::GuardianDied };
-    let recovered = recover::recover(&table, &journal, cause)?;
+    let recovered = recover::recover(&table, &journal, same_guardian)?;
 
     let waker = Waker::new().map_err(system("making an eventfd"))?;
     let (requests, inbox) = sync_channel(REQUESTS);

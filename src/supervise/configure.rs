@@ -177,7 +177,7 @@ impl Supervisor {
 }
 
 /// A service of which only the name is known: its last end is judged by the defaults.
-fn unconfigured(name: ServiceName) -> Service {
+pub(super) fn unconfigured(name: ServiceName) -> Service {
     Service {
         name,
         command: Vec::new(),

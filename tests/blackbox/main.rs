@@ -5,7 +5,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where the world is not as it must be")]
 #![expect(clippy::disallowed_types, reason = "tests start the binary as a user would")]
-#![expect(missing_docs, reason = "a test binary has no public API")]
 
 mod support;
 

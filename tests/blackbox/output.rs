@@ -43,7 +43,8 @@ fn the_record_of_a_held_pipe_is_written_within_50_ms() {
     wharf.wait_state("held", "running");
     let pidfd = wharf::os::signal::open_pidfd(wharf.pid("held")).unwrap();
     wharf.ok(&["send", "held", "go"]);
-    let mut fds = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&pidfd), nix::poll::PollFlags::POLLIN)];
+    let mut fds =
+        [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&pidfd), nix::poll::PollFlags::POLLIN)];
     nix::poll::poll(&mut fds, 30_000_u16).unwrap();
     let dead = Instant::now();
     until("the record", || (!wharf.records_of("held").is_empty()).then_some(()));
@@ -65,11 +66,14 @@ services:
   both: { command: [sh, -c, 'echo out; echo err >&2; printf end >&2'] }
 ",
     );
-    for _ in 1..runs {
-        wharf.ok(&["start", "flood", "unterminated", "both"]);
-    }
-    for service in ["flood", "unterminated", "both"] {
-        assert_eq!(wharf.wait_records(service, runs).len(), runs);
+    for run in 1..=runs {
+        for service in ["flood", "unterminated", "both"] {
+            wharf.wait_state(service, "finished");
+            assert_eq!(wharf.wait_records(service, run).len(), run);
+        }
+        if run < runs {
+            wharf.ok(&["start", "flood", "unterminated", "both"]);
+        }
     }
     // An exit is announced after the output was delivered, so all of it can be read now.
     let log = std::fs::read_to_string(wharf.state().join("log/flood.1.log")).unwrap();
