@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
-use super::text::{Show, moment, since, span};
+use super::text::{Show, moment, rounded_size, since, span};
 use crate::exit::{Certainty, Decision, ExitRecord, RestartPart, StopPart};
-use crate::time::{Wall, format_size};
+use crate::time::Wall;
 
 /// How many lines of standard error a story holds at most.
 const STDERR_LINES: usize = 10;
@@ -63,7 +63,7 @@ pub(super) fn story(record: &ExitRecord, now: Wall, zone: &TimeZone, show: Show)
     }
     if let Some(usage) = &record.usage {
         let (user, system) = (span(usage.cpu_user_s), span(usage.cpu_system_s));
-        let memory = format_size(usage.max_rss_bytes >> 10 << 10);
+        let memory = rounded_size(usage.max_rss_bytes);
         field("used", &format!("{user} user, {system} system, {memory} of memory"));
     }
     for (at, line) in last_words(&record.stderr_tail.0, show).iter().enumerate() {
