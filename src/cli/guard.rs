@@ -35,7 +35,7 @@ impl Guardian {
 }
 
 impl Manager {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
+    pub(super) fn run(self, context: &Context) -> u8 {
         let options = Options {
             state: context.state.clone(),
             foreground: self.foreground,
@@ -44,7 +44,7 @@ impl Manager {
         let state = context.state.clone();
         let serve = |listener, handle| api::serve(listener, handle, state).map(drop);
         let code = manager::run(&options, serve);
-        Ok(u8::try_from(code).unwrap_or(super::failure::FAILED))
+        u8::try_from(code).unwrap_or(super::failure::FAILED)
     }
 }
 
