@@ -148,7 +148,7 @@ impl Guardian {
         let environment = self.environment.iter().map(|(name, value)| (&**name, &**value));
         let nul = |_| GuardianError::Start("its arguments", crate::exit::Errno(libc::EINVAL));
         let mut launch = Box::new(Launch::new(&words, environment).map_err(nul)?);
-        launch.outlives_parent();
+        launch.argv0("wharf").map_err(nul)?.outlives_parent();
         let null = std::fs::File::open("/dev/null").map_err(system("opening /dev/null"))?;
         let places =
             [(null.as_fd(), 0), (self.lock.as_fd(), LOCK_FD), (theirs.as_fd(), CHANNEL_FD)];

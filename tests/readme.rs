@@ -12,13 +12,12 @@ fn transcript(readme: &str) -> Vec<(String, String)> {
     let block = readme.split("```console\n").nth(1).unwrap().split("```").next().unwrap();
     let mut steps: Vec<(String, String)> = Vec::new();
     for line in block.lines() {
-        match line.strip_prefix("$ ") {
-            Some(command) => steps.push((command.to_owned(), String::new())),
-            None => {
-                let said = &mut steps.last_mut().unwrap().1;
-                said.push_str(line);
-                said.push('\n');
-            }
+        if let Some(command) = line.strip_prefix("$ ") {
+            steps.push((command.to_owned(), String::new()));
+        } else {
+            let said = &mut steps.last_mut().unwrap().1;
+            said.push_str(line);
+            said.push('\n');
         }
     }
     steps

@@ -1,6 +1,7 @@
 //! The deaths of manager and guardian: nothing lost, nothing doubled, nothing left behind.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +23,8 @@ services:
 "
     );
     for number in 0..20 {
-        yaml += &format!(
+        let _ = write!(
+            yaml,
             "  flap{number}:
     command: [sh, -c, 'mkdir lock{number} || {{ echo doubled {number} >> doubled; }}; sleep 0.05; rmdir lock{number}']
 "
@@ -176,7 +178,8 @@ fn guardian_and_manager_killed_at_once_leave_nothing_behind() {
     let orphans = format!("orphans-{}", std::process::id());
     let mut yaml = yaml(&mark);
     // A program that hides children in sessions of their own.
-    yaml += &format!(
+    let _ = write!(
+        yaml,
         "  hider:
     command: [sh, -c, 'setsid sleep 1000 & setsid sh -c \"sleep 1001 & sleep 1002\" & wait']
     environment: {{ MARK: {orphans} }}

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where the world is not as it must be")]
 #![expect(clippy::disallowed_types, reason = "tests start the binary as a user would")]
+#![expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
 mod support;
 
