@@ -1,6 +1,6 @@
 //! The manager: one process that starts, watches, restarts and stops services.
 //!
-//! [`run`] puts it together. The main thread becomes the spawner and nothing else; `control` is the
+//! [`run()`] puts it together. The main thread becomes the spawner and nothing else; `control` is the
 //! loop; `disk`, `sweeper` and `terminal` are threads that may wait for the world so that the loop
 //! need not. Nothing here parses configurations or serves HTTP.
 
