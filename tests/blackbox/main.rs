@@ -15,6 +15,7 @@ mod deaths;
 mod descriptors;
 mod loops;
 mod output;
+mod people;
 mod ports;
 mod reload;
 mod truth;
