@@ -95,7 +95,7 @@ fn log_own_words(context: &Context) {
         .with_env_filter(filter)
         .with_ansi(false)
         .with_target(false)
-        .with_writer(std::io::stderr)
+        .with_writer(|| fds::PoliteStderr)
         .finish();
     // Set twice only in a test, which then shares the first one's.
     let _ = tracing::subscriber::set_global_default(subscriber);

@@ -242,6 +242,7 @@ fn start(
         feeding: false,
     };
     control.watch_own().map_err(system("waiting"))?;
+    control.recall();
     let configure = Configure {
         spec,
         by: Requester { uid: None, pid: None, who: "wharf up".to_owned() },
