@@ -19,7 +19,7 @@ use crate::os::live::{Phase, Table};
 use crate::os::signal::{Arrived, Inbox};
 use crate::os::spawn::{Landing, Launch, Stacks};
 use crate::os::wait::{self, Ended};
-use crate::os::{clock, fds, prctl, procfs, signal};
+use crate::os::{clock, fds, memory, prctl, procfs, signal};
 use crate::state::StateDir;
 use crate::time::Tick;
 
@@ -121,6 +121,7 @@ impl Guardian {
             let mut life = self.start()?;
             poller.add(life.pidfd.as_fd(), MANAGER, Interest::Read).map_err(system("waiting"))?;
             poller.add(life.channel.as_fd(), CHANNEL, Interest::Read).map_err(system("waiting"))?;
+            memory::give_back();
             let ended = self.watch(&mut life, &poller, &inbox).map_err(system("waiting"))?;
             let left = self.sweep(&poller, &inbox).map_err(system("sweeping"))?;
             if left > 0 {

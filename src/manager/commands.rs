@@ -44,6 +44,7 @@ enum Progress {
 impl Control {
     /// Takes a client's request.
     pub(super) fn take_request(&mut self, request: Request) {
+        self.rested = false;
         match request {
             Request::Snapshot { reply } => drop(reply.send(self.snapshot())),
             Request::Spec { reply } => drop(reply.send(Arc::clone(&self.spec))),
@@ -176,6 +177,7 @@ impl Control {
             self.cgroups = super::open_cgroups(&spec, self.realm);
         }
         self.spec = Arc::clone(&spec);
+        self.rested = false;
         self.publish(Published::Reload { ts: clock::wall(), by: by.clone() });
         let stopped = self.stopped.clone();
         let configure = Configure { spec, by, past: Vec::new(), stopped };

@@ -17,12 +17,12 @@ use crate::event::{Action, Event, State, Verdict};
 use crate::exit::Errno;
 use crate::name::{Incarnation, Realm, ReplicaId, Requester, ServiceName};
 use crate::os::cgroup;
-use crate::os::clock;
 use crate::os::epoll::{Poller, Ready};
 use crate::os::fds::Waker;
 use crate::os::live::Table;
 use crate::os::signal::Inbox;
 use crate::os::user::Identity;
+use crate::os::{clock, memory};
 use crate::spec::Spec;
 use crate::state::StateDir;
 use crate::supervise::Supervisor;
@@ -118,7 +118,7 @@ pub(super) struct Control {
     pub(super) table_mark: usize,
     /// The slot that tells how a replica rests.
     pub(super) homes: HashMap<ReplicaId, usize>,
-    pub(super) runs: HashMap<Incarnation, Run>,
+    pub(super) runs: HashMap<Incarnation, Box<Run>>,
     pub(super) present: HashMap<ReplicaId, Incarnation>,
     pub(super) pending: HashMap<Incarnation, Pending>,
     /// Runs whose survivors are being killed.
@@ -151,6 +151,8 @@ pub(super) struct Control {
     pub(super) inbox: VecDeque<Event>,
     pub(super) verdicts: Vec<(Incarnation, ReplicaId, Box<Verdict>)>,
     pub(super) feeding: bool,
+    /// Whether it has come to rest since the last configuration.
+    pub(super) rested: bool,
 }
 
 /// What a look-up of a user found, for the run that waits for it.
@@ -167,6 +169,8 @@ pub(super) struct Health {
 
 /// How many descriptors of one poller are looked at in a turn, so that supervision is never far away.
 const TURN: usize = 16;
+/// When nothing has happened for this long after a configuration the loop counts as at rest.
+const REST: Duration = Duration::from_millis(500);
 
 impl Control {
     /// Runs until everything is down.
@@ -175,9 +179,16 @@ impl Control {
         let mut streams = Ready::new(TURN);
         let mut tokens = Vec::new();
         while !self.down {
-            self.poller.wait(&mut ready, self.patience())?;
+            let patience = self.patience();
+            let at_rest = !self.rested && patience.is_none_or(|patience| patience > REST);
+            let patience = if at_rest { Some(REST) } else { patience };
+            self.poller.wait(&mut ready, patience)?;
             tokens.clear();
             tokens.extend(ready.tokens());
+            if at_rest && tokens.is_empty() {
+                self.rested = true;
+                memory::give_back();
+            }
             let mut some = (false, false);
             for token in &tokens {
                 match *token {

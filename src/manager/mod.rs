@@ -40,7 +40,7 @@ use crate::os::{cgroup, clock, epoll, limits, memory, prctl, procfs, signal, soc
 use crate::output::{LogFiles, OutputError};
 use crate::spec::{Cgroups, Spec};
 use crate::state::{StateDir, StateError};
-use crate::supervise::Supervisor;
+use crate::supervise::{MAX_STARTING, Supervisor};
 
 pub use request::{
     EVENTS, Handle, LastExit, ManagerStatus, PortStatus, Published, REQUESTS, ReadState, Refusal,
@@ -173,7 +173,7 @@ fn start(
     let files = disk::Files { state: state.clone(), journal, output };
     let disk = disk::Disk::start(files, waker.clone()).map_err(system("starting a thread"))?;
     let sweeper = sweeper::Sweeper::start(waker.clone()).map_err(system("starting a thread"))?;
-    let (orders, ordered) = sync_channel(1024);
+    let (orders, ordered) = sync_channel(2 * MAX_STARTING);
     let (answers, spawner_socket) = fds::message_pair().map_err(system("making a socket"))?;
     let child = crate::exit::Signal::new(libc::SIGCHLD).expect("SIGCHLD is a signal");
     let poller = || epoll::Poller::new().map_err(system("waiting"));
@@ -240,6 +240,7 @@ fn start(
         inbox: VecDeque::new(),
         verdicts: Vec::new(),
         feeding: false,
+        rested: false,
     };
     control.watch_own().map_err(system("waiting"))?;
     control.recall();

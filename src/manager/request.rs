@@ -21,8 +21,9 @@ use crate::spec::Spec;
 use crate::time::Wall;
 
 /// How many requests may wait for the loop. It takes them many thousands a second; a full queue
-/// means that a client floods it, and the next request is refused as busy.
-pub const REQUESTS: usize = 1024;
+/// means that a client floods it, and the next request is refused as busy. The connections are
+/// bounded to as many.
+pub const REQUESTS: usize = 256;
 
 /// How many events a subscriber may lag behind before it misses some (and is told so).
 pub const EVENTS: usize = 1024;

@@ -19,7 +19,7 @@ use crate::time::Wall;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"wharf\0\0\x01");
 const HEADER: usize = 4096;
-const SLOT: usize = 256;
+const SLOT: usize = 192;
 /// Address space is reserved for this many slots; the file grows in steps of [`STEP`].
 const MOST: usize = 1 << 17;
 const STEP: usize = 256;
@@ -186,7 +186,7 @@ impl Table {
     /// When there is no such slot.
     pub fn slot(&self, index: usize) -> &Slot {
         assert!(index < self.slots, "slot {index} of {}", self.slots);
-        // SAFETY: the slot lies within the file, as just checked, aligned to 256 bytes after a page,
+        // SAFETY: the slot lies within the file, as just checked, aligned to 64 bytes after a page,
         // and holds only atomics, for which any bytes are a value.
         unsafe { &*self.base.byte_add(HEADER + index * SLOT).cast::<Slot>() }
     }
