@@ -212,6 +212,27 @@ fn guardian_and_manager_killed_at_once_leave_nothing_behind() {
 }
 
 #[test]
+fn a_guardian_outlives_a_manager_that_never_read_its_last_word() {
+    let wharf = Wharf::up("services:\n  idle: { command: [sleep, '1000'] }\n");
+    let (manager, guardian) = manager_now(&wharf).unwrap();
+    send(manager, 19);
+    send(guardian, 1);
+    // Taken by the guardian, and so relayed to a manager that cannot listen.
+    until("the relay", || {
+        let status = std::fs::read_to_string(format!("/proc/{guardian}/status")).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+        (u64::from_str_radix(pending.trim(), 16).unwrap() & 1 == 0).then_some(())
+    });
+    send(manager, 9);
+    let successor = until("another manager", || {
+        assert!(alive(guardian), "{}", wharf.own_log());
+        manager_now(&wharf).filter(|(pid, _)| *pid != manager)
+    });
+    assert_eq!(successor.1, guardian);
+    wharf.ok(&["down"]);
+}
+
+#[test]
 fn a_torn_last_record_is_repaired() {
     let wharf = Wharf::up("services:\n  t: { command: 'true' }\n");
     for count in 1..=3 {
