@@ -306,10 +306,10 @@ fn keep(table: Option<&Table>, ended: &Ended) {
     let owner = slots
         .filter(|(_, slot)| slot.pid() == Some(ended.pid))
         .max_by_key(|(_, slot)| slot.incarnation());
-    if let Some((_, slot)) = owner {
-        if slot.kept_end().is_none() {
-            slot.keep_end(ended.how, &ended.usage);
-        }
+    if let Some((_, slot)) = owner
+        && slot.kept_end().is_none()
+    {
+        slot.keep_end(ended.how, &ended.usage);
     }
 }
 
