@@ -13,7 +13,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{How, Signal};
-use crate::name::Realm;
 use crate::os::epoll::{Interest, Poller, Ready};
 use crate::os::live::{Phase, Table};
 use crate::os::signal::{Arrived, Inbox};
@@ -83,6 +82,10 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// Ends in a row before the manager was ready, not counting those by `SIGKILL`, which come from
 /// outside.
 const HELPLESS: u32 = 5;
+/// How often a successor that there are no resources for (a limit on processes, say) is tried, and
+/// how long after another. The first manager is not: who starts it sees what is wrong.
+const REFUSED: u32 = 60;
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long the orphans of a dead manager may take to die.
 const SWEEP_BOUND: Duration = Duration::from_secs(5);
 
@@ -117,13 +120,30 @@ impl Guardian {
 
         let mut ends = VecDeque::new();
         let mut helpless = 0;
+        let mut refused = 0;
+        // Signals that came while there was no manager; they are the next one's.
+        let mut kept = Vec::new();
         loop {
-            let mut life = self.start()?;
+            let mut life = match self.start() {
+                Err(error) if refused < REFUSED && !ends.is_empty() => {
+                    refused += 1;
+                    tracing::warn!(%error, "trying again");
+                    let until = clock::now() + AGAIN;
+                    while clock::now() < until {
+                        collect(&poller, &inbox, until.since(clock::now()), &mut kept)
+                            .map_err(system("waiting"))?;
+                    }
+                    continue;
+                }
+                life => life?,
+            };
+            refused = 0;
+            kept.drain(..).for_each(|arrived| relay(&life, arrived));
             poller.add(life.pidfd.as_fd(), MANAGER, Interest::Read).map_err(system("waiting"))?;
             poller.add(life.channel.as_fd(), CHANNEL, Interest::Read).map_err(system("waiting"))?;
             memory::give_back();
             let ended = self.watch(&mut life, &poller, &inbox).map_err(system("waiting"))?;
-            let left = self.sweep(&poller, &inbox).map_err(system("sweeping"))?;
+            let left = self.sweep(&poller, &inbox, &mut kept).map_err(system("sweeping"))?;
             if left > 0 {
                 tracing::warn!(processes = left, "could not be killed and are left behind");
             }
@@ -197,6 +217,8 @@ impl Guardian {
             }
             if let Some(ended) = wait::reap(life.pidfd.as_fd())? {
                 poller.remove(life.pidfd.as_fd())?;
+                // Gone already where its end was read; else it would stay readable from now on.
+                let _ = poller.remove(life.channel.as_fd());
                 return Ok(ended);
             }
             while let Ok(Some(stray)) = wait::peek_any() {
@@ -205,17 +227,26 @@ impl Guardian {
                 }
                 // While a manager is dying its children come to us before it is seen to be dead itself.
                 wait::reap_pid(stray.pid)?;
-                keep(Table::open(&self.state.live(), Realm(0)).ok().as_ref(), &stray);
+                keep(self.table().as_ref(), &stray);
             }
         }
     }
 
-    /// Kills and reaps everything that came to us, and keeps how each run of a service ended.
-    /// Returns how many could not be killed within the bound.
-    fn sweep(&self, poller: &Poller, inbox: &Inbox) -> io::Result<usize> {
-        let table = Table::open(&self.state.live(), Realm(0)).ok();
+    /// The table of what is alive, where a manager has come to making it.
+    fn table(&self) -> Option<Table> {
+        Table::existing(&self.state.live()).ok().flatten()
+    }
+
+    /// Kills and reaps everything that came to us, and keeps how each run of a service ended, and
+    /// the signals that arrive meanwhile. Returns how many could not be killed within the bound.
+    fn sweep(
+        &self,
+        poller: &Poller,
+        inbox: &Inbox,
+        signals: &mut Vec<Arrived>,
+    ) -> io::Result<usize> {
+        let table = self.table();
         let deadline = clock::now() + SWEEP_BOUND;
-        let mut ready = Ready::new(4);
         loop {
             loop {
                 match wait::reap_any() {
@@ -237,10 +268,25 @@ impl Guardian {
             if clock::now() >= deadline {
                 return Ok(left);
             }
-            poller.wait(&mut ready, Some(Duration::from_millis(20)))?;
-            while inbox.take()?.is_some() {}
+            collect(poller, inbox, Duration::from_millis(20), signals)?;
         }
     }
+}
+
+/// Waits for signals while there is no manager, at most `limit`, and keeps them.
+fn collect(
+    poller: &Poller,
+    inbox: &Inbox,
+    limit: Duration,
+    signals: &mut Vec<Arrived>,
+) -> io::Result<()> {
+    poller.wait(&mut Ready::new(4), Some(limit))?;
+    while let Some(arrived) = inbox.take()? {
+        if arrived.signal.number() != libc::SIGCHLD {
+            signals.push(arrived);
+        }
+    }
+    Ok(())
 }
 
 fn relay(life: &Life, arrived: Arrived) {
@@ -255,14 +301,17 @@ fn relay(life: &Life, arrived: Arrived) {
 }
 
 /// Writes how an orphan ended into the slot of its run. A number can stand in several slots when it
-/// was reused; it can only have been the latest run's.
+/// was reused; it can only have been the latest run's. What a manager saw before it died stays: it
+/// knows of a failed start more than the exit code, and the number may have gone to a stranger since.
 fn keep(table: Option<&Table>, ended: &Ended) {
     let Some(table) = table else { return };
     let slots = table.used().filter(|(_, slot)| slot.phase() == Phase::Open);
     let owner = slots
         .filter(|(_, slot)| slot.pid() == Some(ended.pid))
         .max_by_key(|(_, slot)| slot.incarnation());
-    if let Some((_, slot)) = owner {
+    if let Some((_, slot)) = owner
+        && slot.kept_end().is_none()
+    {
         slot.keep_end(ended.how, &ended.usage);
     }
 }

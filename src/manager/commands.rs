@@ -34,6 +34,16 @@ enum Answer {
     Apply(oneshot::Sender<Result<(), Refusal>>),
 }
 
+impl Answer {
+    /// Whether nobody waits for it any more.
+    fn is_unwanted(&self) -> bool {
+        match self {
+            Self::Command(reply) => reply.is_closed(),
+            Self::Apply(reply) => reply.is_closed(),
+        }
+    }
+}
+
 /// How far a wish has come.
 enum Progress {
     Waiting,
@@ -219,6 +229,9 @@ impl Control {
             return;
         }
         for waiter in std::mem::take(&mut self.waiters) {
+            if waiter.answer.is_unwanted() {
+                continue;
+            }
             match (self.progress(&waiter), waiter.answer) {
                 (Progress::Waiting, answer) => self.waiters.push(Waiter { answer, ..waiter }),
                 (Progress::True, Answer::Apply(reply)) => drop(reply.send(Ok(()))),
@@ -338,8 +351,11 @@ impl Control {
         let mut text = [0; 256];
         while let Some(received) = fds::receive(self.guardian.as_fd(), &mut text)? {
             if received.bytes == 0 {
-                // Its death is told by its pidfd.
-                return self.poller.remove(self.guardian.as_fd());
+                // It keeps its end as long as it lives. Usually its pidfd has told; but it may have
+                // died before that was opened, and then the pidfd is a stranger's.
+                self.poller.remove(self.guardian.as_fd())?;
+                self.guardian_died();
+                return Ok(());
             }
             if let Ok(relayed) = serde_json::from_slice::<Relayed>(&text[..received.bytes]) {
                 self.signalled(relayed);
@@ -394,8 +410,11 @@ impl Control {
 
     /// The guardian is gone: nobody would start this manager again, so everything ends at once.
     pub(super) fn guardian_died(&mut self) {
+        if self.poller.remove(self.guardian_life.as_fd()).is_err() {
+            // Told before: by its pidfd or by its end of the conversation.
+            return;
+        }
         let by = Requester { uid: None, pid: Some(self.guardian_pid), who: "guardian".to_owned() };
-        let _ = self.poller.remove(self.guardian_life.as_fd());
         tracing::error!("the guardian died; everything is killed");
         self.shut_down(Cause::GuardianDied, by.clone());
         self.shut_down(Cause::GuardianDied, by);

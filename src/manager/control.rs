@@ -241,9 +241,9 @@ impl Control {
         if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
             self.feed(Event::Time);
         }
-        while let Some((_, incarnation)) = self.port_deadlines.first().filter(|(at, _)| *at <= now)
-        {
-            let incarnation = *incarnation;
+        // Each once: what is due again at once is the next turn's.
+        let due = self.port_deadlines.iter().take_while(|(at, _)| *at <= now);
+        for (_, incarnation) in due.copied().collect::<Vec<_>>() {
             self.port_expired(incarnation, now);
         }
         if self.output_paused.is_some_and(|at| at <= now) && !self.output_overdue {

@@ -20,6 +20,7 @@ use crate::os::{clock, errno_of};
 use crate::output::{CompressJob, LogFiles, Stream, dropped_marker};
 use crate::spec::{Logging, WhenFull};
 use crate::state::{Applied, Intent, StateDir};
+use crate::time::Tick;
 
 /// Output beyond this many bytes in the queue: the loop stops reading output.
 pub(super) const HIGH: usize = 1 << 20;
@@ -112,7 +113,15 @@ impl Disk {
         let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new() });
         let (tell, done) = channel();
         let (closing, closed) = channel();
-        let mut writer = Writer { files, shared: Arc::clone(&shared), tell, waker, failing: false };
+        let mut writer = Writer {
+            files,
+            shared: Arc::clone(&shared),
+            tell,
+            waker,
+            failing: false,
+            waiting: Vec::new(),
+            retry_at: None,
+        };
         super::vital("disk", move || {
             writer.serve();
             let _ = closing.send(());
@@ -178,6 +187,10 @@ struct Writer {
     tell: Sender<Done>,
     waker: Waker,
     failing: bool,
+    /// Records that the journal would not take; tried again with the next or after a while.
+    waiting: Vec<ExitRecord>,
+    /// Not before this, unless there are new ones.
+    retry_at: Option<Tick>,
 }
 
 /// One round's work.
@@ -194,22 +207,10 @@ struct Round {
 
 impl Writer {
     fn serve(&mut self) {
-        // Records that the journal would not take; tried again with the next or after a while.
-        let mut waiting: Vec<ExitRecord> = Vec::new();
         loop {
-            let round = self.next_round(!waiting.is_empty());
+            let round = self.next_round();
             let closing = round.closing && round.output.is_none();
-            waiting.extend(round.records);
-            if !waiting.is_empty() {
-                self.append(&mut waiting);
-            }
-            for (version, file) in round.persist {
-                let result = match file {
-                    Persist::Applied(applied) => self.files.state.write_applied(&applied),
-                    Persist::Intent(intent) => self.files.state.write_intent(&intent),
-                };
-                self.tell(Done::Persisted(version, result.map_err(|error| chain(&error))));
-            }
+            self.write_urgent(round.records, round.persist, closing);
             for done in round.compressed {
                 match self.files.output.finish(done) {
                     Ok(job) => self.compress(job),
@@ -232,7 +233,8 @@ impl Writer {
 
     /// Waits for work: records and files all at once, output one chunk at a time, so that a record
     /// never stands behind a flood.
-    fn next_round(&self, retrying: bool) -> Round {
+    fn next_round(&self) -> Round {
+        let retrying = !self.waiting.is_empty();
         let mut queue = self.shared.lock();
         loop {
             let idle = queue.records.is_empty()
@@ -281,10 +283,38 @@ impl Writer {
         round
     }
 
-    fn append(&mut self, waiting: &mut Vec<ExitRecord>) {
-        match self.files.journal.append(waiting) {
-            Ok(()) => self.tell(Done::Appended(std::mem::take(waiting))),
-            Err(error) => self.tell(Done::JournalFailed(chain(&error))),
+    /// Writes what must not stand behind output: records and small files.
+    fn write_urgent(
+        &mut self,
+        records: Vec<ExitRecord>,
+        files: VecDeque<(u64, Persist)>,
+        last: bool,
+    ) {
+        let due = last || !records.is_empty() || self.retry_at.is_none_or(|at| at <= clock::now());
+        self.waiting.extend(records);
+        if due && !self.waiting.is_empty() {
+            self.append();
+        }
+        for (version, file) in files {
+            let result = match file {
+                Persist::Applied(applied) => self.files.state.write_applied(&applied),
+                Persist::Intent(intent) => self.files.state.write_intent(&intent),
+            };
+            self.tell(Done::Persisted(version, result.map_err(|error| chain(&error))));
+        }
+    }
+
+    fn append(&mut self) {
+        match self.files.journal.append(&mut self.waiting) {
+            Ok(()) => {
+                self.retry_at = None;
+                let records = std::mem::take(&mut self.waiting);
+                self.tell(Done::Appended(records));
+            }
+            Err(error) => {
+                self.retry_at = Some(clock::now() + RETRY);
+                self.tell(Done::JournalFailed(chain(&error)));
+            }
         }
         if let Some(trouble) = self.files.journal.trouble() {
             tracing::warn!(error = %chain(&trouble), "the journal was not rotated");
@@ -327,23 +357,19 @@ impl Writer {
         let _ = self.files.output.write(&chunk.replica, &chunk.logging, &line);
     }
 
-    /// Waits a moment before a write is tried again; records that come meanwhile are written.
+    /// Waits a moment before a write is tried again; records and small files that come meanwhile are
+    /// written, and more output is no reason to try earlier.
     fn pause(&mut self) {
-        let mut queue = self.shared.lock();
-        if queue.records.is_empty() && !queue.closing {
-            queue = self
-                .shared
-                .filled
-                .wait_timeout(queue, RETRY)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        let mut records = std::mem::take(&mut queue.records);
+        let quiet = |queue: &mut Queue| {
+            queue.records.is_empty() && queue.persist.is_empty() && !queue.closing
+        };
+        let waited = self.shared.filled.wait_timeout_while(self.shared.lock(), RETRY, quiet);
+        let mut queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let (records, files) =
+            (std::mem::take(&mut queue.records), std::mem::take(&mut queue.persist));
+        let closing = queue.closing;
         drop(queue);
-        if !records.is_empty() {
-            self.append(&mut records);
-            self.shared.lock().records.splice(0..0, records);
-        }
+        self.write_urgent(records, files, closing);
     }
 
     /// Compresses on a thread of its own: a tenth of a second during which records go on.
@@ -376,4 +402,35 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::ServiceName;
+
+    #[test]
+    fn small_files_do_not_stand_behind_output_that_waits_for_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::project(folder.path());
+        state.create().unwrap();
+        let replica = ReplicaId { service: ServiceName::new("web").unwrap(), replica: 1 };
+        std::os::unix::fs::symlink("/dev/full", state.output().join("web.1.log")).unwrap();
+        let files = Files {
+            state: state.clone(),
+            journal: Journal::open(&state.state).unwrap().0,
+            output: LogFiles::open(&state.output()).unwrap(),
+        };
+        let disk = Disk::start(files, Waker::new().unwrap()).unwrap();
+        let logging = Logging { when_full: WhenFull::Block, ..Logging::default() };
+        disk.output(Chunk { replica, logging, lines: b"line\n".to_vec() });
+        // The first may have been taken together with the output, the second comes after it.
+        for version in [1, 2] {
+            disk.persist(version, Persist::Intent(Intent::default()));
+            let done = disk.done.recv_timeout(Duration::from_secs(20)).unwrap();
+            assert!(matches!(done, Done::Persisted(one, Ok(())) if one == version), "{done:?}");
+        }
+        assert!(disk.close(Duration::from_secs(20)), "closing gives up waiting for room");
+        assert!(matches!(disk.done.try_recv(), Ok(Done::Dropped(5, _))));
+    }
 }

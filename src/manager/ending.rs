@@ -354,12 +354,18 @@ impl Control {
             return;
         }
         while let Ok(Some(ended)) = wait::peek_any() {
-            if self.runs.values().any(|run| run.pid == ended.pid) {
+            if self.runs.values().any(|run| self.process_of(run) == Some(ended.pid)) {
                 // Its pidfd tells in a moment.
                 return;
             }
             let _ = wait::reap_pid(ended.pid);
         }
+    }
+
+    /// The process of a run. The spawner's word on a new one may be slower than its death: until
+    /// then the table knows the number, which the kernel writes before the process takes a step.
+    fn process_of(&self, run: &Run) -> Option<i32> {
+        if run.pid == 0 { self.table.slot(run.slot).pid() } else { Some(run.pid) }
     }
 
     /// Sends a signal to a run.

@@ -156,13 +156,19 @@ fn start(
     }
     let born = procfs::stat(guardian_pid).map_or(0, |stat| stat.start);
     let pid = u64::try_from(guardian_pid).unwrap_or(0);
-    let same_guardian = table.same_guardian(born.rotate_left(24) ^ pid);
+    // Start times count from the boot, and two boots can be very alike.
+    let boot =
+        procfs::boot_id().bytes().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(byte));
+    let same_guardian = table.same_guardian(born.rotate_left(24) ^ pid ^ boot);
     let cgroups = open_cgroups(&applied.spec, applied.realm);
     let left = recover::clean_up(&table, cgroups.as_ref().ok(), !same_guardian);
     if !left.is_empty() {
         tracing::error!(pids = ?left, "processes of an earlier life cannot be killed");
     }
-    let recovered = recover::recover(&table, &journal, same_guardian)?;
+    let recovered = recover::recover(&table, &journal, same_guardian, |id| {
+        let service = applied.spec.services.get(&id.service);
+        service.is_some_and(|service| (1..=service.replicas).contains(&id.replica))
+    })?;
 
     let waker = Waker::new().map_err(system("making an eventfd"))?;
     let (requests, inbox) = sync_channel(REQUESTS);

@@ -38,6 +38,7 @@ pub(super) fn recover(
     table: &Table,
     journal: &Journal,
     same_guardian: bool,
+    configured: impl Fn(&ReplicaId) -> bool,
 ) -> Result<Recovered, JournalError> {
     let cause = if same_guardian { Cause::ManagerDied } else { Cause::GuardianDied };
     let open = |slot: &Slot| slot.phase() == Phase::Open;
@@ -82,6 +83,9 @@ pub(super) fn recover(
             runs.into_iter().map(|(incarnation, end)| (replica.clone(), incarnation, end, cause));
         found.superseded.extend(older);
     }
+    // What is no longer configured was left by an earlier `wharf up`: nobody would ever forget it.
+    let gone = found.homes.extract_if(|replica, _| !configured(replica));
+    gone.for_each(|(_, home)| table.slot(home).set_phase(Phase::Free));
     found.past.sort_by(|one, other| one.replica.cmp(&other.replica));
     let free = |index: &usize| table.slot(*index).phase() == Phase::Free;
     found.free = (0..found.mark).filter(free).collect();
@@ -152,22 +156,27 @@ fn kill_marked(table: &Table) -> Vec<i32> {
 
 /// Whether a living wharf is among a process's ancestors: then it is not ours to kill.
 fn is_guarded(stat: &Stat, all: &HashMap<i32, Stat>) -> bool {
-    let own = procfs::executable(prctl::pid());
-    let name = own.as_deref().and_then(|path| path.file_name());
+    let own = program(prctl::pid());
     let mut above = stat.parent;
     // The depth of a tree is bounded by the number of processes; a loop cannot be, but costs nothing
     // to exclude.
     for _ in 0..all.len() {
         let Some(parent) = all.get(&above) else { return false };
-        let executable = procfs::executable(parent.pid);
-        let is_wharf =
-            name.is_some() && executable.as_deref().and_then(|path| path.file_name()) == name;
+        let is_wharf = own.is_some() && program(parent.pid) == own;
         if is_wharf && parent.pid != prctl::parent() {
             return true;
         }
         above = parent.parent;
     }
     false
+}
+
+/// The name of the file a process executes. One that was replaced since (by an upgrade) carries a
+/// mark of that, see proc(5), which is no part of its name.
+fn program(pid: i32) -> Option<String> {
+    let path = procfs::executable(pid)?;
+    let name = path.file_name()?.to_str()?;
+    Some(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
 }
 
 /// Waits a moment for a process to be gone.

@@ -9,12 +9,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::mpsc::Receiver;
 
-use crate::exit::{Errno, Stage};
+use crate::exit::{Errno, Signal, Stage};
 use crate::name::Incarnation;
 use crate::os::epoll::{Interest, Poller, Ready};
 use crate::os::fds::{self, Pipe};
 use crate::os::spawn::{Flight, Landing, Launch, Stacks};
-use crate::os::{errno_of, prctl};
+use crate::os::{errno_of, prctl, signal};
 
 /// One process to make.
 #[derive(Debug)]
@@ -97,7 +97,15 @@ struct Spawner {
     answers: OwnedFd,
     poller: Poller,
     stacks: Stacks,
-    flights: Vec<(Incarnation, Flight)>,
+    flights: Vec<Way>,
+}
+
+/// A process on its way to the program.
+struct Way {
+    incarnation: Incarnation,
+    flight: Flight,
+    /// Whether the loop knows of it.
+    told: bool,
 }
 
 const REQUESTS: u64 = 0;
@@ -143,7 +151,7 @@ impl Spawner {
             let Ok(request) = requests.recv() else { return Ok(false) };
             let incarnation = request.incarnation;
             if let Err((stage, errno)) = self.start(request) {
-                self.answer(incarnation, Answer::Refused { stage, errno }, &[]);
+                let _ = self.answer(incarnation, Answer::Refused { stage, errno }, &[]);
             }
         }
         Ok(true)
@@ -178,19 +186,40 @@ impl Spawner {
         let incarnation = request.incarnation;
         let mut sent: Vec<RawFd> = vec![started.pidfd.as_raw_fd()];
         sent.extend(ours.iter().map(AsRawFd::as_raw_fd));
-        self.answer(incarnation, Answer::Spawned { pid: started.pid }, &sent);
-        match self.poller.add(started.flight.as_fd(), incarnation.0, Interest::Read) {
-            Ok(()) => self.flights.push((incarnation, started.flight)),
-            // Without a watch on its way the start counts as done; the end will be seen all the same.
-            Err(_) => self.answer(incarnation, Answer::Executed, &[]),
+        let told = self.answer(incarnation, Answer::Spawned { pid: started.pid }, &sent);
+        if told.is_err() {
+            // The kernel carries no more descriptors for this user (unix(7), ETOOMANYREFS). A process
+            // that nobody watches must not be; its own way has to be seen to its end all the same.
+            let _ = signal::send(started.pidfd.as_fd(), Signal::KILL);
         }
-        Ok(())
+        let watched = self.poller.add(started.flight.as_fd(), incarnation.0, Interest::Read);
+        let told = match (told, watched) {
+            (told, Ok(())) => {
+                let way = Way { incarnation, flight: started.flight, told: told.is_ok() };
+                self.flights.push(way);
+                told
+            }
+            // Without a watch on its way the start counts as done; the end will be seen all the same.
+            (Ok(()), Err(_)) => self.answer(incarnation, Answer::Executed, &[]),
+            (told, Err(_)) => told,
+        };
+        told.map_err(|_| (Stage::Clone, Errno(libc::EAGAIN)))
     }
 
     fn land(&mut self, incarnation: Incarnation) {
-        let Some(at) = self.flights.iter().position(|(one, _)| *one == incarnation) else { return };
-        let Some(landing) = self.flights[at].1.landed(&mut self.stacks) else { return };
-        self.flights.swap_remove(at);
+        let mut landed = None;
+        for (at, way) in self.flights.iter_mut().enumerate() {
+            if way.incarnation == incarnation
+                && let Some(landing) = way.flight.landed(&mut self.stacks)
+            {
+                landed = Some((at, landing));
+                break;
+            }
+        }
+        let Some((at, landing)) = landed else { return };
+        if !self.flights.swap_remove(at).told {
+            return;
+        }
         let answer = match landing {
             Landing::Executed => Answer::Executed,
             Landing::Died => Answer::Died,
@@ -198,13 +227,14 @@ impl Spawner {
                 Answer::Failed { stage, errno, interpreter_missing }
             }
         };
-        self.answer(incarnation, answer, &[]);
+        // Without descriptors it fails only where the loop is gone.
+        let _ = self.answer(incarnation, answer, &[]);
     }
 
     /// Tells the loop. It waits where the socket is full: the loop always reads it before anything
     /// that could wait for us. A loop that is gone needs no answer.
-    fn answer(&self, incarnation: Incarnation, answer: Answer, sent: &[RawFd]) {
-        let _ = fds::send(self.answers.as_fd(), &answer.encode(incarnation), sent);
+    fn answer(&self, incarnation: Incarnation, answer: Answer, sent: &[RawFd]) -> io::Result<()> {
+        fds::send(self.answers.as_fd(), &answer.encode(incarnation), sent)
     }
 }
 

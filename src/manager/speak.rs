@@ -328,7 +328,9 @@ impl Control {
 
     /// Gives up the calls of a port whose time has come.
     pub(super) fn port_expired(&mut self, incarnation: Incarnation, now: Tick) {
-        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let Some(run) = self.runs.get_mut(&incarnation) else {
+            return self.note_deadline(incarnation);
+        };
         let Some(exchange) = run.exchange.as_mut() else { return };
         let mut deliveries = exchange.expire(now);
         if run.broken_at.is_some_and(|at| at <= now) {

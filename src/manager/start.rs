@@ -181,6 +181,8 @@ impl Control {
                 Answer::Spawned { pid } => self.spawned(incarnation, pid, received),
                 Answer::Refused { stage, errno } if stage == Stage::Clone && is_lack(errno) => {
                     self.not_now(incarnation, errno);
+                    // A process that was made and undone again may have ended already.
+                    self.children_ended();
                 }
                 Answer::Refused { stage, errno } => self.never_started(incarnation, stage, errno),
                 Answer::Executed | Answer::Died | Answer::Failed { .. } => {
@@ -192,7 +194,14 @@ impl Control {
     }
 
     fn spawned(&mut self, incarnation: Incarnation, pid: i32, received: fds::Received) {
-        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let Some(run) = self.runs.get_mut(&incarnation) else {
+            // Given up meanwhile: a process that nobody supervises must not be.
+            tracing::warn!(%incarnation, pid, "a process was made for a run that is over");
+            if let Some(pidfd) = received.fds.first() {
+                let _ = signal::send(pidfd.as_fd(), Signal::KILL);
+            }
+            return;
+        };
         let mut arrived = received.fds.into_iter();
         let (pidfd, output, error) = (arrived.next(), arrived.next(), arrived.next());
         if received.lost || error.is_none() {
@@ -200,6 +209,8 @@ impl Control {
             tracing::warn!(%incarnation, pid, "no descriptors for a new process; it is started again");
             let _ = signal::send_pid(pid, Signal::KILL);
             self.not_now(incarnation, Errno(libc::EMFILE));
+            // It may have ended before, and its signal was not for us then.
+            self.children_ended();
             return;
         }
         run.pid = pid;
@@ -224,7 +235,9 @@ impl Control {
     }
 
     fn landed(&mut self, incarnation: Incarnation, answer: Answer) {
-        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let run = self.runs.get_mut(&incarnation);
+        // Without a process the word is on an earlier attempt, which was undone.
+        let Some(run) = run.filter(|run| run.pid != 0) else { return };
         run.landing = Some(answer);
         match answer {
             Answer::Executed => {

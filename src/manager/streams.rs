@@ -72,12 +72,9 @@ impl Control {
         let fd = if kind == Kind::Error { &run.error } else { &run.output };
         let Some(fd) = fd else { return };
         if blocked {
-            // It waits until there is room; `output_room` watches it again.
-            let _ = self.logs.modify(
-                fd.as_fd(),
-                kind.token(incarnation),
-                crate::os::epoll::Interest::Nothing,
-            );
+            // It waits until there is room; `output_room` watches it again. To watch it for nothing
+            // would not do: a hang-up is always told.
+            let _ = self.logs.remove(fd.as_fd());
             return;
         }
         match read(fd.as_fd(), buffer) {
@@ -156,15 +153,20 @@ impl Control {
             return;
         }
         if std::mem::take(&mut self.output_overdue) {
-            for run in self.runs.values().filter(|run| run.end.is_none()) {
-                let streams = [(&run.output, Kind::Output), (&run.error, Kind::Error)];
-                for (fd, kind) in streams {
-                    let is_log = kind == Kind::Error || run.exchange.is_none();
-                    if let (Some(fd), true) = (fd, is_log) {
-                        let token = kind.token(run.incarnation);
-                        let _ =
-                            self.logs.modify(fd.as_fd(), token, crate::os::epoll::Interest::Read);
-                    }
+            let runs = self.runs.values().filter(|run| run.end.is_none()).flat_map(|run| {
+                let output = run.output.as_ref().filter(|_| run.exchange.is_none());
+                let streams = [(output, Kind::Output), (run.error.as_ref(), Kind::Error)];
+                streams.map(|(fd, kind)| (run.incarnation, fd, kind))
+            });
+            let lingering = self.lingering.iter().flat_map(|(incarnation, one)| {
+                let streams = [(&one.output, Kind::Output), (&one.error, Kind::Error)];
+                streams.map(|(fd, kind)| (*incarnation, fd.as_ref(), kind))
+            });
+            for (incarnation, fd, kind) in runs.chain(lingering) {
+                if let Some(fd) = fd {
+                    // Those that were read on are watched already.
+                    let read = crate::os::epoll::Interest::Read;
+                    let _ = self.logs.add(fd.as_fd(), kind.token(incarnation), read);
                 }
             }
         } else {
@@ -251,8 +253,13 @@ impl Control {
 
     fn read_lingering(&mut self, incarnation: Incarnation, kind: Kind, buffer: &mut [u8]) {
         let Some(one) = self.lingering.get_mut(&incarnation) else { return };
+        let blocked = self.output_overdue && one.service.logging.when_full == WhenFull::Block;
         let fd = if kind == Kind::Error { &mut one.error } else { &mut one.output };
         let Some(stream) = fd else { return };
+        if blocked {
+            let _ = self.logs.remove(stream.as_fd());
+            return;
+        }
         let mut lines = Vec::new();
         match read(stream.as_fd(), buffer) {
             Read::Later => return,

@@ -5,7 +5,7 @@
 //! this process; that is a best effort, and the report says which of the two it was.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::os::fds::Waker;
 use crate::os::procfs::Stat;
 use crate::os::{clock, epoll, procfs, signal};
 use crate::spec::KillScope;
+use crate::time::Tick;
 
 /// One run to clean up after.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub(super) struct Swept {
 }
 
 /// How long a sweep may take.
-pub(super) const BOUND: Duration = Duration::from_secs(5);
+const BOUND: Duration = Duration::from_secs(5);
 
 /// The thread's handle: sweeps go in, reports come out after the waker was rung.
 #[derive(Debug)]
@@ -60,17 +61,27 @@ impl Sweeper {
     pub(super) fn start(waker: Waker) -> std::io::Result<Self> {
         let (requests, inbox) = channel::<Sweep>();
         let (outbox, reports) = channel();
+        let poller = epoll::Poller::new()?;
         super::vital("sweeper", move || {
-            while let Ok(first) = inbox.recv() {
-                // All that wait share one look at /proc.
-                let mut sweeps = vec![first];
-                sweeps.extend(inbox.try_iter());
-                for swept in sweep(sweeps) {
-                    if outbox.send(swept).is_err() {
+            let mut searches: Vec<Search> = Vec::new();
+            loop {
+                if searches.is_empty() {
+                    let Ok(first) = inbox.recv() else { return };
+                    searches.push(Search::new(first));
+                }
+                // All that are under way share one look at /proc, and none waits for another.
+                searches.extend(inbox.try_iter().map(Search::new));
+                look(&mut searches);
+                let now = clock::now();
+                for search in searches.extract_if(.., |search| search.is_over(now)) {
+                    if outbox.send(search.report()).is_err() {
                         return;
                     }
+                    waker.wake();
                 }
-                waker.wake();
+                if let Some(first) = searches.first() {
+                    wait_for(&poller, first.left[0]);
+                }
             }
         })?;
         Ok(Self { requests, reports })
@@ -85,43 +96,41 @@ impl Sweeper {
 
 struct Search {
     sweep: Sweep,
+    deadline: Tick,
     killed: BTreeSet<i32>,
     left: Vec<i32>,
-    done: bool,
 }
 
-fn sweep(sweeps: Vec<Sweep>) -> Vec<Swept> {
-    let deadline = clock::now() + BOUND;
-    let searches = sweeps.into_iter().map(|sweep| Search {
-        sweep,
-        killed: BTreeSet::new(),
-        left: Vec::new(),
-        done: false,
-    });
-    let mut searches: Vec<Search> = searches.collect();
-    let pause = Pause::new();
-    loop {
-        let scanned = searches.iter().any(|search| !search.done && search.sweep.group.is_none());
-        let processes = if scanned { procfs::all().unwrap_or_default() } else { Vec::new() };
-        for search in searches.iter_mut().filter(|search| !search.done) {
-            search.left = match &search.sweep.group {
-                Some(group) => kill_group(group, &mut search.killed),
-                None => kill_found(&search.sweep, &processes, &mut search.killed),
-            };
-            search.done = search.left.is_empty();
-        }
-        if searches.iter().all(|search| search.done) || clock::now() >= deadline {
-            break;
-        }
-        pause.wait(searches.iter().find(|search| !search.done));
+impl Search {
+    fn new(sweep: Sweep) -> Self {
+        let deadline = clock::now() + BOUND;
+        Self { sweep, deadline, killed: BTreeSet::new(), left: Vec::new() }
     }
-    let reports = searches.into_iter().map(|search| Swept {
-        incarnation: search.sweep.incarnation,
-        exact: search.sweep.group.is_some(),
-        killed: search.killed.into_iter().filter(|pid| !search.left.contains(pid)).collect(),
-        left: search.left,
-    });
-    reports.collect()
+
+    fn is_over(&self, now: Tick) -> bool {
+        self.left.is_empty() || self.deadline <= now
+    }
+
+    fn report(self) -> Swept {
+        Swept {
+            incarnation: self.sweep.incarnation,
+            exact: self.sweep.group.is_some(),
+            killed: self.killed.into_iter().filter(|pid| !self.left.contains(pid)).collect(),
+            left: self.left,
+        }
+    }
+}
+
+/// Kills what can be seen of each, and notes what that was.
+fn look(searches: &mut [Search]) {
+    let scanned = searches.iter().any(|search| search.sweep.group.is_none());
+    let processes = if scanned { procfs::all().unwrap_or_default() } else { Vec::new() };
+    for search in searches {
+        search.left = match &search.sweep.group {
+            Some(group) => kill_group(group, &mut search.killed),
+            None => kill_found(&search.sweep, &processes, &mut search.killed),
+        };
+    }
 }
 
 /// Kills a control group's members and returns those still there.
@@ -139,6 +148,11 @@ fn kill_group(group: &Group, killed: &mut BTreeSet<i32>) -> Vec<i32> {
 fn kill_found(sweep: &Sweep, processes: &[Stat], killed: &mut BTreeSet<i32>) -> Vec<i32> {
     let me = crate::os::prctl::pid();
     let mut found = Vec::new();
+    if sweep.pid <= 0 {
+        // Nothing was left by what never was; and 0 is the session of kernel threads and of
+        // processes from outside this namespace.
+        return found;
+    }
     for process in processes {
         let marked = || {
             let variable = procfs::variable(process.pid, "WHARF_INCARNATION");
@@ -171,29 +185,32 @@ fn kill_found(sweep: &Sweep, processes: &[Stat], killed: &mut BTreeSet<i32>) -> 
 }
 
 /// Waits for a killed process to be gone: on its pidfd, at most a few milliseconds.
-struct Pause {
-    poller: Option<epoll::Poller>,
+fn wait_for(poller: &epoll::Poller, pid: i32) {
+    let pidfd = signal::open_pidfd(pid).ok();
+    if let Some(pidfd) = &pidfd {
+        let _ = poller.add(pidfd.as_fd(), 0, epoll::Interest::Read);
+    }
+    let limit = if pidfd.is_some() { 50 } else { 2 };
+    let _ = poller.wait(&mut epoll::Ready::new(1), Some(Duration::from_millis(limit)));
+    if let Some(pidfd) = &pidfd {
+        let _ = poller.remove(pidfd.as_fd());
+    }
 }
 
-impl Pause {
-    fn new() -> Self {
-        Self { poller: epoll::Poller::new().ok() }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn wait(&self, search: Option<&Search>) {
-        let Some(poller) = &self.poller else { return };
-        let pidfd = search
-            .and_then(|search| search.left.first())
-            .and_then(|pid| signal::open_pidfd(*pid).ok());
-        let mut ready = epoll::Ready::new(1);
-        let watched = |fd: BorrowedFd<'_>| poller.add(fd, 0, epoll::Interest::Read);
-        if let Some(pidfd) = &pidfd {
-            let _ = watched(pidfd.as_fd());
-        }
-        let limit = if pidfd.is_some() { 50 } else { 2 };
-        let _ = poller.wait(&mut ready, Some(Duration::from_millis(limit)));
-        if let Some(pidfd) = &pidfd {
-            let _ = poller.remove(pidfd.as_fd());
+    /// A run with a number that no process has leaves nothing, whatever else there is.
+    #[test]
+    fn what_left_nothing_is_reported_and_no_stranger_is_killed() {
+        let sweeper = Sweeper::start(Waker::new().unwrap()).unwrap();
+        for (incarnation, pid) in [(1, 0), (2, i32::MAX)] {
+            let incarnation = Incarnation(incarnation);
+            sweeper.ask(Sweep { incarnation, pid, scope: KillScope::Tree, group: None });
+            let swept = sweeper.reports.recv_timeout(Duration::from_secs(20)).unwrap();
+            let (killed, left) = (Vec::new(), Vec::new());
+            assert_eq!(swept, Swept { incarnation, killed, left, exact: false });
         }
     }
 }

@@ -14,7 +14,8 @@ pub struct Poller {
     epoll: Epoll,
 }
 
-/// What a descriptor is watched for.
+/// What a descriptor is watched for. Errors and hang-ups are always told: what is to be left alone
+/// must be taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
     /// Data to read, or the end of the stream.
@@ -65,11 +66,6 @@ impl Poller {
     /// description.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         self.epoll.add(fd, EpollEvent::new(interest.flags(), token)).map_err(to_io)
-    }
-
-    /// Changes what a descriptor is watched for.
-    pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
-        self.epoll.modify(fd, &mut EpollEvent::new(interest.flags(), token)).map_err(to_io)
     }
 
     /// Takes a descriptor out.

@@ -1,12 +1,11 @@
 //! Descriptors: pipes, how much is in them, and handing descriptors to another table.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 
 use super::io as to_io;
@@ -117,27 +116,64 @@ pub struct Received {
 /// The most descriptors a message carries here.
 pub const MAX_FDS: usize = 16;
 
+/// Room for one header and [`MAX_FDS`] descriptors, as sendmsg(2) lays them out.
+// SAFETY: CMSG_SPACE only computes.
+const CONTROL: u32 = unsafe { libc::CMSG_SPACE(64) };
+const _: () = assert!(MAX_FDS * size_of::<RawFd>() == 64);
+
 /// Receives one message without waiting; `None` when there is none.
+///
+/// A peer that closed with something of ours unread is at its end too, though the kernel calls that
+/// `ECONNRESET`.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Received>> {
-    let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
-    let mut pieces = [IoSliceMut::new(buffer)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = loop {
-        match recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut space), flags) {
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(nix::errno::Errno::EAGAIN) => return Ok(None),
-            answer => break answer.map_err(to_io)?,
+    // Not through `nix`: where descriptors were lost it keeps back those that did arrive.
+    let mut control = [0_u64; CONTROL as usize / 8 + 1];
+    let mut piece = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: a msghdr is numbers and pointers, for which all zeroes is a value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut piece;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+    let bytes = loop {
+        header.msg_controllen = CONTROL as _;
+        // SAFETY: recvmsg(2) writes into the buffer and the control space, both ours alone and of the
+        // lengths given.
+        let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+        match usize::try_from(answer) {
+            Ok(bytes) => break bytes,
+            Err(_) => match nix::errno::Errno::last() {
+                // Told once, and before what the peer sent and its end can be read.
+                nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET => {}
+                nix::errno::Errno::EAGAIN => return Ok(None),
+                error => return Err(to_io(error)),
+            },
         }
     };
+    let fds = arrived(&header);
+    Ok(Some(Received { bytes, fds, lost: header.msg_flags & libc::MSG_CTRUNC != 0 }))
+}
+
+/// The descriptors that came with a message: all of them, or as many as there was room for.
+fn arrived(header: &libc::msghdr) -> Vec<OwnedFd> {
     let mut fds = Vec::new();
-    for part in message.cmsgs().map_err(to_io)? {
-        if let ControlMessageOwned::ScmRights(numbers) = part {
-            // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
-            fds.extend(numbers.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+    // SAFETY: the CMSG macros walk the control space within the length that the kernel wrote; what
+    // it wrote as SCM_RIGHTS are descriptors it has just made for us, owned by nobody else.
+    unsafe {
+        let mut part = libc::CMSG_FIRSTHDR(header);
+        while !part.is_null() {
+            if (*part).cmsg_level == libc::SOL_SOCKET && (*part).cmsg_type == libc::SCM_RIGHTS {
+                let length: usize = (*part).cmsg_len as _;
+                let count = length.saturating_sub(libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
+                let numbers = libc::CMSG_DATA(part).cast::<[u8; size_of::<RawFd>()]>();
+                for at in 0..count {
+                    fds.push(OwnedFd::from_raw_fd(RawFd::from_ne_bytes(numbers.add(at).read())));
+                }
+            }
+            part = libc::CMSG_NXTHDR(header, part);
         }
     }
-    let lost = message.flags.contains(MsgFlags::MSG_CTRUNC);
-    Ok(Some(Received { bytes: message.bytes, fds, lost }))
+    fds
 }
 
 /// A counter that wakes a poller in another thread (eventfd(2)).
@@ -254,5 +290,34 @@ impl Write for PoliteStderr {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_that_find_no_room_are_told_and_the_others_kept() {
+        let (here, there) = message_pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        for (sent, came, lost) in [(0, 0, false), (MAX_FDS, MAX_FDS, false), (20, MAX_FDS, true)] {
+            send(here.as_fd(), b"x", &vec![null.as_raw_fd(); sent]).unwrap();
+            let received = receive(there.as_fd(), &mut [0; 8]).unwrap().unwrap();
+            assert_eq!((received.bytes, received.fds.len(), received.lost), (1, came, lost));
+        }
+        assert!(receive(there.as_fd(), &mut [0; 8]).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_peer_that_left_something_unread_has_ended_and_not_failed() {
+        let (here, there) = message_pair().unwrap();
+        send(here.as_fd(), b"never read", &[]).unwrap();
+        send(there.as_fd(), b"last words", &[]).unwrap();
+        drop(there);
+        let mut buffer = [0; 16];
+        for bytes in [10, 0, 0] {
+            assert_eq!(receive(here.as_fd(), &mut buffer).unwrap().unwrap().bytes, bytes);
+        }
     }
 }

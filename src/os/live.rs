@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use crate::exit::{How, Signal, Usage};
+use crate::exit::{Errno, How, Signal, Stage, Usage};
 use crate::name::{Generation, Incarnation, MAX_NAME, Realm, ReplicaId, ServiceName};
 use crate::time::Wall;
 
@@ -104,8 +104,38 @@ impl Table {
     pub fn open(path: &Path, realm: Realm) -> io::Result<Self> {
         let file =
             File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut table = Self::map(file)?;
+        if table.slots == 0 {
+            table.grow()?;
+        }
+        let header = table.header();
+        if header.magic.load(Ordering::Acquire) != MAGIC {
+            header.realm.store(realm.0, Ordering::Relaxed);
+            header.generation.store(0, Ordering::Relaxed);
+            header.next_incarnation.store(1, Ordering::Relaxed);
+            // What another program or version wrote is not about runs of ours.
+            (0..table.slots).for_each(|index| table.slot(index).set_phase(Phase::Free));
+            header.magic.store(MAGIC, Ordering::Release);
+        }
+        Ok(table)
+    }
+
+    /// Opens the table that a manager has made; `None` where none has. For the guardian, which
+    /// knows no realm and must not make one up.
+    pub fn existing(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::options().read(true).write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            answer => answer?,
+        };
+        let table = Self::map(file)?;
+        let made = table.slots > 0 && table.header().magic.load(Ordering::Acquire) == MAGIC;
+        Ok(made.then_some(table))
+    }
+
+    fn map(file: File) -> io::Result<Self> {
         let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-        let slots = length.saturating_sub(HEADER) / SLOT;
+        // No more than is mapped, whatever somebody put there.
+        let slots = (length.saturating_sub(HEADER) / SLOT).min(MOST);
         // SAFETY: a new shared mapping at an address of the kernel's choice disturbs no other
         // memory. Pages beyond the end of the file are reserved but never touched: every access goes
         // through `slots`, and the file is never made shorter.
@@ -122,18 +152,7 @@ impl Table {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let mut table = Self { file, base, slots };
-        if slots == 0 {
-            table.grow()?;
-        }
-        let header = table.header();
-        if header.magic.load(Ordering::Acquire) != MAGIC {
-            header.realm.store(realm.0, Ordering::Relaxed);
-            header.generation.store(0, Ordering::Relaxed);
-            header.next_incarnation.store(1, Ordering::Relaxed);
-            header.magic.store(MAGIC, Ordering::Release);
-        }
-        Ok(table)
+        Ok(Self { file, base, slots })
     }
 
     /// Adds slots. The disk blocks are allocated now, so that no later store can fail.
@@ -282,13 +301,15 @@ impl Slot {
         self.row.store(row, Ordering::Relaxed);
     }
 
-    /// Keeps what the guardian saw of the end of this slot's process.
+    /// Keeps what was seen of the end of this slot's process.
     pub fn keep_end(&self, how: How, usage: &Usage) {
         let (kind, status) = match how {
             How::Exited(code) => (1, code),
             How::Signaled(signal) => (2, signal.number()),
             How::Dumped(signal) => (3, signal.number()),
-            How::NotStarted(..) | How::Unseen => (0, 0),
+            // The stage stands in the next byte.
+            How::NotStarted(stage, errno) => (4 | u32::from(stage as u8) << 8, errno.0),
+            How::Unseen => (0, 0),
         };
         let micros = |seconds: f64| -> u64 {
             u64::try_from(
@@ -312,12 +333,14 @@ impl Slot {
         self.seen.store(kind, Ordering::Release);
     }
 
-    /// What the guardian saw of the end; `None` when it saw nothing.
+    /// What guardian or manager saw of the end; `None` when neither saw anything.
     pub fn kept_end(&self) -> Option<(How, Usage)> {
         let kind = self.seen.load(Ordering::Acquire);
         let status = self.status.load(Ordering::Relaxed);
-        let how = match (kind, Signal::new(status)) {
+        let stage = u8::try_from(kind >> 8).ok().and_then(Stage::from_number);
+        let how = match (kind & 0xff, Signal::new(status)) {
             (1, _) => How::Exited(status),
+            (4, _) => How::NotStarted(stage?, Errno(status)),
             (2, Ok(signal)) => How::Signaled(signal),
             (3, Ok(signal)) => How::Dumped(signal),
             _ => return None,
@@ -381,6 +404,52 @@ mod tests {
         assert_eq!((slot.phase(), slot.incarnation()), (Phase::Open, Incarnation(5)));
         assert_eq!(slot.kept_end(), Some(end));
         assert_eq!(slot.pid(), None);
+    }
+
+    #[test]
+    fn every_end_can_be_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = Table::open(&folder.path().join("live"), Realm(1)).unwrap();
+        let index = table.claim(&replica("web"), 0).unwrap();
+        let slot = table.slot(index);
+        for how in [
+            How::Exited(0),
+            How::Exited(255),
+            How::Signaled(Signal::KILL),
+            How::Dumped(Signal::new(libc::SIGSEGV).unwrap()),
+            How::NotStarted(Stage::Clone, Errno(libc::EAGAIN)),
+            How::NotStarted(Stage::Exec, Errno(libc::ENOENT)),
+        ] {
+            slot.keep_end(how, &Usage::default());
+            assert_eq!(slot.kept_end().unwrap().0, how);
+            slot.open(Incarnation(1), Wall(1));
+            assert_eq!(slot.kept_end(), None);
+        }
+    }
+
+    #[test]
+    fn who_knows_no_realm_makes_no_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live");
+        assert!(Table::existing(&path).unwrap().is_none());
+        std::fs::write(&path, "x").unwrap();
+        assert!(Table::existing(&path).unwrap().is_none());
+        assert_eq!(Table::open(&path, Realm(7)).unwrap().realm(), Realm(7));
+        assert_eq!(Table::existing(&path).unwrap().unwrap().realm(), Realm(7));
+    }
+
+    #[test]
+    fn a_file_of_somebody_elses_is_no_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live");
+        std::fs::write(&path, vec![2; HEADER + 3 * SLOT]).unwrap();
+        let table = Table::open(&path, Realm(7)).unwrap();
+        assert_eq!((table.realm(), table.used().count()), (Realm(7), 0));
+        drop(table);
+        // Larger than all that is ever mapped.
+        let length = u64::try_from(HEADER + (MOST + 2) * SLOT).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
+        assert_eq!(Table::open(&path, Realm(7)).unwrap().used().count(), 0);
     }
 
     #[test]

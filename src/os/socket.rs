@@ -1,6 +1,7 @@
 //! Unix sockets whose paths may be longer than the 107 bytes of `sockaddr_un`.
 //!
-//! Binding and connecting go through `/proc/self/fd/N/NAME`, with N the opened folder.
+//! Binding and connecting go through `/proc/thread-self/fd/N/NAME`, with N the opened folder. Not
+//! through `/proc/self`: that is the main thread, which may have a descriptor table of its own.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +24,7 @@ fn short(path: &Path) -> io::Result<(File, PathBuf)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = File::open(parent.unwrap_or_else(|| Path::new(".")))?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+    let short = PathBuf::from(format!("/proc/thread-self/fd/{}", folder.as_raw_fd())).join(name);
     Ok((folder, short))
 }
 

@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::live::PidCell;
-use super::raw::call;
+use super::raw::{call, last_words};
 use super::user::Identity;
 use crate::exit::{Errno, Stage};
 
@@ -249,9 +249,10 @@ impl Flight {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             Err(_) => 0,
         };
-        // SAFETY: the child closes the pipe by exec, which leaves our memory first, or writes its
-        // report as its last act but exit, which touches nothing but registers. `take` happens once:
-        // the caller drops a flight that has landed.
+        // SAFETY: the child closes the pipe by exec, which leaves our memory first, or by being
+        // killed, or writes its report as its last act but exit, both of which `raw::last_words`
+        // does without touching memory in between. `take` happens once: the caller drops a flight
+        // that has landed.
         let (plan, stack) = unsafe { std::mem::ManuallyDrop::take(&mut self.memory) };
         let reached = plan.at_exec.load(std::sync::atomic::Ordering::Acquire);
         drop(plan);
@@ -278,19 +279,29 @@ impl AsFd for Flight {
 #[derive(Debug)]
 pub struct Stack {
     base: *mut c_void,
+    /// Of the whole mapping: the page that faults, and the stack above it.
+    length: usize,
 }
 
-const PAGE: usize = 4096;
+/// The size of a page: 4, 16 or 64 KiB on arm64.
+fn page() -> usize {
+    // SAFETY: sysconf(3) touches no memory of ours.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
+}
+
 /// A debug build of `child` uses under 4 KiB of it.
 const STACK: usize = 32 * 1024;
 
 impl Stack {
     fn new() -> io::Result<Self> {
+        let page = page();
+        let length = STACK.next_multiple_of(page) + page;
         // SAFETY: a new private mapping at an address of the kernel's choice disturbs nothing.
         let base = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                STACK + PAGE,
+                length,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE,
                 -1,
@@ -300,21 +311,24 @@ impl Stack {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        let stack = Self { base, length };
         // SAFETY: the first page of the mapping just made.
-        unsafe { libc::mprotect(base, PAGE, libc::PROT_NONE) };
-        Ok(Self { base })
+        if unsafe { libc::mprotect(base, page, libc::PROT_NONE) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stack)
     }
 
     fn top(&self) -> *mut c_void {
-        // SAFETY: one past the end of the mapping, a multiple of 4096 and so aligned for any ABI.
-        unsafe { self.base.cast::<u8>().add(STACK + PAGE).cast() }
+        // SAFETY: one past the end of the mapping, a multiple of a page and so aligned for any ABI.
+        unsafe { self.base.byte_add(self.length) }
     }
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
         // SAFETY: the mapping made in `new`; no child runs on it any more.
-        unsafe { libc::munmap(self.base, STACK + PAGE) };
+        unsafe { libc::munmap(self.base, self.length) };
     }
 }
 
@@ -386,12 +400,8 @@ extern "C" fn child(plan: *mut c_void) -> c_int {
     };
     let number = errno.to_le_bytes();
     let report = [stage as u8, hint, number[0], number[1], number[2], number[3]];
-    // SAFETY: write(2) from a local array; exit_group(2) does not return.
-    unsafe {
-        call(libc::SYS_write, [fd(plan.status), report.as_ptr() as usize, report.len(), 0, 0]);
-        call(libc::SYS_exit_group, [127, 0, 0, 0, 0]);
-    }
-    127
+    // SAFETY: write(2) from a local array, which the kernel has read when the call returns.
+    unsafe { last_words(fd(plan.status), &report) }
 }
 
 /// A descriptor, flag or small number as a register.

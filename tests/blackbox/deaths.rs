@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::support::{Wharf, alive, at, look_again, marked, send, times, until, wait_gone};
 
-/// Twenty services that flap every 50 ms and a port; each program writes when it begins and ends,
-/// so that two at once would show.
+/// Twenty services that flap every 50 ms and a port; each program holds a lock that ends with the
+/// last process of it, so that two at once would show, and a survivor beside its successor too.
 fn yaml(mark: &str) -> String {
     let mut yaml = format!(
         "defaults:
@@ -26,7 +26,7 @@ services:
         let _ = write!(
             yaml,
             "  flap{number}:
-    command: [sh, -c, 'mkdir lock{number} || {{ echo doubled {number} >> doubled; }}; sleep 0.05; rmdir lock{number}']
+    command: [sh, -c, 'flock -n -E 99 lock{number} sleep 0.05; test $? != 99 || echo doubled {number} >> doubled']
 "
         );
     }
@@ -117,7 +117,6 @@ fn no_doubles(wharf: &Wharf) {
 fn a_killed_manager_loses_nothing_and_doubles_nothing() {
     let mark = format!("deaths-a-{}", std::process::id());
     let wharf = Wharf::up(&yaml(&mark));
-    clear_locks_on_restart(&wharf);
     let caller = Caller::start(&wharf);
     let mut last = 0;
     for step in 0..times(100) {
@@ -126,7 +125,6 @@ fn a_killed_manager_loses_nothing_and_doubles_nothing() {
             until("another manager", || manager_now(&wharf).filter(|now| now.0 != last));
         last = manager;
         send(manager, 9);
-        clear_locks_on_restart(&wharf);
     }
     until("the last manager", || manager_now(&wharf).filter(|now| now.0 != last));
     until("life after it", || {
@@ -143,22 +141,11 @@ fn a_killed_manager_loses_nothing_and_doubles_nothing() {
     check_journal(&wharf);
 }
 
-/// A program killed half-way leaves its lock folder; that is no doubling. They are removed while
-/// nothing runs that could own them: programs start only after the sweep.
-fn clear_locks_on_restart(wharf: &Wharf) {
-    // A lock says "somebody runs"; after a kill nobody does, so whoever comes first may take it.
-    for number in 0..20 {
-        let _ = std::fs::remove_dir(wharf.folder.join(format!("lock{number}")));
-    }
-    let _ = std::fs::remove_file(wharf.folder.join("doubled"));
-}
-
 #[test]
 fn a_killed_guardian_takes_everything_with_it() {
     let mark = format!("deaths-b-{}", std::process::id());
     let wharf = Wharf::new(&yaml(&mark));
     for step in 0..times(20) {
-        clear_locks_on_restart(&wharf);
         wharf.ok(&["up", "-d"]);
         let (manager, guardian) = manager_now(&wharf).unwrap();
         pause(step);
@@ -168,6 +155,7 @@ fn a_killed_guardian_takes_everything_with_it() {
         until("an empty machine", || marked(&mark).is_empty().then_some(()));
     }
     check_journal(&wharf);
+    no_doubles(&wharf);
     let causes = wharf.records();
     assert!(causes.iter().any(|record| at(record, "exit.cause") == "guardian_died"));
 }
@@ -187,7 +175,6 @@ fn guardian_and_manager_killed_at_once_leave_nothing_behind() {
     );
     let wharf = Wharf::new(&yaml);
     for step in 0..times(20) {
-        clear_locks_on_restart(&wharf);
         wharf.ok(&["up", "-d"]);
         let (manager, guardian) = manager_now(&wharf).unwrap();
         until("the hidden ones", || (marked(&orphans).len() >= 4).then_some(()));
@@ -209,6 +196,28 @@ fn guardian_and_manager_killed_at_once_leave_nothing_behind() {
         assert_eq!(marked(&orphans), Vec::<i32>::new());
     }
     check_journal(&wharf);
+    no_doubles(&wharf);
+}
+
+#[test]
+fn a_guardian_outlives_a_manager_that_never_read_its_last_word() {
+    let wharf = Wharf::up("services:\n  idle: { command: [sleep, '1000'] }\n");
+    let (manager, guardian) = manager_now(&wharf).unwrap();
+    send(manager, 19);
+    send(guardian, 1);
+    // Taken by the guardian, and so relayed to a manager that cannot listen.
+    until("the relay", || {
+        let status = std::fs::read_to_string(format!("/proc/{guardian}/status")).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+        (u64::from_str_radix(pending.trim(), 16).unwrap() & 1 == 0).then_some(())
+    });
+    send(manager, 9);
+    let successor = until("another manager", || {
+        assert!(alive(guardian), "{}", wharf.own_log());
+        manager_now(&wharf).filter(|(pid, _)| *pid != manager)
+    });
+    assert_eq!(successor.1, guardian);
+    wharf.ok(&["down"]);
 }
 
 #[test]
