@@ -53,6 +53,8 @@ pub struct Guardian {
     pub arguments: Vec<String>,
     /// The environment to run it with.
     pub environment: Vec<(String, String)>,
+    /// Whether a hang-up means something: not to who was started by `nohup`.
+    pub hears_hang_up: bool,
 }
 
 /// Why a guardian stops without having been asked to.
@@ -204,7 +206,9 @@ impl Guardian {
             let tokens: Vec<u64> = ready.tokens().collect();
             if tokens.contains(&SIGNALS) {
                 while let Some(arrived) = inbox.take()? {
-                    relay(life, arrived);
+                    if arrived.signal != Signal::HUP || self.hears_hang_up {
+                        relay(life, arrived);
+                    }
                 }
             }
             if tokens.contains(&CHANNEL) {

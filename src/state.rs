@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::name::{Realm, ServiceName};
-use crate::os::lock;
+use crate::os::{lock, procfs};
 use crate::spec::Spec;
 
 /// The places of one realm. In project mode all three are the same folder.
@@ -63,6 +63,14 @@ pub enum StateError {
         path: PathBuf,
         /// Who holds it.
         holder: String,
+    },
+    /// A manager runs on whose directory was removed.
+    #[error("start a second manager: wharf with pid {pid} runs on, though its {path} was removed")]
+    Orphaned {
+        /// The state directory.
+        path: PathBuf,
+        /// The guardian.
+        pid: i32,
     },
 }
 
@@ -135,6 +143,9 @@ impl StateDir {
 
     /// Takes the lock that only one guardian and its manager hold.
     pub fn lock(&self) -> Result<OwnedFd, StateError> {
+        if let Some(pid) = self.orphan() {
+            return Err(StateError::Orphaned { path: self.state.clone(), pid });
+        }
         let path = self.lock_file();
         let failed = |source| StateError::File { path: path.clone(), source };
         let mut options = File::options();
@@ -156,6 +167,24 @@ impl StateDir {
                 })
             }
         }
+    }
+
+    /// The guardian that holds a lock on this directory that was removed from under it: with the file,
+    /// or with the whole directory. Nothing else keeps a second one from starting then.
+    pub fn orphan(&self) -> Option<i32> {
+        let folder = self.state.canonicalize().or_else(|_| {
+            let parent = self.state.parent().unwrap_or(Path::new("/")).canonicalize()?;
+            Ok::<_, io::Error>(parent.join(self.state.file_name().unwrap_or_default()))
+        });
+        let mut removed = folder.ok()?.join("lock").into_os_string();
+        removed.push(" (deleted)");
+        let removed = PathBuf::from(removed);
+        let all = procfs::all().ok()?;
+        let manager = all.into_iter().filter(|stat| !stat.is_zombie()).find(|stat| {
+            procfs::arguments(stat.pid).get(1).is_some_and(|word| word == b"manager")
+                && procfs::open_files(stat.parent).contains(&removed)
+        })?;
+        Some(manager.parent)
     }
 
     /// Writes down who holds the lock, for whoever finds it taken.

@@ -182,7 +182,25 @@ async fn speak(
     };
     let client = asked.connection;
     let question = |reply| Request::Speak { target, payload, kind, client, reply };
-    Ok(shared.ask_within(limit, question).await??)
+    let mut patient = Patient { shared, waits: true };
+    let answer = shared.ask_within(limit, question).await;
+    patient.waits = false;
+    Ok(answer??)
+}
+
+/// A client that waits for an answer. Dropped while it does, it has hung up.
+struct Patient<'a> {
+    shared: &'a Shared,
+    waits: bool,
+}
+
+impl Drop for Patient<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            // Where the loop is too busy for it, the next caller has it looked after.
+            let _ = self.shared.handle.ask(Request::Forget);
+        }
+    }
 }
 
 pub(super) async fn shutdown(

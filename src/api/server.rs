@@ -28,7 +28,7 @@ use crate::os::socket;
 use crate::state::StateDir;
 
 /// How many connections are served at once; the next ones wait in the socket's own queue.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 1024;
 /// How many of them may be subscribers of events, so that they can never keep out a `wharf down`.
 const SUBSCRIBERS: usize = 128;
 /// How many threads may read files at once.

@@ -178,7 +178,7 @@ impl Client {
 /// The living guardian of a state directory, as far as its lock says; the pid alone could be a
 /// stranger's by now, so it must run the same program.
 pub(super) fn guardian_of(state: &StateDir) -> Option<OwnedFd> {
-    let pid = state.lock_holder()?;
+    let pid = state.lock_holder().or_else(|| state.orphan())?;
     let guardian = signal::open_pidfd(pid).ok()?;
     let name = |path: PathBuf| -> Option<String> {
         let name = path.file_name()?.to_str()?;

@@ -1,6 +1,6 @@
 //! `wharf down`: stop everything and wait until nothing of it is left.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,8 +9,9 @@ use super::client::{Client, Question, ends_within, guardian_of, parse};
 use super::context::Context;
 use super::failure::{Failure, OK};
 use crate::event::State;
+use crate::exit::Signal;
 use crate::manager::{ManagerStatus, ReplicaStatus};
-use crate::os::signal::open_pidfd;
+use crate::os::signal::{self, open_pidfd};
 
 /// How long a shutdown may take before the waiting is explained.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,8 +32,12 @@ impl Down {
         let manager: ManagerStatus = match client.get("/v1/manager") {
             Ok(manager) => manager,
             Err(failure @ Failure::Unreachable { .. }) => {
+                let guardian = guardian_of(&context.state);
+                if let Some(guardian) = guardian.as_ref().filter(|_| is_cut_off(context)) {
+                    return end_by_signal(context, guardian);
+                }
                 // A guardian whose manager does not come back is no reason to say that all is well.
-                if guardian_of(&context.state).is_some() || failure.words().contains("may not") {
+                if guardian.is_some() || failure.words().contains("may not") {
                     return Err(failure);
                 }
                 context.say("nothing runs");
@@ -57,6 +62,22 @@ impl Down {
         gone(life.1.as_ref(), LOOK)?;
         Ok(OK)
     }
+}
+
+/// Whether the socket was removed, by hand or with all of the state directory: nothing will ever
+/// answer there.
+fn is_cut_off(context: &Context) -> bool {
+    let looked = context.state.socket().symlink_metadata();
+    looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Ends what cannot be asked any more.
+fn end_by_signal(context: &Context, guardian: &OwnedFd) -> Result<u8, Failure> {
+    context.say("its socket was removed: it is sent SIGTERM");
+    signal::send(guardian.as_fd(), Signal::TERM)
+        .map_err(|source| Failure::Io { doing: "signal the guardian", source })?;
+    while !gone(Some(guardian), PATIENCE)? {}
+    Ok(OK)
 }
 
 /// Whether a process has ended, after waiting for it; one that cannot be opened is gone already.

@@ -157,6 +157,7 @@ impl Failure {
                 "`wharf ps` shows what runs, `wharf reload` takes over an edited configuration, \
                  `wharf start NAME` starts what is down",
             ),
+            Self::State(StateError::Orphaned { .. }) => Some("`wharf down` ends it"),
             Self::NoFile => Some("name one with -f FILE, or change to its folder"),
             Self::Unreachable { hint, .. } => Some(hint),
             _ => None,

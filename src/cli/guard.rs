@@ -7,9 +7,10 @@ use clap::Args;
 use super::context::Context;
 use super::failure::{Failure, OK};
 use crate::api;
+use crate::exit::Signal;
 use crate::guardian::{self, LOCK_FD};
 use crate::manager::{self, Options};
-use crate::os::{fds, prctl};
+use crate::os::{fds, prctl, signal};
 
 /// Guard a manager in the background (`wharf up -d` runs this)
 #[derive(Debug, Args)]
@@ -64,6 +65,8 @@ pub(super) fn guard(context: &Context, lock: OwnedFd, foreground: bool) -> Resul
         lock,
         arguments,
         environment: environment(context),
+        // In the background a hang-up can only be meant, as a reload.
+        hears_hang_up: !(foreground && signal::ignored(Signal::HUP)),
     };
     guardian.run()?;
     Ok(OK)

@@ -38,6 +38,8 @@ impl Signal {
     pub const INT: Self = Self(2);
     /// Kill: cannot be caught.
     pub const KILL: Self = Self(9);
+    /// Broken pipe: written to where nobody reads.
+    pub const PIPE: Self = Self(13);
     /// Terminate: the usual request to end.
     pub const TERM: Self = Self(15);
     /// Continue when stopped.

@@ -62,6 +62,7 @@ impl Control {
             Request::Speak { target, payload, kind, client, reply } => {
                 self.speak(&target, payload, kind, client, reply);
             }
+            Request::Forget => self.forget_callers(),
             Request::Apply { spec, by, reply } => self.apply(*spec, by, reply),
             Request::Shutdown { by, reply } => {
                 self.shut_down(Cause::ManagerShutdown, by);

@@ -101,6 +101,11 @@ impl Control {
             // Without a control group only a look at every process can tell.
             (KillScope::Tree | KillScope::Group, _) => true,
         };
+        if let (KillScope::Process, Some(group)) = (run.service.stop.kill, &run.group)
+            && group.populated().unwrap_or(false)
+        {
+            run.evidence.push("what it started lives on: its stop_kill is process".to_owned());
+        }
         let protocol_error = run.protocol_error.is_some();
         let end = End { how, oom: false, protocol_error, survivors };
         self.feed(Event::Ended { incarnation, end });

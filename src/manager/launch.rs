@@ -18,6 +18,8 @@ pub(super) struct Surroundings {
     pub(super) clean: BTreeMap<String, String>,
     /// The limit on open descriptors before the manager raised its own.
     pub(super) nofile: Limit,
+    /// The user and group this manager runs as.
+    pub(super) ids: (u32, u32),
 }
 
 /// The variables that pass from the manager's environment into a program's.
@@ -29,6 +31,7 @@ impl Surroundings {
     pub(super) fn collect(
         variable: impl Fn(&str) -> Option<String>,
         own: Option<(String, String)>,
+        ids: (u32, u32),
         nofile: Limit,
     ) -> Self {
         let set = PASSED.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
@@ -38,7 +41,7 @@ impl Surroundings {
             clean.entry("USER".to_owned()).or_insert(name);
             clean.entry("HOME".to_owned()).or_insert(home);
         }
-        Self { clean, nofile }
+        Self { clean, nofile, ids }
     }
 
     /// The whole environment of one run.
@@ -87,7 +90,9 @@ pub(super) fn prepare(
     if let Some(procs) = cgroup {
         launch.cgroup(procs).map_err(invalid)?;
     }
-    if let Some(identity) = identity {
+    // Who is not root may not even become who he is already (setgroups(2)).
+    let already = |one: &Identity| one.uid != 0 && (one.uid, one.gid) == surroundings.ids;
+    if let Some(identity) = identity.filter(|one| !already(one)) {
         launch.identity(identity);
     }
     let nofile = service
@@ -114,7 +119,7 @@ mod tests {
         };
         let own = Some(("ada".to_owned(), "/home/ada".to_owned()));
         let limit = Limit { soft: 1, hard: 2 };
-        let surroundings = Surroundings::collect(manager, own, limit);
+        let surroundings = Surroundings::collect(manager, own, (1, 1), limit);
         let pairs: Vec<_> = surroundings.clean.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(pairs, ["HOME=/home/ada", "PATH=/bin", "USER=ada"]);
     }

@@ -197,7 +197,7 @@ fn start(
         guardian_pid,
         spec: Arc::clone(&spec),
         supervisor: Supervisor::new(table.next_incarnation(), table.realm().0 ^ generation.0),
-        surroundings: launch::Surroundings::collect(variable, user::own(), nofile),
+        surroundings: launch::Surroundings::collect(variable, user::own(), user::ids(), nofile),
         cgroups,
         descriptors: usize::try_from(nofile.hard).unwrap_or(usize::MAX),
         poller: poller()?,

@@ -46,6 +46,10 @@ pub(super) struct Run {
     pub(super) broken_at: Option<Tick>,
     /// What its program will never answer.
     pub(super) lost: Vec<Unanswered>,
+    /// What was read lately that nobody had asked for, and since when that is counted.
+    pub(super) unasked: (usize, Tick),
+    /// Until when its output is not read, for nobody wants it.
+    pub(super) resting: Option<Tick>,
     /// Whether its input is watched for room.
     pub(super) writing: bool,
     /// Whether its input is to be closed once everything is written.
@@ -88,6 +92,8 @@ impl Run {
             exchange: None,
             deadline: None,
             broken_at: None,
+            unasked: (0, Tick(0)),
+            resting: None,
             lost: Vec::new(),
             writing: false,
             closing_input: false,

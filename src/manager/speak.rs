@@ -62,6 +62,11 @@ const BROKEN_PATIENCE: Duration = Duration::from_millis(200);
 /// From this many open calls on it is worth looking for callers that went away.
 const MANY_CALLS: usize = 64;
 
+/// How much of what nobody asked for is read of one port, in bytes …
+const UNASKED: usize = 64 << 10;
+/// … in this time, while nobody listens to events.
+const UNASKED_WITHIN: Duration = Duration::from_millis(100);
+
 /// The largest text of an event that is published; of longer ones only the size is told.
 const SHOWN: usize = 4096;
 
@@ -83,6 +88,7 @@ impl Control {
         match accepted {
             Ok((id, incarnation)) => {
                 self.calls.insert(id, Call { incarnation, since: now, reply });
+                self.rise(incarnation);
                 self.write_input(incarnation);
                 self.note_deadline(incarnation);
             }
@@ -227,6 +233,37 @@ impl Control {
         self.note_deadline(incarnation);
     }
 
+    /// Leaves a port's output alone for a while where a lot of it came and nobody wants any: the
+    /// program then waits with a full pipe, instead of costing a processor.
+    pub(super) fn rest_from(&mut self, incarnation: Incarnation, count: usize) {
+        let now = clock::now();
+        let listened_to = self.events.receiver_count() > 0;
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let wanted = run.exchange.as_ref().is_none_or(|exchange| exchange.is_awaited());
+        if listened_to || wanted || now.since(run.unasked.1) >= UNASKED_WITHIN {
+            run.unasked = (0, now);
+        }
+        run.unasked.0 += count;
+        if let (true, false, false, Some(output)) =
+            (run.unasked.0 > UNASKED, listened_to, wanted, &run.output)
+        {
+            let _ = self.ports.remove(output.as_fd());
+            run.resting = Some(run.unasked.1 + UNASKED_WITHIN);
+            self.note_deadline(incarnation);
+        }
+    }
+
+    /// Reads a port's output again.
+    fn rise(&mut self, incarnation: Incarnation) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        if let (Some(_), Some(output), None) = (run.resting.take(), &run.output, &run.end) {
+            let token = Kind::Output.token(incarnation);
+            if let Err(error) = self.ports.add(output.as_fd(), token, Interest::Read) {
+                tracing::error!(%incarnation, %error, "cannot watch a port's output");
+            }
+        }
+    }
+
     /// A program closed its output and goes on.
     pub(super) fn output_closed(&mut self, incarnation: Incarnation) {
         let now = clock::now();
@@ -342,6 +379,10 @@ impl Control {
             run.input = None;
         }
         self.deliver(incarnation, deliveries);
+        let run = self.runs.get(&incarnation);
+        if run.and_then(|run| run.resting).is_some_and(|at| at <= now) {
+            self.rise(incarnation);
+        }
         self.note_deadline(incarnation);
     }
 
@@ -352,7 +393,7 @@ impl Control {
             return;
         };
         let expires = run.exchange.as_ref().and_then(|one| one.next_deadline());
-        let next = expires.into_iter().chain(run.broken_at).min();
+        let next = expires.into_iter().chain(run.broken_at).chain(run.resting).min();
         if next != run.deadline {
             if let Some(old) = run.deadline.take() {
                 self.port_deadlines.remove(&(old, incarnation));
@@ -422,6 +463,7 @@ impl Control {
             if let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) {
                 exchange.cancel(id, now);
             }
+            self.write_input(incarnation);
             self.note_deadline(incarnation);
         }
     }

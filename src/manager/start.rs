@@ -20,7 +20,7 @@ use super::run::Run;
 use super::spawner::{self, Answer};
 
 /// Descriptors kept for everything that is no run: sockets of clients, log files, the journal.
-const RESERVE: usize = 256;
+const RESERVE: usize = 1280;
 /// What a run needs: pidfd, output, error, input.
 const EACH: usize = 4;
 

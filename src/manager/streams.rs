@@ -102,7 +102,10 @@ impl Control {
         let mut buffer = std::mem::take(&mut self.buffer);
         match read(fd.as_fd(), &mut buffer) {
             Read::Later => {}
-            Read::Bytes(count) => self.heard(incarnation, &buffer[..count]),
+            Read::Bytes(count) => {
+                self.heard(incarnation, &buffer[..count]);
+                self.rest_from(incarnation, count);
+            }
             Read::End => {
                 let _ = self.ports.remove(fd.as_fd());
                 if let Some(run) = self.runs.get_mut(&incarnation) {

@@ -171,6 +171,7 @@ impl Writer {
                 (file, size)
             });
         }
+        let line = &if self.style.color { plain(line) } else { line.to_vec() };
         if let Some((file, size)) = &mut self.file {
             let _ = file.write_all(line);
             *size += line.len() as u64;
@@ -206,9 +207,29 @@ impl Writer {
     }
 }
 
+/// A line without its colours (`ESC [ … m`): they are for the terminal, not for the file.
+fn plain(line: &[u8]) -> Vec<u8> {
+    let mut rest = line;
+    let mut plain = Vec::with_capacity(line.len());
+    while let Some(at) = rest.windows(2).position(|pair| pair == b"\x1b[") {
+        plain.extend_from_slice(&rest[..at]);
+        let end = rest[at..].iter().position(|byte| *byte == b'm');
+        rest = end.map_or(&[], |end| &rest[at + end + 1..]);
+    }
+    plain.extend_from_slice(rest);
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_gets_no_colours() {
+        let line = b"\x1b[2m12:00\x1b[0m \x1b[32m INFO\x1b[0m up \x1b[3mby\x1b[0m=x\n";
+        assert_eq!(plain(line), b"12:00  INFO up by=x\n");
+        assert_eq!(plain(b"plain\n"), b"plain\n");
+    }
 
     #[test]
     fn lines_are_shown_with_their_names() {

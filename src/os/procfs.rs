@@ -76,6 +76,19 @@ pub fn executable(pid: i32) -> Option<std::path::PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
+/// A process's arguments; empty when they may not be read or the process is gone.
+pub fn arguments(pid: i32) -> Vec<Vec<u8>> {
+    let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    text.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+/// What a process's descriptors refer to; a file that was removed has ` (deleted)` behind its path.
+/// Empty when they may not be read or the process is gone.
+pub fn open_files(pid: i32) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
+}
+
 /// The kernel's random number of this boot.
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")

@@ -72,6 +72,11 @@ pub fn current() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// The user and the primary group this process runs as.
+pub fn ids() -> (u32, u32) {
+    (current(), nix::unistd::getegid().as_raw())
+}
+
 /// The name and home of the user this process runs as, where the system knows them.
 pub fn own() -> Option<(String, String)> {
     let user = User::from_uid(nix::unistd::geteuid()).ok()??;

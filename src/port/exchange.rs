@@ -384,6 +384,11 @@ impl Exchange {
         (self.state.held_messages, self.state.held_bytes)
     }
 
+    /// Whether anybody waits for what the program says next.
+    pub fn is_awaited(&self) -> bool {
+        self.state.desk.call.is_some() || self.state.held_messages > 0
+    }
+
     /// The program has ended, everything it wrote was received, and so many bytes were left unread
     /// in its input's pipe. The tail of its output may still complete a call; then every request
     /// that is open is accounted for.

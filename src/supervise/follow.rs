@@ -51,10 +51,14 @@ impl Replica {
         end: &End,
         cause: Cause,
     ) {
+        // The manager's death closes its ends of all pipes as well. A port sees its input end and may
+        // be quick enough to exit by itself before it is killed; a writer may die of its output.
         let with_manager = match end.how {
             How::Unseen => true,
-            How::Signaled(signal) => signal == Signal::KILL && !end.oom,
-            How::Exited(_) | How::Dumped(_) | How::NotStarted(..) => false,
+            How::Signaled(Signal::KILL) => !end.oom,
+            How::Signaled(signal) => signal == Signal::PIPE,
+            How::Exited(_) => self.service.port.is_some(),
+            How::Dumped(_) | How::NotStarted(..) => false,
         };
         let after = match (self.machine.wanted, with_manager) {
             (false, _) => After::Rest,

@@ -297,3 +297,54 @@ fn it_can_be_process_1() {
     assert!(outer.wait().unwrap().success());
     assert_eq!(at(&wharf.records_of("s")[0], "exit.cause"), "stop_requested");
 }
+
+#[test]
+fn a_manager_whose_directory_was_removed_gets_no_double_and_can_be_ended() {
+    let wharf = Wharf::up("services:\n  s: { command: [sleep, '1000'] }\n");
+    wharf.wait_state("s", "running");
+    let (pid, guardian) = (wharf.pid("s"), wharf.guardian_pid());
+    std::fs::remove_dir_all(wharf.state()).unwrap();
+    let said = wharf.fails(1, &["up", "-d"]);
+    assert!(said.contains(&format!("pid {guardian} runs on")), "{said}");
+    assert!(alive(pid));
+    wharf.ok(&["down"]);
+    assert!(!alive(guardian) && !alive(pid));
+    // And where only the socket was.
+    wharf.ok(&["up", "-d"]);
+    wharf.wait_state("s", "running");
+    let guardian = wharf.guardian_pid();
+    std::fs::remove_file(wharf.state().join("sock")).unwrap();
+    wharf.ok(&["down"]);
+    assert!(!alive(guardian));
+}
+
+#[test]
+fn nohup_is_respected() {
+    let wharf = Wharf::new("services:\n  s: { command: [sleep, '1000'] }\n");
+    let mut command = std::process::Command::new("nohup");
+    command.args([env!("CARGO_BIN_EXE_wharf"), "up"]).current_dir(&wharf.folder);
+    command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut guardian = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    wharf.wait_state("s", "running");
+    let pid = i32::try_from(guardian.id()).unwrap();
+    send(pid, 1);
+    // Signals are read in the order of their numbers: had the hang-up counted, it would be told.
+    wharf.ok(&["stop", "s"]);
+    wharf.ok(&["start", "s"]);
+    assert!(!wharf.own_log().contains("SIGHUP"), "{}", wharf.own_log());
+    wharf.ok(&["down"]);
+    assert!(guardian.wait().unwrap().success());
+}
+
+/// A port sees its input end when the manager dies, and may exit by itself before it is killed.
+#[test]
+fn a_port_that_ended_with_the_managers_pipes_is_started_again() {
+    let wharf = Wharf::up("services:\n  bc: { command: bc, port: { use: bc } }\n");
+    wharf.wait_state("bc", "running");
+    for _ in 0..times(200) {
+        let (manager, _) = manager_now(&wharf).unwrap();
+        send(manager, 9);
+        until("another manager", || manager_now(&wharf).filter(|now| now.0 != manager));
+        assert_eq!(wharf.ok(&["call", "bc", "6 * 7"]), "42\n");
+    }
+}

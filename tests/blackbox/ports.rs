@@ -225,3 +225,56 @@ fn a_port_is_asked_to_end_before_it_is_told() {
     assert_eq!(steps("ignores"), ["SIGTERM"]);
     assert_eq!(at(&wharf.records_of("quits")[0], "process.exit.code"), 0);
 }
+
+#[test]
+fn a_flood_that_nobody_wants_costs_next_to_nothing() {
+    let wharf = Wharf::up(
+        "services:
+  flood: { command: ['yes'], port: { framing: lines, replies: one } }
+  tick: { command: [sh, -c, 'while :; do sleep 0.1; echo x; done'] }
+",
+    );
+    wharf.wait_state("flood", "running");
+    let manager = wharf.manager_pid();
+    let used = || {
+        let stat = std::fs::read_to_string(format!("/proc/{manager}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let lines = || wharf.read(".wharf/log/tick.1.log").lines().count();
+    let (before, told) = (used(), lines());
+    until("two seconds to pass", || (lines() >= told + 20).then_some(()));
+    let ticks = used() - before;
+    assert!(ticks < 100, "half a processor for what nobody reads: {ticks} ticks in 2 s");
+    // A caller is served all the same, and the end is recorded as ever.
+    assert_eq!(wharf.ok(&["call", "flood", "x"]), "y\n");
+    send(wharf.pid("flood"), 9);
+    let record = wharf.wait_records("flood", 1).remove(0);
+    assert_eq!(at(&record, "exit.signal.name"), "SIGKILL");
+}
+
+#[test]
+fn who_hangs_up_holds_nobody_up() {
+    let wharf = Wharf::up(
+        "services:
+  slow:
+    command: [sh, -c, 'while read l; do sleep 0.4; echo \"$$l\"; done']
+    port: { framing: lines, replies: one, timeout: 6s }
+",
+    );
+    wharf.wait_state("slow", "running");
+    let callers: Vec<_> = (0..30)
+        .map(|_| {
+            let mut socket = wharf.connect().unwrap();
+            let request =
+                "POST /v1/services/slow/call HTTP/1.1\r\nhost: w\r\ncontent-length: 4\r\n\r\ngone";
+            socket.write_all(request.as_bytes()).unwrap();
+            socket
+        })
+        .collect();
+    let waits = || wharf.row("slow")["port"]["queued"].as_u64().unwrap();
+    until("the callers to be in the queue", || (waits() > 20).then_some(()));
+    drop(callers);
+    until("an empty queue", || (waits() <= 1).then_some(()));
+    assert_eq!(wharf.ok(&["call", "slow", "me"]), "me\n");
+}

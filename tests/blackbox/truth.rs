@@ -192,3 +192,15 @@ fn a_program_starts_with_what_is_declared_and_nothing_else() {
     assert!(said.contains("SigIgn:\t0000000000000000"), "{said}");
     assert!(said.contains("SigBlk:\t0000000000000000"), "{said}");
 }
+
+/// Whoever runs wharf may name himself, root or not.
+#[test]
+fn one_may_be_who_one_is() {
+    let own = nix::unistd::geteuid();
+    let wharf = Wharf::up(&format!(
+        "services:\n  me: {{ command: [id, '-u'], user: '{own}', restart: no }}\n"
+    ));
+    let record = wharf.wait_records("me", 1).remove(0);
+    assert_eq!(at(&record, "exit.reason"), "completed", "{record}");
+    assert_eq!(wharf.logs("me").trim(), own.to_string());
+}

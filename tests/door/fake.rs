@@ -117,6 +117,7 @@ impl Loop {
                 let _ = reply.send(speak(&name, &payload));
                 let _ = self.asked.send(Asked::Speak(name, payload, kind));
             }
+            Request::Forget => {}
             Request::Apply { spec, by, reply } => {
                 let names = spec.services.keys().map(ToString::to_string).collect();
                 self.spec = Arc::new(*spec);

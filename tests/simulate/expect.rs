@@ -39,8 +39,14 @@ pub(crate) fn record(
         book.row = 0;
     }
     let with_manager = due.past.is_some()
-        && (due.end.how == How::Unseen
-            || due.end.how == How::Signaled(Signal::KILL) && !due.end.oom);
+        && match due.end.how {
+            How::Unseen => true,
+            How::Exited(_) => service.port.is_some(),
+            How::Signaled(signal) => {
+                signal == Signal::PIPE || signal == Signal::KILL && !due.end.oom
+            }
+            How::Dumped(_) | How::NotStarted(..) => false,
+        };
     let then = match &run {
         Some(run) => run.asked.as_ref().map_or(Then::Judge, |asked| asked.then),
         None if !book.wanted => Then::Rest,
