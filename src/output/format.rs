@@ -67,15 +67,15 @@ impl LineFormatter {
         }
     }
 
-    /// Appends what is held back as unfinished lines (`P`): the program ended, or has been silent
-    /// for so long that what it said last should be seen.
+    /// Appends what is held back, for the program has ended. Its last words are a whole line (`F`),
+    /// though no LF came: the next run of the program must not seem to go on with them.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         for (stream, rest) in
             [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)]
         {
             let bytes = std::mem::take(&mut rest.bytes);
             if !bytes.is_empty() {
-                Header::new(rest.at, Source::Program(stream)).put(b'P', &bytes, out);
+                Header::new(rest.at, Source::Program(stream)).put(b'F', &bytes, out);
             }
         }
     }

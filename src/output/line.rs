@@ -71,7 +71,7 @@ pub struct Line {
     pub at: Wall,
     /// Who said it.
     pub source: Source,
-    /// The program's line goes on in the next piece from the same source, or ended without LF.
+    /// The program's line goes on in the next piece from the same source.
     pub partial: bool,
     /// What the program wrote, byte for byte, without LF.
     pub text: Vec<u8>,

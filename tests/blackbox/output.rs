@@ -131,3 +131,18 @@ services:
     let on_disk: u64 = logs.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     assert!(on_disk <= 2 * 6 * (10 << 20) + (1 << 20), "{on_disk} bytes");
 }
+
+#[test]
+fn last_words_without_a_newline_are_a_line_of_their_own() {
+    let wharf = Wharf::up(
+        "services:
+  p:
+    command: [sh, -c, 'printf \"last words\"; exit 1']
+    restart: { max_restarts: 2, delay: 10ms, max_delay: 20ms }
+",
+    );
+    wharf.wait_state("p", "failed");
+    until("the log", || (wharf.logs("p") == "last words\nlast words\nlast words\n").then_some(()));
+    assert_eq!(wharf.ok(&["logs", "-n", "1", "p"]), "last words\n");
+    assert_eq!(wharf.ok(&["logs", "-n", "0", "p"]), "");
+}

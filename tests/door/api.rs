@@ -407,7 +407,9 @@ fn beyond_the_bound_a_connection_waits_for_its_turn() {
         stream.write_all(question).unwrap();
         read_until(stream, &mut String::new(), "guardian_pid");
     };
-    let mut connections: Vec<_> = (0..256).map(|_| connect(&fake)).collect();
+    // Both ends of all of them are this process's.
+    let _ = wharf::os::limits::raise_nofile().unwrap();
+    let mut connections: Vec<_> = (0..1024).map(|_| connect(&fake)).collect();
     connections.iter_mut().for_each(served);
     let mut late = connect(&fake);
     late.write_all(question).unwrap();
