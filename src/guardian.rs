@@ -5,7 +5,7 @@
 //! a subreaper (or PID 1), so orphans of a dead manager come to it; it kills them, writes how they
 //! ended into the table of what is alive, and lets the next generation of the manager tell.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -120,8 +120,13 @@ impl Guardian {
         let poller = Poller::new().map_err(system("waiting"))?;
         poller.add(inbox.as_fd(), SIGNALS, Interest::Read).map_err(system("waiting"))?;
 
+        // A shell that executes wharf may have children already; they are none of our business.
+        let spared: HashSet<(i32, u64)> = children().map_err(system("waiting"))?.collect();
         let mut ends = VecDeque::new();
         let mut helpless = 0;
+        // The wish that everything end, until a manager has fulfilled it: one that is killed before
+        // it read its relayed signal must not undo it.
+        let mut asked = None;
         let mut refused = 0;
         // Signals that came while there was no manager; they are the next one's.
         let mut kept = Vec::new();
@@ -140,12 +145,15 @@ impl Guardian {
                 life => life?,
             };
             refused = 0;
-            kept.drain(..).for_each(|arrived| relay(&life, arrived));
+            for arrived in asked.into_iter().chain(kept.drain(..)) {
+                relay(&life, arrived);
+            }
             poller.add(life.pidfd.as_fd(), MANAGER, Interest::Read).map_err(system("waiting"))?;
             poller.add(life.channel.as_fd(), CHANNEL, Interest::Read).map_err(system("waiting"))?;
-            memory::give_back();
-            let ended = self.watch(&mut life, &poller, &inbox).map_err(system("waiting"))?;
-            let left = self.sweep(&poller, &inbox, &mut kept).map_err(system("sweeping"))?;
+            let ended =
+                self.watch(&mut life, &poller, &inbox, &mut asked).map_err(system("waiting"))?;
+            let left =
+                self.sweep(&poller, &inbox, &spared, &mut kept).map_err(system("sweeping"))?;
             if left > 0 {
                 tracing::warn!(processes = left, "could not be killed and are left behind");
             }
@@ -199,7 +207,13 @@ impl Guardian {
     }
 
     /// Watches a manager to its end, relaying signals to it and reaping strays.
-    fn watch(&self, life: &mut Life, poller: &Poller, inbox: &Inbox) -> io::Result<Ended> {
+    fn watch(
+        &self,
+        life: &mut Life,
+        poller: &Poller,
+        inbox: &Inbox,
+        asked: &mut Option<Arrived>,
+    ) -> io::Result<Ended> {
         let mut ready = Ready::new(8);
         loop {
             poller.wait(&mut ready, None)?;
@@ -207,6 +221,9 @@ impl Guardian {
             if tokens.contains(&SIGNALS) {
                 while let Some(arrived) = inbox.take()? {
                     if arrived.signal != Signal::HUP || self.hears_hang_up {
+                        if self.means_the_end(arrived.signal) {
+                            *asked = Some(arrived);
+                        }
                         relay(life, arrived);
                     }
                 }
@@ -214,7 +231,10 @@ impl Guardian {
             if tokens.contains(&CHANNEL) {
                 let mut message = [0; 64];
                 match fds::receive(life.channel.as_fd(), &mut message)? {
-                    Some(received) if message[..received.bytes] == *READY => life.ready = true,
+                    Some(received) if message[..received.bytes] == *READY => {
+                        life.ready = true;
+                        memory::give_back();
+                    }
                     Some(received) if received.bytes == 0 => poller.remove(life.channel.as_fd())?,
                     _ => {}
                 }
@@ -241,16 +261,27 @@ impl Guardian {
         Table::existing(&self.state.live()).ok().flatten()
     }
 
+    /// Whether a signal asks for the end of everything; a hang-up of a background run does not.
+    fn means_the_end(&self, signal: Signal) -> bool {
+        match signal.number() {
+            libc::SIGCHLD => false,
+            libc::SIGHUP => self.arguments.iter().any(|word| word == "--foreground"),
+            _ => true,
+        }
+    }
+
     /// Kills and reaps everything that came to us, and keeps how each run of a service ended, and
     /// the signals that arrive meanwhile. Returns how many could not be killed within the bound.
     fn sweep(
         &self,
         poller: &Poller,
         inbox: &Inbox,
+        spared: &HashSet<(i32, u64)>,
         signals: &mut Vec<Arrived>,
     ) -> io::Result<usize> {
         let table = self.table();
         let deadline = clock::now() + SWEEP_BOUND;
+        let mut was_empty = false;
         loop {
             loop {
                 match wait::reap_any() {
@@ -260,17 +291,19 @@ impl Guardian {
                     Err(error) => return Err(error),
                 }
             }
-            let me = prctl::pid();
-            let mine =
-                procfs::all()?.into_iter().filter(|one| one.parent == me && !one.is_zombie());
             let mut left = 0;
-            for orphan in mine {
+            for (orphan, _) in children()?.filter(|child| !spared.contains(child)) {
                 // A child of ours that we have not reaped keeps its number.
-                let _ = signal::send_pid(orphan.pid, Signal::KILL);
+                let _ = signal::send_pid(orphan, Signal::KILL);
                 left += 1;
             }
-            if clock::now() >= deadline {
+            // Who dies hands its children to us a moment later: only a second empty look counts.
+            if clock::now() >= deadline || (left == 0 && was_empty) {
                 return Ok(left);
+            }
+            was_empty = left == 0;
+            if was_empty {
+                continue;
             }
             collect(poller, inbox, Duration::from_millis(20), signals)?;
         }
@@ -291,6 +324,13 @@ fn collect(
         }
     }
     Ok(())
+}
+
+/// The living children of this process, each with its start time.
+fn children() -> io::Result<impl Iterator<Item = (i32, u64)>> {
+    let me = prctl::pid();
+    let all = procfs::all()?.into_iter();
+    Ok(all.filter(move |one| one.parent == me && !one.is_zombie()).map(|one| (one.pid, one.start)))
 }
 
 fn relay(life: &Life, arrived: Arrived) {

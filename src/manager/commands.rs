@@ -167,10 +167,21 @@ impl Control {
                 self.persisted = self.persisted.max(version);
                 let failed = self.waiters.extract_if(.., |waiter| waiter.version == version);
                 for waiter in failed.collect::<Vec<_>>() {
-                    let refusal = Refusal::Disk { msg: msg.clone() };
                     match waiter.answer {
-                        Answer::Command(reply) => drop(reply.send(Err(refusal))),
-                        Answer::Apply(reply) => drop(reply.send(Err(refusal))),
+                        Answer::Command(reply) => {
+                            let msg = format!(
+                                "it is done, but could not be written down, so that a new manager \
+                                 would not know of it: {msg}"
+                            );
+                            drop(reply.send(Err(Refusal::Disk { msg })));
+                        }
+                        Answer::Apply(reply) => {
+                            let msg = format!(
+                                "the new configuration could not be written down, so the old one \
+                                 stays in effect: {msg}"
+                            );
+                            drop(reply.send(Err(Refusal::Disk { msg })));
+                        }
                     }
                 }
             }
@@ -300,7 +311,7 @@ impl Control {
         let Some(view) = self.supervisor.view(replica) else { return };
         let home = match self.homes.get(replica) {
             Some(home) => Some(*home),
-            None => self.claim(replica).ok().inspect(|home| {
+            None => self.claim(replica, Phase::Between).ok().inspect(|home| {
                 self.homes.insert(replica.clone(), *home);
             }),
         };

@@ -129,19 +129,25 @@ pub(super) fn clean_up(table: &Table, cgroups: Option<&cgroup::Root>, alone: boo
 /// Kills processes whose environment says that they belong to a run of this table, and that have no
 /// living wharf above them.
 fn kill_marked(table: &Table) -> Vec<i32> {
-    let names: HashSet<ReplicaId> = table.used().filter_map(|(_, slot)| slot.replica()).collect();
-    let next = table.next_incarnation();
+    // Only runs that have no record: any other is over, and its number alone names it in this
+    // folder, not on this machine.
+    let open = table.used().filter(|(_, slot)| slot.phase() == Phase::Open);
+    let runs: HashMap<Incarnation, ReplicaId> =
+        open.filter_map(|(_, slot)| Some((slot.incarnation(), slot.replica()?))).collect();
+    if runs.is_empty() {
+        return Vec::new();
+    }
     let all: HashMap<i32, Stat> =
         procfs::all().unwrap_or_default().into_iter().map(|stat| (stat.pid, stat)).collect();
     let mut killed = Vec::new();
     for stat in all.values().filter(|stat| !stat.is_zombie() && stat.pid != prctl::pid()) {
         let number = |name: &str| procfs::variable(stat.pid, name)?.parse::<u64>().ok();
-        let Some(incarnation) = number("WHARF_INCARNATION") else { continue };
-        let belongs = names.iter().any(|id| {
-            procfs::variable(stat.pid, "WHARF_SERVICE").as_deref() == Some(id.service.as_str())
-                && number("WHARF_REPLICA") == Some(u64::from(id.replica))
-        });
-        if !belongs || incarnation >= next.0 || is_guarded(stat, &all) {
+        let incarnation = number("WHARF_INCARNATION").map(Incarnation);
+        let Some(id) = incarnation.and_then(|run| runs.get(&run)) else { continue };
+        let service = procfs::variable(stat.pid, "WHARF_SERVICE");
+        let belongs = service.as_deref() == Some(id.service.as_str())
+            && number("WHARF_REPLICA") == Some(u64::from(id.replica));
+        if !belongs || is_guarded(stat, &all) {
             continue;
         }
         // A descriptor first and a second look: the number must still mean this process.

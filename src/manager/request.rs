@@ -144,8 +144,8 @@ pub enum Refusal {
     /// Too many requests are waiting.
     #[error("the manager is busy: {REQUESTS} requests are waiting")]
     Busy,
-    /// It could not be written down, so it was not done.
-    #[error("cannot persist it: {msg}")]
+    /// It could not be written down.
+    #[error("{msg}")]
     Disk {
         /// Why.
         msg: String,

@@ -44,7 +44,7 @@ impl Control {
             self.feed(Event::Deferred { incarnation, errno: Errno(libc::EMFILE) });
             return;
         }
-        let slot = match self.claim(&replica) {
+        let slot = match self.claim(&replica, Phase::Open) {
             Ok(slot) => slot,
             Err(error) => {
                 self.feed(Event::Deferred { incarnation, errno: errno_of(&error) });
@@ -63,11 +63,11 @@ impl Control {
     }
 
     /// Takes a slot of the table for a replica.
-    pub(super) fn claim(&mut self, replica: &ReplicaId) -> io::Result<usize> {
+    pub(super) fn claim(&mut self, replica: &ReplicaId, phase: Phase) -> io::Result<usize> {
         let from = self.free_slots.pop();
         match from {
-            Some(slot) => self.table.claim(replica, slot),
-            None => self.table.claim(replica, self.table_mark),
+            Some(slot) => self.table.claim(replica, phase, slot),
+            None => self.table.claim(replica, phase, self.table_mark),
         }
         .inspect(|slot| self.table_mark = self.table_mark.max(*slot + 1))
     }

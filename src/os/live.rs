@@ -217,8 +217,9 @@ impl Table {
             .filter(|(_, slot)| slot.phase() != Phase::Free)
     }
 
-    /// Takes a free slot for a replica; `ENOSPC` when the table cannot grow.
-    pub fn claim(&mut self, replica: &ReplicaId, from: usize) -> io::Result<usize> {
+    /// Takes a free slot for a replica, which then says `phase` (an open one without a process is
+    /// nobody's run); `ENOSPC` when the table cannot grow.
+    pub fn claim(&mut self, replica: &ReplicaId, phase: Phase, from: usize) -> io::Result<usize> {
         let free = (from..self.slots).find(|index| self.slot(*index).phase() == Phase::Free);
         let index = if let Some(index) = free {
             index
@@ -235,7 +236,8 @@ impl Table {
         for (at, cell) in slot.name.iter().enumerate() {
             cell.store(name.get(at).copied().unwrap_or(0), Ordering::Relaxed);
         }
-        slot.set_phase(Phase::Between);
+        slot.pid.store(0, Ordering::Relaxed);
+        slot.set_phase(phase);
         Ok(index)
     }
 }
@@ -387,7 +389,7 @@ mod tests {
         let path = folder.path().join("live");
         let mut first = Table::open(&path, Realm(7)).unwrap();
         assert_eq!(first.next_generation(), Generation(1));
-        let index = first.claim(&replica("web"), 0).unwrap();
+        let index = first.claim(&replica("web"), Phase::Between, 0).unwrap();
         first.slot(index).open(Incarnation(5), Wall(9));
         first.set_next_incarnation(Incarnation(6));
         first.set_next_incarnation(Incarnation(3));
@@ -410,7 +412,7 @@ mod tests {
     fn every_end_can_be_kept() {
         let folder = tempfile::tempdir().unwrap();
         let mut table = Table::open(&folder.path().join("live"), Realm(1)).unwrap();
-        let index = table.claim(&replica("web"), 0).unwrap();
+        let index = table.claim(&replica("web"), Phase::Between, 0).unwrap();
         let slot = table.slot(index);
         for how in [
             How::Exited(0),
@@ -457,10 +459,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut table = Table::open(&folder.path().join("live"), Realm(1)).unwrap();
         for number in 0..STEP + 10 {
-            assert_eq!(table.claim(&replica(&format!("s{number}")), 0).unwrap(), number);
+            assert_eq!(
+                table.claim(&replica(&format!("s{number}")), Phase::Between, 0).unwrap(),
+                number
+            );
         }
         table.slot(3).set_phase(Phase::Free);
-        assert_eq!(table.claim(&replica("again"), 0).unwrap(), 3);
+        assert_eq!(table.claim(&replica("again"), Phase::Between, 0).unwrap(), 3);
         assert_eq!(table.used().count(), STEP + 10);
     }
 }

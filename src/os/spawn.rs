@@ -643,8 +643,13 @@ mod tests {
         let realm = crate::name::Realm(1);
         let mut table = super::super::live::Table::open(&path, realm).unwrap();
         let replica = "web/1".parse::<crate::name::Target>().unwrap().service;
-        let slot =
-            table.claim(&crate::name::ReplicaId { service: replica, replica: 1 }, 0).unwrap();
+        let slot = table
+            .claim(
+                &crate::name::ReplicaId { service: replica, replica: 1 },
+                super::super::live::Phase::Between,
+                0,
+            )
+            .unwrap();
         let cell = table.slot(slot).pid_cell();
         let script = "exit 3";
         let (_, how) = run(&["sh", "-c", script], move |launch| {
