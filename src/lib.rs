@@ -39,3 +39,11 @@ pub mod supervise;
 pub mod guardian;
 #[cfg(feature = "daemon")]
 pub mod manager;
+
+// Floor 6: the door for others.
+#[cfg(feature = "daemon")]
+pub mod api;
+
+// Floor 7: the commands.
+#[cfg(feature = "daemon")]
+pub mod cli;

@@ -1,2 +1,7 @@
 //! The `wharf` command. Everything it does is in the library; see `cli`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(wharf::cli::main(std::env::args_os()))
+}

@@ -214,7 +214,7 @@ impl Control {
                 }
                 (Progress::Failed(refusal), Answer::Apply(reply)) => drop(reply.send(Err(refusal))),
                 (Progress::Failed(refusal), Answer::Command(reply)) => {
-                    drop(reply.send(Err(refusal)))
+                    drop(reply.send(Err(refusal)));
                 }
             }
         }

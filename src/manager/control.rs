@@ -264,7 +264,7 @@ impl Control {
     fn act(&mut self, action: Action) {
         match action {
             Action::Spawn { incarnation, replica, service } => {
-                self.order(incarnation, replica, service);
+                self.order(incarnation, replica, &service);
             }
             Action::Signal { incarnation, signal, group } => {
                 self.send_signal(incarnation, signal, group);

@@ -424,6 +424,16 @@ pub enum Published {
 }
 
 impl Handle {
+    /// A way to whoever takes from the other end of `requests` when `waker` wakes it, and who
+    /// publishes through `events`.
+    pub fn new(
+        requests: SyncSender<Request>,
+        waker: Waker,
+        events: broadcast::Sender<Arc<Published>>,
+    ) -> Self {
+        Self { requests, waker, events }
+    }
+
     /// Hands a request to the loop without waiting.
     pub fn ask(&self, request: Request) -> Result<(), Refusal> {
         match self.requests.try_send(request) {

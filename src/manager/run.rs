@@ -138,7 +138,7 @@ mod tests {
         let mut all = Vec::new();
         let mut tail = StderrTail::default();
         for size in [10, 5_000, 1, 4_095, 3, 4_096, 200] {
-            let piece: Vec<u8> = (0..size).map(|at| b'a' + (at % 26) as u8).collect();
+            let piece: Vec<u8> = (b'a'..=b'z').cycle().take(size).collect();
             tail.push(&piece);
             all.extend(piece);
             assert_eq!(tail.bytes, all[all.len().saturating_sub(TAIL)..]);

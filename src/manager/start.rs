@@ -35,7 +35,7 @@ impl Control {
         &mut self,
         incarnation: Incarnation,
         replica: ReplicaId,
-        service: Arc<Service>,
+        service: &Arc<Service>,
     ) {
         self.table.set_next_incarnation(self.supervisor.next_incarnation());
         let held: usize = self.runs.len() * EACH + self.pending.len() + self.lingering.len() * 2;
@@ -54,7 +54,7 @@ impl Control {
         let now = clock::wall();
         self.table.slot(slot).open(incarnation, now);
         self.present.insert(replica.clone(), incarnation);
-        let run = Run::ordered(incarnation, replica, Arc::clone(&service), slot, now);
+        let run = Run::ordered(incarnation, replica, Arc::clone(service), slot, now);
         self.runs.insert(incarnation, run);
         match &service.user {
             Some(name) => self.find_user(incarnation, name.clone()),

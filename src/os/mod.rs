@@ -13,12 +13,14 @@ pub mod lock;
 pub mod memory;
 pub mod prctl;
 pub mod procfs;
+pub mod random;
 mod raw;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
 pub mod user;
 pub mod wait;
+pub mod watch;
 
 pub use nix::errno::Errno as NixErrno;
 

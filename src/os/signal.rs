@@ -65,6 +65,15 @@ pub fn block_all() -> io::Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).map_err(to_io)
 }
 
+/// Does something with every signal blocked in the calling thread, and puts the mask back after it.
+pub fn with_all_blocked<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(to_io)?;
+    let done = work();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(to_io)?;
+    Ok(done)
+}
+
 /// Whether the calling process ignores a signal (it may have been started so, as `nohup` does).
 pub fn ignored(signal: Signal) -> bool {
     disposition(signal.number()) == Some(libc::SIG_IGN)

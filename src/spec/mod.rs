@@ -53,6 +53,6 @@ pub use {
     mistake::{Mistake, Mistakes, Spot},
     profile::built_in_profiles,
     read::Loaded,
-    resolve::resolved,
+    resolve::{resolved, resolved_value},
     schema::{profile_schema, schema},
 };

@@ -20,6 +20,13 @@ const MASK: &str = "***";
 /// The whole of `spec` as YAML. With `mask`, values of environment variables whose names look like
 /// that of a secret are written as `***`.
 pub fn resolved(spec: &Spec, mask: bool) -> String {
+    let mut text = String::new();
+    block(&resolved_value(spec, mask), 0, &mut text);
+    text
+}
+
+/// The same as a value, for those who want JSON.
+pub fn resolved_value(spec: &Spec, mask: bool) -> Value {
     let mut services = Map::new();
     for (name, service) in &spec.services {
         services.insert(name.to_string(), written(service, mask));
@@ -28,9 +35,7 @@ pub fn resolved(spec: &Spec, mask: bool) -> String {
         Cgroups::Auto => "auto",
         Cgroups::Off => "off",
     };
-    let mut text = String::new();
-    block(&json!({ "version": 1, "cgroups": cgroups, "services": services }), 0, &mut text);
-    text
+    json!({ "version": 1, "cgroups": cgroups, "services": services })
 }
 
 /// A service in the keys of services.yaml.

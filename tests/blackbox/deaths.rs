@@ -96,7 +96,8 @@ fn call(socket: &std::path::Path) -> Option<String> {
 /// A delay of 20 to 400 ms, different each time and the same in each run of the test.
 fn pause(step: usize) {
     let millis = 20 + (step * 7_919) % 380;
-    nix::poll::poll(&mut [], nix::poll::PollTimeout::try_from(millis).unwrap()).unwrap();
+    let millis = u16::try_from(millis).unwrap();
+    nix::poll::poll(&mut [], millis).unwrap();
 }
 
 fn manager_now(wharf: &Wharf) -> Option<(i32, i32)> {

@@ -22,7 +22,7 @@ fn fast_exits(limit: Option<u64>) {
     for number in 0..count {
         let _ = writeln!(yaml, "  t{number}: {{ command: 'true' }}");
     }
-    let mut wharf = Wharf::new("services:\n  anchor: { command: [sleep, '1000'] }\n");
+    let wharf = Wharf::new("services:\n  anchor: { command: [sleep, '1000'] }\n");
     let mut command = wharf.command(&["up", "-d"]);
     if let Some(limit) = limit {
         let set = move || {

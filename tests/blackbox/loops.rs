@@ -32,11 +32,11 @@ fn a_crash_loop_backs_off_and_says_so() {
         assert_eq!(at(record, "restart.decision"), "restart");
     }
     // The wall clock agrees with what was announced.
-    let time = |record: &serde_json::Value| {
+    let ended = |record: &serde_json::Value| {
         record["ts"].as_str().unwrap().parse::<wharf::time::Wall>().unwrap().0
     };
     for pair in records.windows(2) {
-        let waited = (time(&pair[1]) - time(&pair[0])) as f64 / 1e9;
+        let waited = (ended(&pair[1]) - ended(&pair[0])) as f64 / 1e9;
         let announced = at(&pair[0], "restart.delay_s").as_f64().unwrap();
         assert!(waited >= announced - 0.002, "announced {announced}, waited {waited}");
         assert!(waited <= announced + 2.0, "announced {announced}, waited {waited}");

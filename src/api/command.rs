@@ -1,0 +1,197 @@
+//! What is wanted: start, stop, restart, signal, speak, shut down.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request as HttpRequest, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::error::ApiError;
+use super::input::{self, Asked, LARGEST_MESSAGE};
+use super::read::OfReplica;
+use super::server::{Door, Shared};
+use crate::event::Verb;
+use crate::exit::Signal;
+use crate::manager::{ReplicaStatus, Request, Speech};
+use crate::name::Requester;
+use crate::time::parse_duration;
+
+/// The longest wait for a command to come true; a stop may have a long grace period.
+const COMMAND: Duration = Duration::from_secs(3600);
+/// What a call may take beyond its own time-out before the API gives up on the loop.
+const SLACK: Duration = Duration::from_secs(30);
+
+type Replicas = Result<Json<Vec<ReplicaStatus>>, ApiError>;
+type OneReplica = Result<Query<OfReplica>, QueryRejection>;
+
+pub(super) async fn start(
+    State(shared): Door,
+    Path(name): Path<String>,
+    query: OneReplica,
+    asked: Asked,
+    request: HttpRequest,
+) -> Replicas {
+    plain(&shared, Verb::Start, &name, query, asked.by, request).await
+}
+
+pub(super) async fn stop(
+    State(shared): Door,
+    Path(name): Path<String>,
+    query: OneReplica,
+    asked: Asked,
+    request: HttpRequest,
+) -> Replicas {
+    plain(&shared, Verb::Stop, &name, query, asked.by, request).await
+}
+
+pub(super) async fn restart(
+    State(shared): Door,
+    Path(name): Path<String>,
+    query: OneReplica,
+    asked: Asked,
+    request: HttpRequest,
+) -> Replicas {
+    plain(&shared, Verb::Restart, &name, query, asked.by, request).await
+}
+
+async fn plain(
+    shared: &Shared,
+    verb: Verb,
+    name: &str,
+    query: OneReplica,
+    by: Requester,
+    request: HttpRequest,
+) -> Replicas {
+    let (parts, body) = request.into_parts();
+    input::nothing(&parts, body).await?;
+    obey(shared, verb, name, query, by).await
+}
+
+/// `{"signal": "HUP"}`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    signal: String,
+}
+
+pub(super) async fn signal(
+    State(shared): Door,
+    Path(name): Path<String>,
+    query: OneReplica,
+    asked: Asked,
+    request: HttpRequest,
+) -> Replicas {
+    let (parts, body) = request.into_parts();
+    let which: Which = input::json(&parts, body, "{}").await?;
+    let signal: Signal = which.signal.parse().map_err(|error: crate::exit::SignalError| {
+        ApiError::bad_request("no_such_signal", error.to_string())
+    })?;
+    obey(&shared, Verb::Signal(signal), &name, query, asked.by).await
+}
+
+async fn obey(
+    shared: &Shared,
+    verb: Verb,
+    name: &str,
+    query: OneReplica,
+    by: Requester,
+) -> Replicas {
+    let target = input::target(name, input::query(query)?.replica)?;
+    let command = |reply| Request::Command { verb, target, by, reply };
+    Ok(Json(shared.ask_within(COMMAND, command).await??))
+}
+
+/// `?timeout=5s&replica=2`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Call {
+    replica: Option<u32>,
+    timeout: Option<String>,
+}
+
+pub(super) async fn call(
+    State(shared): Door,
+    Path(name): Path<String>,
+    query: Result<Query<Call>, QueryRejection>,
+    asked: Asked,
+    request: HttpRequest,
+) -> Result<Response, ApiError> {
+    let query = input::query(query)?;
+    let timeout = match query.timeout.as_deref().map(parse_duration) {
+        None => None,
+        Some(Ok(length)) if !length.is_zero() && length <= COMMAND => Some(length),
+        Some(Ok(_)) => {
+            let text = "a timeout is longer than nothing and at most 1h";
+            return Err(ApiError::bad_request("bad_query", text));
+        }
+        Some(Err(error)) => {
+            return Err(ApiError::bad_request("bad_query", format!("timeout: {error}")));
+        }
+    };
+    let (parts, body) = request.into_parts();
+    let kind = Speech::Call(timeout);
+    let messages = speak(&shared, (&name, query.replica), kind, asked, &parts, body).await?;
+    let count = messages.len().to_string();
+    let reply = join(messages);
+    let headers =
+        [(CONTENT_TYPE.as_str(), "application/octet-stream"), ("x-wharf-messages", &count)];
+    Ok((headers, reply).into_response())
+}
+
+/// Several messages of one reply with a newline between them; one as it is, without a copy.
+fn join(mut messages: Vec<Bytes>) -> Bytes {
+    if messages.len() == 1 {
+        return messages.remove(0);
+    }
+    messages.join(&b'\n').into()
+}
+
+pub(super) async fn send(
+    State(shared): Door,
+    Path(name): Path<String>,
+    query: OneReplica,
+    asked: Asked,
+    request: HttpRequest,
+) -> Result<StatusCode, ApiError> {
+    let replica = input::query(query)?.replica;
+    let (parts, body) = request.into_parts();
+    speak(&shared, (&name, replica), Speech::Send, asked, &parts, body).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn speak(
+    shared: &Shared,
+    (name, replica): (&str, Option<u32>),
+    kind: Speech,
+    asked: Asked,
+    parts: &Parts,
+    body: Body,
+) -> Result<Vec<Bytes>, ApiError> {
+    let target = input::target(name, replica)?;
+    let payload = input::body(parts, body, LARGEST_MESSAGE).await?;
+    let limit = match kind {
+        Speech::Call(Some(own)) => own + SLACK,
+        Speech::Call(None) | Speech::Send => COMMAND,
+    };
+    let client = asked.connection;
+    let question = |reply| Request::Speak { target, payload, kind, client, reply };
+    Ok(shared.ask_within(limit, question).await??)
+}
+
+pub(super) async fn shutdown(
+    State(shared): Door,
+    asked: Asked,
+    request: HttpRequest,
+) -> Result<StatusCode, ApiError> {
+    let (parts, body) = request.into_parts();
+    input::nothing(&parts, body).await?;
+    shared.ask(|reply| Request::Shutdown { by: asked.by, reply }).await?;
+    Ok(StatusCode::ACCEPTED)
+}

@@ -1,0 +1,102 @@
+//! `wharf call` and `wharf send`: speak to a port in messages, byte for byte.
+
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::client::{Question, path_of};
+use super::context::Context;
+use super::failure::{Failure, OK};
+use super::out::Out;
+use crate::name::Target;
+use crate::time::{format_duration, parse_duration};
+
+/// The largest message that is taken from standard input, in bytes; the manager takes no more.
+const LARGEST: u64 = 17 << 20;
+
+/// Send a message to a port and print the reply
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wharf call db 'select count(*) from orders;'
+  wharf call resize/2 - --raw --timeout 5s < picture.jpg > small.jpg
+  echo status | wharf call db -
+  wharf call db -- '-1 is a message too'")]
+pub(super) struct Call {
+    /// A service (any of its running replicas), or a single replica
+    #[arg(value_name = "NAME[/R]")]
+    name: Target,
+    /// The message; - takes it from standard input
+    #[arg(value_name = "MESSAGE|-")]
+    message: OsString,
+    /// Print the reply as it is: no newline is added
+    #[arg(long)]
+    raw: bool,
+    /// How long to wait for the reply [default: the port's own timeout]
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    timeout: Option<Duration>,
+}
+
+/// Send a message to a port and wait for no reply
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wharf send chat 'hello everybody'
+  wharf send queue/1 - < job.json")]
+pub(super) struct Send {
+    /// A service (any of its running replicas), or a single replica
+    #[arg(value_name = "NAME[/R]")]
+    name: Target,
+    /// The message; - takes it from standard input
+    #[arg(value_name = "MESSAGE|-")]
+    message: OsString,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(length) if !length.is_zero() && length <= Duration::from_secs(3600) => Ok(length),
+        Ok(_) => Err("a timeout is longer than nothing and at most 1h".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Call {
+    pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let message = message(self.message)?;
+        let mut path = path_of(&self.name, "/call");
+        if let Some(length) = self.timeout {
+            path.push_str("?timeout=");
+            path.push_str(&format_duration(length));
+        }
+        let reply = context.client("call")?.ask(Question::post(path, message))?;
+        let mut out = Out::new();
+        out.bytes(&reply.body)?;
+        if !self.raw && reply.body.last() != Some(&b'\n') {
+            out.bytes(b"\n")?;
+        }
+        out.flush()?;
+        Ok(OK)
+    }
+}
+
+impl Send {
+    pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let message = message(self.message)?;
+        context.client("send")?.ask(Question::post(path_of(&self.name, "/send"), message))?;
+        Ok(OK)
+    }
+}
+
+fn message(word: OsString) -> Result<Vec<u8>, Failure> {
+    if word != "-" {
+        return Ok(word.into_vec());
+    }
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|source| Failure::Io { doing: "read standard input", source })?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > LARGEST {
+        return Err(Failure::usage(format!("a message of more than {LARGEST} bytes")));
+    }
+    Ok(bytes)
+}

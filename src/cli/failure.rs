@@ -1,0 +1,223 @@
+//! Why a command did not do what it was asked, and the exit code that says so.
+
+use std::error::Error;
+use std::io;
+
+use serde_json::Value;
+
+use super::out;
+use crate::guardian::GuardianError;
+use crate::journal::JournalError;
+use crate::output::OutputError;
+use crate::spec::Mistakes;
+use crate::state::StateError;
+
+/// Done.
+pub(super) const OK: u8 = 0;
+/// Not done.
+pub(super) const FAILED: u8 = 1;
+/// `status`: not running.
+pub(super) const NOT_RUNNING: u8 = 3;
+/// Some of several things were done.
+pub(super) const PARTLY: u8 = 7;
+
+/// Why a command failed. The messages are fragments that follow "cannot", unless they are whole
+/// sentences of somebody else's.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Whoever read our output has had enough. Nothing is said, and it is no failure.
+    #[error("write any more")]
+    ClosedPipe,
+    /// The words make no sense together.
+    #[error("understand that: {0}")]
+    Usage(String),
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Invalid(#[from] Mistakes),
+    /// There is no configuration.
+    #[error("find services.yaml (or services.yml) in this folder")]
+    NoFile,
+    /// Nobody answers at the socket.
+    #[error("reach a manager: {why}")]
+    Unreachable {
+        /// Which socket, and what happened.
+        why: String,
+        /// What can be done about it.
+        hint: &'static str,
+    },
+    /// The manager did not do it; its own words.
+    #[error("{error}")]
+    Refused {
+        /// The word for it.
+        code: String,
+        /// The sentence.
+        error: String,
+        /// The whole answer.
+        body: Box<Value>,
+    },
+    /// The conversation with the manager broke off.
+    #[error("{0}")]
+    Broken(String),
+    /// There is no such service, here and now without a manager.
+    #[error("there is no service {name}{}", suggestion.as_deref().map(|near| format!(" (did you mean {near}?)")).unwrap_or_default())]
+    NoSuchService {
+        /// What was asked for.
+        name: String,
+        /// A name that is close to it.
+        suggestion: Option<String>,
+    },
+    /// It took too long.
+    #[error("{0}")]
+    TimedOut(String),
+    /// The new guardian ended at once; what it said.
+    #[error("{0}")]
+    NotStarted(String),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The log files.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The guardian.
+    #[error(transparent)]
+    Guardian(#[from] GuardianError),
+    /// Something of the system.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Failure {
+    pub(super) fn usage(text: impl Into<String>) -> Self {
+        Self::Usage(text.into())
+    }
+
+    /// The exit code.
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            Self::ClosedPipe => OK,
+            Self::Usage(_) => 2,
+            Self::Invalid(_) | Self::NoFile => 3,
+            Self::NoSuchService { .. } => 4,
+            Self::Unreachable { .. } => 5,
+            Self::TimedOut(_) => 6,
+            Self::Refused { code, .. } => match code.as_str() {
+                "no_such_service" | "no_such_replica" => 4,
+                "timed_out" => 6,
+                "invalid" => 3,
+                "bad_name" | "no_such_signal" => 2,
+                _ => FAILED,
+            },
+            Self::Broken(_)
+            | Self::NotStarted(_)
+            | Self::State(_)
+            | Self::Journal(_)
+            | Self::Output(_)
+            | Self::Guardian(_)
+            | Self::Io { .. } => FAILED,
+        }
+    }
+
+    /// The whole of it for a person.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Invalid(mistakes) => mistakes.to_string(),
+            Self::Refused { code, body, .. } if code == "invalid" => {
+                body.get("text").and_then(Value::as_str).unwrap_or_default().to_owned()
+            }
+            Self::Refused { .. }
+            | Self::Broken(_)
+            | Self::TimedOut(_)
+            | Self::NotStarted(_)
+            | Self::NoSuchService { .. } => format!("wharf: {self}"),
+            _ => {
+                let mut text = format!("wharf: cannot {self}");
+                let mut cause = self.source();
+                while let Some(error) = cause {
+                    text.push_str(": ");
+                    text.push_str(&error.to_string());
+                    cause = error.source();
+                }
+                text
+            }
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::State(StateError::Taken { .. }) => Some(
+                "`wharf ps` shows what runs, `wharf reload` takes over an edited configuration, \
+                 `wharf start NAME` starts what is down",
+            ),
+            Self::NoFile => Some("name one with -f FILE, or change to its folder"),
+            Self::Unreachable { hint, .. } => Some(hint),
+            _ => None,
+        }
+    }
+
+    /// What goes to standard error.
+    pub(super) fn text(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{}\nhint: {hint}", self.words()),
+            None => self.words(),
+        }
+    }
+
+    /// Says it on standard error and returns the exit code.
+    pub(super) fn tell(&self) -> u8 {
+        if !matches!(self, Self::ClosedPipe) {
+            out::say(&self.text());
+        }
+        self.code()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(code: &str, error: &str, body: Value) -> Failure {
+        Failure::Refused { code: code.into(), error: error.into(), body: Box::new(body) }
+    }
+
+    #[test]
+    fn every_failure_has_its_code_and_words() {
+        let io = || io::Error::from_raw_os_error(libc::ENOSPC);
+        let nowhere = ["/no/such/services.yaml".into()];
+        let all = [
+            Failure::ClosedPipe,
+            Failure::usage("one of the two"),
+            Failure::Invalid(crate::spec::load(&nowhere, &|_| None).unwrap_err()),
+            Failure::NoFile,
+            Failure::Unreachable { why: "there is no socket /x/sock".into(), hint: "start it" },
+            refused("no_such_service", "there is no service x", json!({})),
+            refused("timed_out", "no reply within 5 s", json!({})),
+            refused("invalid", "…", json!({ "text": "error: services.web\n1 mistake" })),
+            refused("ended", "web/1 exited with code 1", json!({})),
+            Failure::Broken("the manager hung up".into()),
+            Failure::NoSuchService { name: "wbe".into(), suggestion: Some("web".into()) },
+            Failure::TimedOut("no answer within 30 s".into()),
+            Failure::NotStarted("the manager did not start".into()),
+            StateError::Taken { path: "/x".into(), holder: "wharf with pid 7".into() }.into(),
+            StateError::File { path: "/x/lock".into(), source: io() }.into(),
+            JournalError::Read { path: "/x/exits.jsonl".into(), source: io() }.into(),
+            OutputError::Read { path: "/x/log/web.1.log".into(), source: io() }.into(),
+            GuardianError::GaveUp("it ended 5 times".into()).into(),
+            Failure::Io { doing: "read standard input", source: io() },
+        ];
+        let told: String = all
+            .iter()
+            .map(|failure| format!("[{}] {}\n", failure.code(), failure.text()))
+            .collect();
+        insta::assert_snapshot!(told);
+    }
+}

@@ -1,0 +1,86 @@
+//! The `wharf` command: one file a command.
+//!
+//! Commands ask the manager over its socket or read what is on disk; they decide nothing about
+//! services. Data goes to standard output, words to standard error.
+
+mod args;
+mod client;
+mod context;
+mod failure;
+mod follow;
+mod many;
+mod out;
+mod story;
+mod text;
+mod words;
+
+mod call;
+mod check;
+mod config;
+mod detach;
+mod down;
+mod events;
+mod exits;
+mod guard;
+mod logs;
+mod ps;
+mod reload;
+mod schema;
+mod signal;
+mod status;
+mod switch;
+mod up;
+mod why;
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+use context::Context;
+use failure::Failure;
+
+/// Runs a command given as words, the program's name first, and returns the exit code.
+pub fn main(words: impl Iterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(words::understood(words)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. Nobody to tell is no reason to fail differently.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    let context = match Context::new(&cli.globals) {
+        Ok(context) => context,
+        Err(failure) => return failure.tell(),
+    };
+    match run(cli.command, &context) {
+        Ok(code) => code,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn run(command: Command, context: &Context) -> Result<u8, Failure> {
+    match command {
+        Command::Up(command) => command.run(context),
+        Command::Down(command) => command.run(context),
+        Command::Ps(command) => command.run(context),
+        Command::Status(command) => command.run(context),
+        Command::Why(command) => command.run(context),
+        Command::Start(command) => command.run(context, switch::Verb::Start),
+        Command::Stop(command) => command.run(context, switch::Verb::Stop),
+        Command::Restart(command) => command.run(context, switch::Verb::Restart),
+        Command::Signal(command) => command.run(context),
+        Command::Reload(command) => command.run(context),
+        Command::Check(command) => command.run(context),
+        Command::Config(command) => command.run(context),
+        Command::Schema(command) => command.run(),
+        Command::Logs(command) => command.run(context),
+        Command::Exits(command) => command.run(context),
+        Command::Events(command) => command.run(context),
+        Command::Call(command) => command.run(context),
+        Command::Send(command) => command.run(context),
+        Command::Guardian(command) => command.run(context),
+        Command::Manager(command) => command.run(context),
+    }
+}

@@ -1,0 +1,175 @@
+//! `wharf ps`: a line for each replica.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::client::{Question, parse};
+use super::context::Context;
+use super::failure::{Failure, OK};
+use super::out;
+use super::text::{Cell, Show, since, span, table};
+use crate::event::State;
+use crate::manager::{LastExit, ManagerStatus, ReplicaStatus};
+use crate::os::clock;
+use crate::time::Wall;
+
+/// List every replica and what it does
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wharf ps
+  wharf ps --json | jq '.[] | select(.crash_looping)'")]
+pub(super) struct Ps {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Ps {
+    pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let client = context.client("ps")?;
+        let reply = client.ask(Question::get("/v1/services"))?;
+        if self.json {
+            out::print_document(&parse::<Value>(&reply.body)?)?;
+            return Ok(OK);
+        }
+        let replicas: Vec<ReplicaStatus> = parse(&reply.body)?;
+        let show = Show { terminal: out::stdout_is_terminal(), color: context.color };
+        out::print(&listed(&replicas, clock::wall(), show))?;
+        let manager: ManagerStatus = client.get("/v1/manager")?;
+        for what in &manager.degraded {
+            context.say(&format!("warning: {what}"));
+        }
+        Ok(OK)
+    }
+}
+
+/// The table of all replicas.
+pub(super) fn listed(replicas: &[ReplicaStatus], now: Wall, show: Show) -> String {
+    let head = ["SERVICE", "STATE", "PID", "UPTIME", "RESTARTS", "READY", "LAST EXIT"];
+    let rows: Vec<_> = replicas.iter().map(|replica| row(replica, replicas, now)).collect();
+    table(&head, &rows, show)
+}
+
+fn row(replica: &ReplicaStatus, all: &[ReplicaStatus], now: Wall) -> Vec<Cell> {
+    let dash = || "-".to_owned();
+    vec![
+        name(replica, all).into(),
+        Cell::of_state(state(replica), replica.state),
+        replica.pid.map_or_else(dash, |pid| pid.to_string()).into(),
+        replica.uptime_s.map_or_else(dash, span).into(),
+        replica.restarts.to_string().into(),
+        if replica.ready { "yes".to_owned() } else { "no".to_owned() }.into(),
+        replica.last_exit.as_ref().map_or_else(dash, |last| last_exit(last, now)).into(),
+    ]
+}
+
+/// `web`, or `web/2` where there are several.
+pub(super) fn name(replica: &ReplicaStatus, all: &[ReplicaStatus]) -> String {
+    let siblings = all.iter().filter(|other| other.service == replica.service).count();
+    if siblings == 1 && replica.replica == 1 {
+        replica.service.clone()
+    } else {
+        format!("{}/{}", replica.service, replica.replica)
+    }
+}
+
+/// The state, with what a person has to know about it.
+pub(super) fn state(replica: &ReplicaStatus) -> String {
+    let mut text = replica.state.as_str().to_owned();
+    if let (State::Backoff, Some(seconds)) = (replica.state, replica.next_start_s) {
+        text.push_str(&format!(" {}", span(seconds)));
+    }
+    if replica.crash_looping {
+        text.push_str(" (crash-looping)");
+    }
+    text
+}
+
+fn last_exit(last: &LastExit, now: Wall) -> String {
+    let how = match (&last.signal, last.code) {
+        (Some(signal), _) => format!("{} ({signal})", last.reason),
+        (None, Some(code)) => format!("{} (code {code})", last.reason),
+        (None, None) => last.reason.to_string(),
+    };
+    format!("{how} {} ago", since(last.ts, now))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::exit::{Cause, Reason};
+    use crate::manager::PortStatus;
+    use crate::name::Incarnation;
+    use std::collections::BTreeMap;
+
+    pub(in crate::cli) const NOW: Wall = Wall(1_795_332_688_576_123_456);
+
+    pub(in crate::cli) fn ago(seconds: u64) -> Wall {
+        Wall(NOW.0 - seconds * 1_000_000_000)
+    }
+
+    pub(in crate::cli) fn replica(service: &str, number: u32, state: State) -> ReplicaStatus {
+        let runs = matches!(state, State::Running | State::Stopping | State::Unkillable);
+        ReplicaStatus {
+            service: service.to_owned(),
+            replica: number,
+            state,
+            pid: runs.then_some(4242),
+            incarnation: runs.then_some(Incarnation(17)),
+            restarts: 0,
+            ready: state == State::Running,
+            uptime_s: runs.then_some(192.4),
+            crash_looping: false,
+            failures_in_a_row: 0,
+            since: ago(192),
+            next_start_s: None,
+            last_exit: None,
+            port: None,
+            command: vec!["./server".into(), "--port".into(), "80 80".into()],
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn last(reason: Reason, code: Option<i32>, signal: Option<&str>) -> LastExit {
+        LastExit {
+            ts: ago(200),
+            incarnation: Incarnation(16),
+            reason,
+            cause: Cause::Spontaneous,
+            code,
+            signal: signal.map(str::to_owned),
+            msg: "web/1 exited with code 3 after 1.2s;\x1b[31m restart in 200ms".to_owned(),
+        }
+    }
+
+    pub(in crate::cli) fn some() -> Vec<ReplicaStatus> {
+        let mut crashing = replica("web", 1, State::Backoff);
+        crashing.crash_looping = true;
+        crashing.failures_in_a_row = 6;
+        crashing.next_start_s = Some(3.21);
+        crashing.restarts = 5;
+        crashing.last_exit = Some(last(Reason::Failed, Some(3), None));
+        let mut killed = replica("web", 2, State::Running);
+        killed.restarts = 1;
+        killed.last_exit = Some(last(Reason::Signaled, None, Some("SIGKILL")));
+        let mut port = replica("db", 1, State::Running);
+        port.port =
+            Some(PortStatus { framing: "lines".into(), frames_in: 3, frames_out: 2, queued: 1 });
+        port.labels = BTreeMap::from([("team".to_owned(), "core".to_owned())]);
+        let mut missing = replica("mail", 1, State::Failed);
+        missing.last_exit = Some(last(Reason::ExecFailed, None, None));
+        vec![port, crashing, killed, missing, replica("batch", 1, State::Stopping)]
+    }
+
+    #[test]
+    fn the_table() {
+        let plain = Show { terminal: true, color: false };
+        let coloured = listed(&some()[..1], NOW, Show { color: true, ..plain });
+        insta::assert_snapshot!(format!(
+            "{}\n{}\n{}",
+            listed(&some(), NOW, plain),
+            listed(&[], NOW, plain),
+            coloured.escape_debug()
+        ));
+    }
+}

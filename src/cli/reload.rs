@@ -1,0 +1,84 @@
+//! `wharf reload`: make the edited configuration the one in effect, or only say what would change.
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::{Question, parse};
+use super::context::Context;
+use super::failure::{Failure, OK};
+use super::out;
+use crate::spec::{Change, ChangeKind};
+
+/// Take over an edited configuration; only what differs is restarted
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wharf reload --plan          see what would be started, stopped, restarted
+  wharf reload                 do it")]
+pub(super) struct Reload {
+    /// Only say what would change
+    #[arg(long, visible_alias = "dry-run")]
+    plan: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    changes: Vec<Change>,
+    warnings: Vec<Warning>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Warning {
+    path: String,
+    message: String,
+}
+
+impl Reload {
+    pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let body = json!({ "plan": self.plan }).to_string();
+        let reply = context.client("reload")?.ask(Question::post("/v1/reload", body))?;
+        if self.json {
+            out::print_document(&parse::<Value>(&reply.body)?)?;
+            return Ok(OK);
+        }
+        let answer: Answer = parse(&reply.body)?;
+        for warning in &answer.warnings {
+            context.say(&format!("warning: {}: {}", warning.path, warning.message));
+        }
+        out::print(&told(&answer.changes))?;
+        Ok(OK)
+    }
+}
+
+fn told(changes: &[Change]) -> String {
+    let differs = |change: &&Change| change.kind != ChangeKind::Unchanged;
+    let mut text: String =
+        changes.iter().filter(differs).map(|change| format!("{change}\n")).collect();
+    if text.is_empty() {
+        text.push_str("nothing changes\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Effect;
+
+    #[test]
+    fn changes_are_told_one_a_line() {
+        let change = |name: &str, kind| Change { service: name.parse().unwrap(), kind };
+        assert_eq!(told(&[change("web", ChangeKind::Unchanged)]), "nothing changes\n");
+        let fields = vec!["command".to_owned(), "restart.delay".to_owned()];
+        let all = [
+            change("a", ChangeKind::Added),
+            change("b", ChangeKind::Removed),
+            change("c", ChangeKind::Unchanged),
+            change("d", ChangeKind::Changed { fields, effect: Effect::Restart }),
+        ];
+        assert_eq!(told(&all), "a: added\nb: removed\nd: restart (command, restart.delay)\n");
+    }
+}
