@@ -20,7 +20,10 @@ fn a_wrong_configuration_never_replaces_a_running_one() {
     }
     wharf.write("services:\n  s: { comand: [sleep, '1000'] }\n");
     let told = wharf.fails(3, &["reload"]);
-    assert!(told.contains("services.yaml:2:8") && told.contains("did you mean `command`"), "{told}");
+    assert!(
+        told.contains("services.yaml:2:8") && told.contains("did you mean `command`"),
+        "{told}"
+    );
     // A hang-up asks for the same and is refused as quietly.
     crate::support::send(wharf.guardian_pid(), 1);
     until("the refusal", || wharf.own_log().contains("not reloaded").then_some(()));
@@ -63,7 +66,8 @@ fn unknown_names_are_told_with_what_was_perhaps_meant() {
 
 #[test]
 fn without_a_manager_reading_works_and_commands_say_so() {
-    let wharf = Wharf::up("services:\n  t: { command: [sh, -c, 'echo said; exit 4'], restart: no }\n");
+    let wharf =
+        Wharf::up("services:\n  t: { command: [sh, -c, 'echo said; exit 4'], restart: no }\n");
     wharf.wait_records("t", 1);
     wharf.ok(&["down"]);
     wharf.ok(&["down"]);

@@ -3,10 +3,12 @@
 use crate::support::{Wharf, at, until};
 
 /// Ends with code 1 whatever asks it to, and after a while by itself.
-const TRAPPED: &str = r#"trap "exit 1" TERM HUP; echo up; while :; do read -t 0.05 x; done <> /dev/zero"#;
+const TRAPPED: &str =
+    r#"trap "exit 1" TERM HUP; echo up; while :; do read -t 0.05 x; done <> /dev/zero"#;
 
 fn yaml(label: &str) -> String {
-    let mut yaml = "defaults: { restart: { policy: always, max_restarts: 1000 } }\nservices:\n".to_owned();
+    let mut yaml =
+        "defaults: { restart: { policy: always, max_restarts: 1000 } }\nservices:\n".to_owned();
     for service in ["stop", "restart", "reload", "shutdown", "signal"] {
         yaml += &format!(
             "  {service}:\n    command: [bash, -c, '{TRAPPED}']\n    environment: {{ LABEL: {} }}\n",

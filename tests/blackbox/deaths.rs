@@ -120,13 +120,16 @@ fn a_killed_manager_loses_nothing_and_doubles_nothing() {
     let mut last = 0;
     for step in 0..times(100) {
         pause(step);
-        let (manager, _) = until("another manager", || manager_now(&wharf).filter(|now| now.0 != last));
+        let (manager, _) =
+            until("another manager", || manager_now(&wharf).filter(|now| now.0 != last));
         last = manager;
         send(manager, 9);
         clear_locks_on_restart(&wharf);
     }
     until("the last manager", || manager_now(&wharf).filter(|now| now.0 != last));
-    until("life after it", || call(&wharf.state().join("sock")).filter(|reply| reply.ends_with('5')));
+    until("life after it", || {
+        call(&wharf.state().join("sock")).filter(|reply| reply.ends_with('5'))
+    });
     let answered = caller.finish();
     assert!(answered > 0);
     check_journal(&wharf);
@@ -260,7 +263,9 @@ fn ctrl_c_ends_everything_and_says_who_asked() {
 
 #[test]
 fn it_can_be_process_1() {
-    let wharf = Wharf::new("services:\n  s: { command: [sh, -c, 'echo I am $$; setsid sleep 0.1 & exec sleep 1000'] }\n");
+    let wharf = Wharf::new(
+        "services:\n  s: { command: [sh, -c, 'echo I am $$; setsid sleep 0.1 & exec sleep 1000'] }\n",
+    );
     let wharf_binary = env!("CARGO_BIN_EXE_wharf");
     let is_root = nix::unistd::geteuid().is_root();
     let mut command = std::process::Command::new("unshare");

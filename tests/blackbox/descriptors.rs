@@ -18,7 +18,8 @@ fn open_descriptors(pid: i32) -> usize {
 
 fn fast_exits(limit: Option<u64>) {
     let count = times(5_000);
-    let mut yaml = "defaults: { restart: no }\nservices:\n  anchor: { command: [sleep, '1000'] }\n".to_owned();
+    let mut yaml =
+        "defaults: { restart: no }\nservices:\n  anchor: { command: [sleep, '1000'] }\n".to_owned();
     for number in 0..count {
         let _ = writeln!(yaml, "  t{number}: {{ command: 'true' }}");
     }
@@ -26,7 +27,11 @@ fn fast_exits(limit: Option<u64>) {
     let mut command = wharf.command(&["up", "-d"]);
     if let Some(limit) = limit {
         let set = move || {
-            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, limit, limit)?;
+            nix::sys::resource::setrlimit(
+                nix::sys::resource::Resource::RLIMIT_NOFILE,
+                limit,
+                limit,
+            )?;
             Ok(())
         };
         // SAFETY: setrlimit(2) is a plain system call, safe between fork and exec.
@@ -44,7 +49,12 @@ fn fast_exits(limit: Option<u64>) {
 
     let start = std::time::Instant::now();
     while wharf.records().len() < count {
-        assert!(start.elapsed() < LIMIT * 3, "{} of {count}\n{}", wharf.records().len(), wharf.own_log());
+        assert!(
+            start.elapsed() < LIMIT * 3,
+            "{} of {count}\n{}",
+            wharf.records().len(),
+            wharf.own_log()
+        );
         look_again();
     }
     let records = wharf.records();

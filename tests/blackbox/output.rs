@@ -43,7 +43,8 @@ fn the_record_of_a_held_pipe_is_written_within_50_ms() {
     wharf.wait_state("held", "running");
     let pidfd = wharf::os::signal::open_pidfd(wharf.pid("held")).unwrap();
     wharf.ok(&["send", "held", "go"]);
-    let mut fds = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&pidfd), nix::poll::PollFlags::POLLIN)];
+    let mut fds =
+        [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&pidfd), nix::poll::PollFlags::POLLIN)];
     nix::poll::poll(&mut fds, 30_000_u16).unwrap();
     let dead = Instant::now();
     until("the record", || (!wharf.records_of("held").is_empty()).then_some(()));

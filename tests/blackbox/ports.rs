@@ -53,7 +53,8 @@ fn callers_take_turns_and_get_their_own_replies() {
             let socket = socket.clone();
             std::thread::spawn(move || {
                 for number in 0..25 {
-                    let (question, answer) = (format!("{caller}*1000+{number}"), caller * 1000 + number);
+                    let (question, answer) =
+                        (format!("{caller}*1000+{number}"), caller * 1000 + number);
                     let reply = post(&socket, "/v1/services/bc/call", question.as_bytes());
                     assert!(reply.ends_with(&format!("\r\n\r\n{answer}")), "{question}: {reply}");
                 }
@@ -139,7 +140,9 @@ fn binary_frames_of_every_framing_pass_unchanged() {
     // `cat` speaks every framing that looks the same in both directions.
     let mut yaml = "services:\n".to_owned();
     for framing in ["lines", "nul", "packet1", "packet2", "packet4"] {
-        yaml += &format!("  {framing}: {{ command: [cat], port: {{ framing: {framing}, replies: one }} }}\n");
+        yaml += &format!(
+            "  {framing}: {{ command: [cat], port: {{ framing: {framing}, replies: one }} }}\n"
+        );
     }
     let wharf = Wharf::up(&yaml);
     let every: Vec<u8> = (1..=255).filter(|byte| *byte != b'\n' && *byte != b'\r').collect();

@@ -76,7 +76,10 @@ fn every_field_has_exactly_its_effect() {
         assert_eq!(change["effect"], if *restarts { "restart" } else { "live" }, "{field}");
         let named = change["fields"].as_array().unwrap();
         let root = field.split('_').next().unwrap();
-        assert!(named.iter().any(|path| path.as_str().unwrap().contains(root)), "{field}: {named:?}");
+        assert!(
+            named.iter().any(|path| path.as_str().unwrap().contains(root)),
+            "{field}: {named:?}"
+        );
         assert_eq!(state_of(&wharf, "changed"), before, "a plan changes nothing");
 
         wharf.ok(&["reload"]);
@@ -111,7 +114,8 @@ fn every_supported_field_is_tried() {
     let properties = service.as_object().expect("the schema describes a service");
     let tried: Vec<&str> = FIELDS.iter().map(|(field, ..)| *field).collect();
     for (name, property) in properties {
-        let later = property["x-supported"] == false || name == "shell" || name == "on_manager_exit";
+        let later =
+            property["x-supported"] == false || name == "shell" || name == "on_manager_exit";
         assert!(later || tried.contains(&name.as_str()), "{name} is tried by nobody");
     }
 }
@@ -120,7 +124,9 @@ fn every_supported_field_is_tried() {
 fn services_come_and_go() {
     let wharf = Wharf::up(BASE);
     let same = state_of(&wharf, "same");
-    wharf.write("services:\n  same: { command: [sleep, '1000'] }\n  new: { command: [sleep, '1000'] }\n");
+    wharf.write(
+        "services:\n  same: { command: [sleep, '1000'] }\n  new: { command: [sleep, '1000'] }\n",
+    );
     let told = wharf.ok(&["reload"]);
     assert!(told.contains("changed") && told.contains("new"), "{told}");
     wharf.wait_state("new", "running");

@@ -110,7 +110,12 @@ impl Wharf {
     pub(crate) fn fails(&self, code: i32, words: &[&str]) -> String {
         let output = self.run(words);
         let complaint = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{words:?}: {}{complaint}", text(&output.stdout));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{words:?}: {}{complaint}",
+            text(&output.stdout)
+        );
         complaint
     }
 
@@ -193,7 +198,11 @@ impl Wharf {
                     last = row;
                 }
             }
-            assert!(start.elapsed() < LIMIT, "{service} is not {state} but {last}\n{}", self.own_log());
+            assert!(
+                start.elapsed() < LIMIT,
+                "{service} is not {state} but {last}\n{}",
+                self.own_log()
+            );
             look_again();
         }
     }
@@ -225,7 +234,12 @@ impl Wharf {
     }
 
     /// One request over the socket, written by hand so that no client of ours is in between.
-    pub(crate) fn http(&self, verb: &str, path: &str, body: &[u8]) -> Result<(u16, String), String> {
+    pub(crate) fn http(
+        &self,
+        verb: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Result<(u16, String), String> {
         let failed = |error: std::io::Error| error.to_string();
         let mut socket = self.connect().map_err(failed)?;
         socket.set_read_timeout(Some(LIMIT)).map_err(failed)?;
@@ -266,7 +280,9 @@ impl Drop for Wharf {
     fn drop(&mut self) {
         // Two requests: the second one kills what does not obey.
         if let Ok(manager) = self.try_get("/v1/manager") {
-            let guardian = serde_json::from_str::<Value>(&manager).unwrap_or_default()["guardian_pid"].as_i64();
+            let guardian =
+                serde_json::from_str::<Value>(&manager).unwrap_or_default()["guardian_pid"]
+                    .as_i64();
             let _ = self.http("POST", "/v1/shutdown", b"");
             let _ = self.http("POST", "/v1/shutdown", b"");
             if let Some(pid) = guardian.and_then(|pid| i32::try_from(pid).ok()) {

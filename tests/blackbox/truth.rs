@@ -149,7 +149,9 @@ services:
     }
     let told = only(&wharf, "interpreter").to_string();
     assert!(told.contains("interpreter or loader that it names is missing"), "{told}");
-    assert!(wharf.ok(&["why", "dir"]).contains("entering the working directory failed with ENOENT"));
+    assert!(
+        wharf.ok(&["why", "dir"]).contains("entering the working directory failed with ENOENT")
+    );
 }
 
 #[test]
@@ -173,7 +175,14 @@ fn a_program_starts_with_what_is_declared_and_nothing_else() {
         .filter(|name| *name != "PWD" && *name != "_" && *name != "OLDPWD")
         .collect();
     let expected = [
-        "GREETING", "HOME", "LANG", "PATH", "TZ", "USER", "WHARF_INCARNATION", "WHARF_REPLICA",
+        "GREETING",
+        "HOME",
+        "LANG",
+        "PATH",
+        "TZ",
+        "USER",
+        "WHARF_INCARNATION",
+        "WHARF_REPLICA",
         "WHARF_SERVICE",
     ];
     assert_eq!(names, expected, "{said}");
