@@ -1,17 +1,19 @@
 //! From the kill of a service to its exit event in the hands of a subscriber on the socket.
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use wharf::os::clock;
+use wharf::exit::Signal;
+use wharf::os::{clock, signal};
 use wharf::time::Tick;
 
 use crate::report::{Report, Table};
 use crate::rival::Rival;
 use crate::samples::Samples;
-use crate::stamps::Stamps;
-use crate::wait::{between, pass};
+use crate::stamps::{Stamps, Started};
+use crate::wait::{QUIET, between, pass};
 use crate::wharf::ROW;
 use crate::workshop::Workshop;
 use crate::{Options, WARM_UP};
@@ -24,6 +26,7 @@ pub(crate) fn measure(workshop: &Workshop, options: &Options, report: &mut Repor
     for round in 0..WARM_UP + options.rounds {
         pass(ROW);
         let c = limit.kill_and_see();
+        pass(QUIET);
         let killed = wharf.kill();
         let seen = subscriber.exit();
         wharf.successor();
@@ -44,6 +47,7 @@ pub(crate) fn measure(workshop: &Workshop, options: &Options, report: &mut Repor
 struct Limit {
     process: Child,
     stamps: Stamps,
+    child: Started,
     seen: ChildStdout,
 }
 
@@ -54,18 +58,18 @@ impl Limit {
         command.arg(workshop.child()).arg(stamps.text());
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let seen = process.stdout.take().unwrap();
-        Self { process, stamps, seen }
+        let child = stamps.next();
+        Self { process, stamps, child, seen }
     }
 
     /// The program starts a child after each end, so there is always one to kill.
     fn kill_and_see(&mut self) -> f64 {
-        use std::os::fd::AsFd;
-        let child = self.stamps.next();
-        let pidfd = wharf::os::signal::open_pidfd(child.pid).unwrap();
+        let pidfd = signal::open_pidfd(self.child.pid).unwrap();
         let killed = clock::now();
-        wharf::os::signal::send(pidfd.as_fd(), wharf::exit::Signal::KILL).unwrap();
+        signal::send(pidfd.as_fd(), Signal::KILL).unwrap();
         let mut at = [0; 8];
         self.seen.read_exact(&mut at).unwrap();
+        self.child = self.stamps.next();
         between(killed, Tick(u64::from_ne_bytes(at)))
     }
 }

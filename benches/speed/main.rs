@@ -5,7 +5,10 @@
 //! `benches/erlang`; they are compiled here, into `target/bench`. The results are a table on standard
 //! output and `target/bench/speed.json`.
 //!
-//! `cargo bench --bench speed -- [--strict] [--rounds N] [--services N] [--only PART,…]`
+//! `cargo bench --bench speed -- [--strict] [--real-time] [--rounds N] [--services N] [--only PART,…]`
+//!
+//! Where others work on the same machine, `--real-time` (root) puts all contestants alike before them:
+//! the scheduler's class FIFO, which children inherit.
 
 #![expect(clippy::unwrap_used, reason = "a measurement stops where the world is not as it must be")]
 #![expect(clippy::disallowed_types, reason = "the contestants are started as a user would")]
@@ -26,7 +29,7 @@ mod wait;
 mod wharf;
 mod workshop;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use report::Report;
 use workshop::Workshop;
@@ -36,6 +39,8 @@ use workshop::Workshop;
 struct Options {
     /// Whether a missed promise is a failure.
     strict: bool,
+    /// Whether all contestants come before everybody else on the machine.
+    real_time: bool,
     /// How many rounds count; [`WARM_UP`] more come before.
     rounds: usize,
     /// How many services are many.
@@ -69,6 +74,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.real_time && !come_first() {
+        eprintln!("error: cannot get real-time priority (chrt of util-linux, as root)");
+        return ExitCode::FAILURE;
+    }
     let workshop = match Workshop::open() {
         Ok(workshop) => workshop,
         Err(missing) => {
@@ -76,7 +85,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut report = Report::default();
+    let mut report = Report::new(if options.real_time { "FIFO" } else { "ordinary" });
     for (name, measure) in PARTS {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             eprintln!("measuring: {name}");
@@ -92,7 +101,8 @@ fn main() -> ExitCode {
 
 /// Reads the words. `None` when it is not cargo's `bench` that started us: `cargo test` may.
 fn options(words: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { strict: false, rounds: 40, services: 1000, only: Vec::new() };
+    let mut options =
+        Options { strict: false, real_time: false, rounds: 40, services: 1000, only: Vec::new() };
     let mut bench = false;
     let mut words = words;
     while let Some(word) = words.next() {
@@ -100,10 +110,15 @@ fn options(words: impl Iterator<Item = String>) -> Result<Option<Options>, Strin
         match word.as_str() {
             "--bench" => bench = true,
             "--strict" => options.strict = true,
+            "--real-time" => options.real_time = true,
             "--rounds" => options.rounds = number(&word, &value()?)?,
             "--services" => options.services = number(&word, &value()?)?,
             "--only" => options.only = value()?.split(',').map(ToOwned::to_owned).collect(),
-            other => return Err(format!("{other}: --strict, --rounds, --services or --only?")),
+            other => {
+                return Err(format!(
+                    "{other}: --strict, --real-time, --rounds, --services or --only?"
+                ));
+            }
         }
     }
     let names: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
@@ -111,6 +126,13 @@ fn options(words: impl Iterator<Item = String>) -> Result<Option<Options>, Strin
         return Err(format!("there is no part {unknown}; there are {}", names.join(", ")));
     }
     Ok(bench.then_some(options))
+}
+
+/// Puts this process, and all that it starts from here on, into the scheduler's class FIFO.
+fn come_first() -> bool {
+    let mut chrt = Command::new("chrt");
+    chrt.args(["--fifo", "--pid", "50"]).arg(std::process::id().to_string());
+    chrt.status().is_ok_and(|status| status.success())
 }
 
 fn number(word: &str, text: &str) -> Result<usize, String> {

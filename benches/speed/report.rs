@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::samples::Samples;
 
 /// Everything that was found out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Report {
+    scheduler: &'static str,
     tables: Vec<Table>,
     promises: Vec<Promise>,
 }
@@ -56,6 +57,20 @@ impl Table {
 }
 
 impl Report {
+    /// Nothing yet, with everybody in this class of the scheduler.
+    pub(crate) fn new(scheduler: &'static str) -> Self {
+        Self { scheduler, tables: Vec::new(), promises: Vec::new() }
+    }
+
+    fn kernel() -> String {
+        let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        text.trim().to_owned()
+    }
+
+    fn cores() -> usize {
+        std::thread::available_parallelism().map_or(0, usize::from)
+    }
+
     pub(crate) fn table(&mut self, table: Table) {
         eprint!("{table}");
         self.tables.push(table);
@@ -97,8 +112,9 @@ impl Report {
         });
         json!({
             "host": wharf::os::procfs::host_name(),
-            "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim(),
-            "cores": std::thread::available_parallelism().map_or(0, usize::from),
+            "kernel": Self::kernel(),
+            "cores": Self::cores(),
+            "scheduler": self.scheduler,
             "at": wharf::os::clock::wall().to_string(),
             "tables": tables.collect::<Vec<_>>(),
             "promises": promises.collect::<Vec<_>>(),
@@ -136,6 +152,8 @@ impl fmt::Display for Table {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kernel, cores, scheduler) = (Self::kernel(), Self::cores(), self.scheduler);
+        writeln!(f, "Linux {kernel}, {cores} cores, scheduler {scheduler}")?;
         for table in &self.tables {
             write!(f, "{table}")?;
         }

@@ -3,7 +3,7 @@
 use crate::report::{Report, Table};
 use crate::rival::Rival;
 use crate::samples::Samples;
-use crate::wait::pass;
+use crate::wait::{QUIET, pass};
 use crate::wharf::ROW;
 use crate::workshop::Workshop;
 use crate::{Options, WARM_UP};
@@ -19,6 +19,7 @@ pub(crate) fn measure(workshop: &Workshop, options: &Options, report: &mut Repor
     for round in 0..WARM_UP + options.rounds {
         pass(ROW);
         for ((_, rival), samples) in rivals.iter_mut().zip(&mut samples) {
+            pass(QUIET);
             let took = rival.restart();
             if round >= WARM_UP {
                 samples.push(took);

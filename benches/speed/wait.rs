@@ -10,7 +10,10 @@ use wharf::time::Tick;
 /// The longest that any single thing may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// Nanoseconds as a measurement in microseconds.
+/// The pause between two contestants, so that what one still does is not counted to the next.
+pub(crate) const QUIET: Duration = Duration::from_millis(5);
+
+/// A length of time in microseconds.
 pub(crate) fn micros(length: Duration) -> f64 {
     length.as_secs_f64() * 1e6
 }

@@ -388,11 +388,7 @@ impl Plan {
     /// milliseconds: the kernel stops all forking for a move, and waits until everybody has noticed.
     /// `None`: there is no group, or the kernel (or a filter of system calls, as containers have it)
     /// will not do it like this; then the child enters by itself and tells what is wrong.
-    fn clone_into_group(
-        &mut self,
-        stack: &Stack,
-        pidfd: &mut c_int,
-    ) -> Option<Result<i32, Errno>> {
+    fn clone_into_group(&mut self, stack: &Stack, pidfd: &mut c_int) -> Option<Result<i32, Errno>> {
         let procs = self.launch.cgroup.take()?;
         let folder = Path::new(std::ffi::OsStr::from_bytes(procs.to_bytes())).parent();
         let group = folder.and_then(|folder| std::fs::File::open(folder).ok());
@@ -417,10 +413,7 @@ impl Plan {
         let bits = |flag: c_int| u64::from(flag.cast_unsigned());
         let settid = if cell.is_null() { 0 } else { bits(libc::CLONE_CHILD_SETTID) };
         let args = libc::clone_args {
-            flags: bits(libc::CLONE_VM)
-                | bits(libc::CLONE_PIDFD)
-                | CLONE_INTO_CGROUP
-                | settid,
+            flags: bits(libc::CLONE_VM) | bits(libc::CLONE_PIDFD) | CLONE_INTO_CGROUP | settid,
             pidfd: at(std::ptr::from_ref(pidfd)) as u64,
             child_tid: at(cell.cast_const()) as u64,
             parent_tid: 0,
