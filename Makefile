@@ -27,13 +27,13 @@ doc: ## documentation without a warning
 
 test: deps lint doc ## everything a change must pass
 	$(CARGO) test --quiet --doc
-	$(CARGO) test --quiet --lib --bins --tests
+	$(CARGO) test --quiet --no-fail-fast --lib --bins --tests
 
 check: test ## the slow gates too; says which of its tools it did not find
 	@scripts/slow-gates
 
 soak: deps ## the whole counts, from a release build; see docs/SOAK.md
-	WHARF_SOAK=1 WHARF_HISTORIES=100000 $(CARGO) test --release -- --test-threads=2
+	WHARF_SOAK=1 WHARF_HISTORIES=100000 $(CARGO) test --profile soak -- --test-threads=2
 
 bench: bench-deps ## speed beside a bare C loop and Erlang, in one run
 	$(CARGO) bench --bench speed

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,8 @@ impl Guardian {
     /// Never: the signals it names exist.
     pub fn run(self) -> Result<(), GuardianError> {
         let system = |doing| move |source| GuardianError::System { doing, source };
+        // What a shell or a test left open by mistake would otherwise stay open for ever.
+        fds::close_others(&[self.lock.as_raw_fd()]).map_err(system("closing descriptors"))?;
         signal::block_all().map_err(system("blocking signals"))?;
         prctl::become_subreaper().map_err(system("becoming a subreaper"))?;
         let quit = Signal::new(libc::SIGQUIT).expect("SIGQUIT is a signal");
@@ -148,7 +150,7 @@ impl Guardian {
         let environment = self.environment.iter().map(|(name, value)| (&**name, &**value));
         let nul = |_| GuardianError::Start("its arguments", crate::exit::Errno(libc::EINVAL));
         let mut launch = Box::new(Launch::new(&words, environment).map_err(nul)?);
-        launch.outlives_parent();
+        launch.argv0("wharf").map_err(nul)?.outlives_parent();
         let null = std::fs::File::open("/dev/null").map_err(system("opening /dev/null"))?;
         let places =
             [(null.as_fd(), 0), (self.lock.as_fd(), LOCK_FD), (theirs.as_fd(), CHANNEL_FD)];

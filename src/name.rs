@@ -178,6 +178,7 @@ impl<'de> Deserialize<'de> for Realm {
 
 /// Who asked for something: the peer of the control socket or the sender of a signal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Requester {
     /// The user's number, as the kernel vouches for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]

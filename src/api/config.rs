@@ -62,12 +62,13 @@ async fn load(shared: Arc<Shared>, files: Vec<PathBuf>) -> Result<Loaded, ApiErr
 }
 
 fn invalid(mistakes: &Mistakes) -> ApiError {
-    let count = mistakes.iter().len();
+    let count = mistakes.total();
     let text = format!(
         "the configuration has {count} {}; the one in effect stays",
         if count == 1 { "mistake" } else { "mistakes" }
     );
     ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", text)
-        .with("mistakes", json!(mistakes))
+        .with("total", count.into())
+        .with("mistakes", json!(mistakes.iter().collect::<Vec<_>>()))
         .with("text", mistakes.to_string().into())
 }

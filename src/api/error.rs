@@ -108,9 +108,9 @@ mod tests {
         let line = |error: ApiError| {
             let mut body = Map::from_iter([("error".to_owned(), error.error.into())]);
             body.extend(error.fields);
-            format!("{} {}\n", error.status.as_u16(), Value::Object(body))
+            format!("{} {}", error.status.as_u16(), Value::Object(body))
         };
-        errors.into_iter().map(line).collect()
+        errors.into_iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     #[test]

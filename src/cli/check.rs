@@ -6,6 +6,7 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::{Failure, OK};
 use super::out;
+use super::text::rounded_size;
 use crate::spec;
 
 /// Check the configuration and say everything that is wrong with it
@@ -24,7 +25,11 @@ impl Check {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
         let loaded = match context.load() {
             Err(Failure::Invalid(mistakes)) if self.json => {
-                out::print_document(&json!({ "ok": false, "mistakes": mistakes }))?;
+                out::print_document(&json!({
+                    "ok": false,
+                    "total": mistakes.total(),
+                    "mistakes": mistakes.iter().collect::<Vec<_>>(),
+                }))?;
                 return Ok(Failure::Invalid(mistakes).code());
             }
             answer => answer?,
@@ -51,22 +56,6 @@ fn verdict(services: usize, bound: u64) -> String {
     )
 }
 
-/// A size to a person's precision: `1.2GiB`.
-fn rounded_size(bytes: u64) -> String {
-    for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        let whole = bytes >> shift;
-        if whole > 0 {
-            let tenth = ((bytes >> (shift - 10)) & 1023) * 10 / 1024;
-            return if tenth == 0 {
-                format!("{whole}{unit}")
-            } else {
-                format!("{whole}.{tenth}{unit}")
-            };
-        }
-    }
-    format!("{bytes}B")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,8 +66,5 @@ mod tests {
             verdict(1, (10 << 20) * 17),
             "OK: 1 service; logs and journal take at most 170MiB of disk\n"
         );
-        for (bytes, text) in [(0, "0B"), (1536, "1.5KiB"), ((1 << 40) + (1 << 39), "1.5TiB")] {
-            assert_eq!(rounded_size(bytes), text);
-        }
     }
 }

@@ -12,6 +12,7 @@ use crate::state::StateDir;
 
 /// What a command works with.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of the command line")]
 pub(super) struct Context {
     /// The configuration's files, absolute; empty where none was named and none was found.
     pub(super) files: Vec<PathBuf>,
@@ -160,16 +161,16 @@ mod tests {
             state_dir: state.map(PathBuf::from),
             ..Globals::default()
         };
-        let (yaml, yml) = ("/home/ann/shop/services.yaml", "/home/ann/shop/services.yml");
-        check(&none, None, &[yaml, yml], &[yaml], "/home/ann/shop/.wharf");
-        check(&none, None, &[yml], &[yml], "/home/ann/shop/.wharf");
+        let (first, second) = ("/home/ann/shop/services.yaml", "/home/ann/shop/services.yml");
+        check(&none, None, &[first, second], &[first], "/home/ann/shop/.wharf");
+        check(&none, None, &[second], &[second], "/home/ann/shop/.wharf");
         check(&none, None, &[], &[], "/home/ann/shop/.wharf");
         check(&none, Some(""), &[], &[], "/home/ann/shop/.wharf");
-        check(&none, Some("/var/x"), &[yaml], &[yaml], "/var/x");
+        check(&none, Some("/var/x"), &[first], &[first], "/var/x");
         check(&named(&[], Some("st")), Some("/var/x"), &[], &[], "/home/ann/shop/st");
         let two = named(&["/srv/a.yaml", "b.yaml"], None);
         check(&two, None, &[], &["/srv/a.yaml", "/home/ann/shop/b.yaml"], "/srv/.wharf");
         let system = Globals { system: true, ..Globals::default() };
-        check(&system, Some("/var/x"), &[SYSTEM, yaml], &[SYSTEM], "/var/lib/wharf");
+        check(&system, Some("/var/x"), &[SYSTEM, first], &[SYSTEM], "/var/lib/wharf");
     }
 }

@@ -89,11 +89,14 @@ fn line(event: &Value, zone: &TimeZone, show: Show) -> String {
         },
         "cleaned" => {
             let (killed, left) = (pids("killed"), pids("left"));
-            let killed =
-                if killed.is_empty() { "nothing".to_owned() } else { format!("pid {killed}") };
-            let left =
-                if left.is_empty() { String::new() } else { format!("; still there: pid {left}") };
-            format!("{} left behind, killed: {killed}{left}", name())
+            let mut parts = Vec::new();
+            if !killed.is_empty() {
+                parts.push(format!("what {} left behind was killed: pid {killed}", name()));
+            }
+            if !left.is_empty() {
+                parts.push(format!("what {} left behind cannot be killed: pid {left}", name()));
+            }
+            parts.join("; ")
         }
         "reload" => {
             let by = event.get("by").and_then(|by| by.get("who")).and_then(Value::as_str);

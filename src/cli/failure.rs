@@ -214,10 +214,8 @@ mod tests {
             GuardianError::GaveUp("it ended 5 times".into()).into(),
             Failure::Io { doing: "read standard input", source: io() },
         ];
-        let told: String = all
-            .iter()
-            .map(|failure| format!("[{}] {}\n", failure.code(), failure.text()))
-            .collect();
-        insta::assert_snapshot!(told);
+        let told: Vec<_> =
+            all.iter().map(|failure| format!("[{}] {}", failure.code(), failure.text())).collect();
+        insta::assert_snapshot!(told.join("\n"));
     }
 }

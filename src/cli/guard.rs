@@ -35,7 +35,7 @@ impl Guardian {
 }
 
 impl Manager {
-    pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
+    pub(super) fn run(self, context: &Context) -> u8 {
         let options = Options {
             state: context.state.clone(),
             foreground: self.foreground,
@@ -44,7 +44,7 @@ impl Manager {
         let state = context.state.clone();
         let serve = |listener, handle| api::serve(listener, handle, state).map(drop);
         let code = manager::run(&options, serve);
-        Ok(u8::try_from(code).unwrap_or(super::failure::FAILED))
+        u8::try_from(code).unwrap_or(super::failure::FAILED)
     }
 }
 
@@ -95,7 +95,7 @@ fn log_own_words(context: &Context) {
         .with_env_filter(filter)
         .with_ansi(false)
         .with_target(false)
-        .with_writer(std::io::stderr)
+        .with_writer(|| fds::PoliteStderr)
         .finish();
     // Set twice only in a test, which then shares the first one's.
     let _ = tracing::subscriber::set_global_default(subscriber);

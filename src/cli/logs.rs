@@ -178,7 +178,7 @@ impl Writer {
             return self.out.json_line(&object(id, line));
         }
         let mut bytes = Vec::with_capacity(line.text.len() + 32);
-        self.open = piece(self.open.take(), id, line, self.many, &mut bytes);
+        piece(&mut self.open, id, line, self.many, &mut bytes);
         self.out.bytes(&bytes)
     }
 
@@ -187,14 +187,14 @@ impl Writer {
     }
 }
 
-/// Appends a line, or a piece of one, and says whose line is open after it.
+/// Appends a line, or a piece of one; `open` is whose line is unfinished.
 fn piece(
-    open: Option<(ReplicaId, Source)>,
+    open: &mut Option<(ReplicaId, Source)>,
     id: &ReplicaId,
     line: &Line,
     many: bool,
     bytes: &mut Vec<u8>,
-) -> Option<(ReplicaId, Source)> {
+) {
     let continues =
         open.as_ref().is_some_and(|(whose, source)| whose == id && *source == line.source);
     if open.is_some() && !continues {
@@ -209,11 +209,10 @@ fn piece(
         }
     }
     bytes.extend_from_slice(&line.text);
-    if line.partial {
-        return Some((id.clone(), line.source));
+    *open = line.partial.then(|| (id.clone(), line.source));
+    if !line.partial {
+        bytes.push(b'\n');
     }
-    bytes.push(b'\n');
-    None
 }
 
 fn object(id: &ReplicaId, line: &Line) -> serde_json::Value {
@@ -280,7 +279,7 @@ mod tests {
             let mut bytes = Vec::new();
             let mut open = None;
             for (name, line) in &said {
-                open = piece(open, &id(name), line, many, &mut bytes);
+                piece(&mut open, &id(name), line, many, &mut bytes);
             }
             bytes
         };

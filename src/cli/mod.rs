@@ -81,6 +81,6 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Call(command) => command.run(context),
         Command::Send(command) => command.run(context),
         Command::Guardian(command) => command.run(context),
-        Command::Manager(command) => command.run(context),
+        Command::Manager(command) => Ok(command.run(context)),
     }
 }

@@ -77,7 +77,8 @@ pub(super) fn name(replica: &ReplicaStatus, all: &[ReplicaStatus]) -> String {
 pub(super) fn state(replica: &ReplicaStatus) -> String {
     let mut text = replica.state.as_str().to_owned();
     if let (State::Backoff, Some(seconds)) = (replica.state, replica.next_start_s) {
-        text.push_str(&format!(" {}", span(seconds)));
+        text.push(' ');
+        text.push_str(&span(seconds));
     }
     if replica.crash_looping {
         text.push_str(" (crash-looping)");

@@ -55,12 +55,11 @@ impl Reload {
 
 fn told(changes: &[Change]) -> String {
     let differs = |change: &&Change| change.kind != ChangeKind::Unchanged;
-    let mut text: String =
-        changes.iter().filter(differs).map(|change| format!("{change}\n")).collect();
-    if text.is_empty() {
-        text.push_str("nothing changes\n");
+    let mut lines: Vec<_> = changes.iter().filter(differs).map(ToString::to_string).collect();
+    if lines.is_empty() {
+        lines.push("nothing changes".to_owned());
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]

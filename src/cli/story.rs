@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
-use super::text::{Show, moment, since, span};
+use super::text::{Show, moment, rounded_size, since, span};
 use crate::exit::{Certainty, Decision, ExitRecord, RestartPart, StopPart};
-use crate::time::{Wall, format_size};
+use crate::time::Wall;
 
 /// How many lines of standard error a story holds at most.
 const STDERR_LINES: usize = 10;
@@ -21,7 +21,8 @@ pub(super) fn story(record: &ExitRecord, now: Wall, zone: &TimeZone, show: Show)
     let exit = &record.exit;
     let mut text = format!("{}\n", show.bold(&show.foreign(&record.msg)));
     let mut field = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:>12}: {value}");
+        let colon = if name.is_empty() { ' ' } else { ':' };
+        let _ = writeln!(text, "{name:>12}{colon} {value}");
     };
     let run = match record.process.pid {
         Some(pid) => format!("run {}, pid {pid}", record.service.incarnation),
@@ -62,23 +63,19 @@ pub(super) fn story(record: &ExitRecord, now: Wall, zone: &TimeZone, show: Show)
     }
     if let Some(usage) = &record.usage {
         let (user, system) = (span(usage.cpu_user_s), span(usage.cpu_system_s));
-        let memory = format_size(usage.max_rss_bytes >> 10 << 10);
+        let memory = rounded_size(usage.max_rss_bytes);
         field("used", &format!("{user} user, {system} system, {memory} of memory"));
     }
-    field("next", &next(&record.restart));
-    let said = last_words(&record.stderr_tail.0, show);
-    if !said.is_empty() {
-        field("stderr", "");
-        for line in said {
-            let _ = writeln!(text, "      | {line}");
-        }
+    for (at, line) in last_words(&record.stderr_tail.0, show).iter().enumerate() {
+        field(if at == 0 { "last words" } else { "" }, line);
     }
+    field("next", &next(&record.restart));
     text
 }
 
 fn steps(stop: &StopPart) -> String {
-    let step = |step: &crate::exit::StopStep| format!("{} at {}", step.step, span(step.at_s));
-    let steps: Vec<String> = stop.steps.iter().map(step).collect();
+    let told = |step: &crate::exit::StopStep| format!("{} at {}", step.step, span(step.at_s));
+    let steps: Vec<String> = stop.steps.iter().map(told).collect();
     let killed = if stop.escalated { ", killed" } else { "" };
     format!("{}; took {}{killed}", steps.join(", "), span(stop.took_s))
 }
@@ -188,7 +185,7 @@ pub(super) mod tests {
                 error: None,
             });
             record.stderr_tail =
-                Tail((0..30).map(|n| format!("line {n}\n")).collect::<String>().into());
+                Tail((0..30).flat_map(|n| format!("line {n}\n").into_bytes()).collect());
             record.restart.decision = Decision::Stopped;
         });
         let missing = record(3, |record| {
@@ -211,6 +208,7 @@ pub(super) mod tests {
             record.exit.reason = Reason::Lost;
             record.exit.cause = Cause::GuardianDied;
             record.exit.certainty = Certainty::Unknown;
+            record.exit.evidence = vec!["neither guardian nor manager lived".into()];
             record.restart.delay_s = Some(0.0);
         });
         vec![failed, killed, missing, lost]

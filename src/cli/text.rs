@@ -23,6 +23,22 @@ pub(super) fn span(seconds: f64) -> String {
     }
 }
 
+/// A size to a person's precision: `1.2GiB`.
+pub(super) fn rounded_size(bytes: u64) -> String {
+    for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        let whole = bytes >> shift;
+        if whole > 0 {
+            let tenth = ((bytes >> (shift - 10)) & 1023) * 10 / 1024;
+            return if tenth == 0 {
+                format!("{whole}{unit}")
+            } else {
+                format!("{whole}.{tenth}{unit}")
+            };
+        }
+    }
+    format!("{bytes}B")
+}
+
 /// The length of time from `then` to `now`.
 pub(super) fn since(then: Wall, now: Wall) -> String {
     span(Duration::from_nanos(now.0.saturating_sub(then.0)).as_secs_f64())
@@ -163,6 +179,13 @@ mod tests {
             assert_eq!(span(seconds), text);
         }
         assert_eq!(since(Wall(5_000_000_000), Wall(2_000_000_000)), "0ms");
+    }
+
+    #[test]
+    fn sizes_have_one_digit_after_the_point() {
+        for (bytes, text) in [(0, "0B"), (1536, "1.5KiB"), ((1 << 40) + (1 << 39), "1.5TiB")] {
+            assert_eq!(rounded_size(bytes), text);
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) fn understood(words: impl Iterator<Item = OsString>) -> Vec<OsString>
         if at <= command || at >= end {
             out.push(word.clone());
         } else if text == "-f" {
-            let file = words.get(at + 1).is_some_and(|next| names_a_file(next));
+            let file = words.get(at + 1).is_some_and(names_a_file);
             out.push(if file { "-f" } else { "--follow" }.into());
         } else if let Some(rest) = clustered(text) {
             out.extend(["--follow".into(), rest.into()]);
@@ -52,11 +52,12 @@ fn command(words: &[OsString]) -> Option<usize> {
 fn clustered(text: &str) -> Option<String> {
     let rest = text.strip_prefix("-f")?;
     let letter = rest.starts_with(['n', 'q', 'v', 'f']);
-    (letter && !names_a_file(&text.into())).then(|| format!("-{rest}"))
+    (letter && !names_a_file(&OsString::from(text))).then(|| format!("-{rest}"))
 }
 
 fn names_a_file(word: &OsString) -> bool {
-    word.to_str().is_some_and(|text| text.ends_with(".yaml") || text.ends_with(".yml"))
+    let extension = std::path::Path::new(word).extension();
+    extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 #[cfg(test)]

@@ -64,6 +64,7 @@ impl fmt::Display for How {
 
 /// The steps from a request to a running program, in the order in which they are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Stage {

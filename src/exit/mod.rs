@@ -14,6 +14,8 @@ pub use cause::Cause;
 pub use errno::Errno;
 pub use how::{How, Stage};
 pub use reason::Reason;
+#[cfg(feature = "daemon")]
+pub use record::record_schema;
 pub use record::{
     Certainty, CreationPart, Decision, EventPart, ExecutablePart, ExitCodePart, ExitPart,
     ExitRecord, HostPart, ManagerPart, PortPart, ProcessPart, RestartPart, SCHEMA, ServicePart,

@@ -15,8 +15,10 @@ pub const SCHEMA: u32 = 1;
 
 /// One end of one run, whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct ExitRecord {
     /// When the end was decided upon.
+    #[cfg_attr(feature = "daemon", schemars(with = "String"))]
     pub ts: Wall,
     /// Gap-free within a state directory, from 1, so that a reader sees loss.
     pub seq: u64,
@@ -49,6 +51,7 @@ pub struct ExitRecord {
     pub port: Option<PortPart>,
     /// The last 4 KiB it wrote on standard error; empty where it wrote nothing.
     #[serde(flatten)]
+    #[cfg_attr(feature = "daemon", schemars(with = "WrittenTail"))]
     pub stderr_tail: Tail,
     /// What happens next.
     pub restart: RestartPart,
@@ -56,6 +59,7 @@ pub struct ExitRecord {
 
 /// `event.*`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct EventPart {
     /// Always `process.exit`.
     pub name: String,
@@ -63,6 +67,7 @@ pub struct EventPart {
 
 /// `host.*`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct HostPart {
     /// The machine's host name.
     pub name: String,
@@ -72,24 +77,30 @@ pub struct HostPart {
 
 /// `manager.*`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct ManagerPart {
     /// The life of the manager that wrote the record.
+    #[cfg_attr(feature = "daemon", schemars(with = "u64"))]
     pub generation: Generation,
 }
 
 /// `service.*`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct ServicePart {
     /// The service.
+    #[cfg_attr(feature = "daemon", schemars(with = "String"))]
     pub name: ServiceName,
     /// The replica, from 1.
     pub replica: u32,
     /// The run.
+    #[cfg_attr(feature = "daemon", schemars(with = "u64"))]
     pub incarnation: Incarnation,
 }
 
 /// `process.*`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct ProcessPart {
     /// The process's number; it may belong to another process by now.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -107,13 +118,16 @@ pub struct ProcessPart {
 
 /// `process.creation.*`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct CreationPart {
     /// When the process was made.
+    #[cfg_attr(feature = "daemon", schemars(with = "String"))]
     pub time: Wall,
 }
 
 /// `process.executable.*`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct ExecutablePart {
     /// The program that was asked for, resolved through `PATH`.
     pub path: String,
@@ -121,6 +135,7 @@ pub struct ExecutablePart {
 
 /// `process.exit.*`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct ExitCodePart {
     /// The exit code, 0 to 255.
     pub code: i32,
@@ -128,6 +143,7 @@ pub struct ExitCodePart {
 
 /// How far the record's reason and cause are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
     /// The kernel or the manager itself is the witness.
@@ -140,6 +156,7 @@ pub enum Certainty {
 
 /// `exit.*`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct ExitPart {
     /// The kernel's word: `exited`, `signaled`, `dumped`, `not_started` or `unseen`.
     pub how: String,
@@ -149,6 +166,7 @@ pub struct ExitPart {
     pub cause: Cause,
     /// The signal that ended it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "daemon", schemars(with = "Option<NumberAndName>"))]
     pub signal: Option<Signal>,
     /// Whether a core dump was written; absent unless a signal ended it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -161,6 +179,7 @@ pub struct ExitPart {
     pub stage: Option<Stage>,
     /// The error of that step.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "daemon", schemars(with = "Option<NumberAndName>"))]
     pub errno: Option<Errno>,
     /// What was done to stop it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -173,6 +192,7 @@ pub struct ExitPart {
 
 /// `exit.stop.*`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct StopPart {
     /// Each step of the ladder that was taken, in order.
     pub steps: Vec<StopStep>,
@@ -185,6 +205,7 @@ pub struct StopPart {
 
 /// One step of the stop ladder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct StopStep {
     /// `quit`, `close_stdin`, `SIGTERM`, `SIGKILL` …
     pub step: String,
@@ -194,6 +215,7 @@ pub struct StopStep {
 
 /// `usage.*`: what the kernel accounted to the process and its waited-for children.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Usage {
     /// CPU seconds in user mode.
     pub cpu_user_s: f64,
@@ -215,6 +237,7 @@ pub struct Usage {
 
 /// `port.*`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct PortPart {
     /// The framing's name.
     pub framing: String,
@@ -233,6 +256,7 @@ pub struct PortPart {
 
 /// What the supervisor decided upon this end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// It is started again.
@@ -247,6 +271,7 @@ pub enum Decision {
 
 /// `restart.*`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct RestartPart {
     /// What was decided.
     pub decision: Decision,
@@ -258,6 +283,23 @@ pub struct RestartPart {
     pub delay_s: Option<f64>,
 }
 
+/// How a signal and an error number are written.
+#[cfg(feature = "daemon")]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "it only describes")]
+struct NumberAndName {
+    /// The kernel's number.
+    number: i32,
+    /// Its symbol, such as `SIGTERM` or `ENOENT`.
+    name: String,
+}
+
+/// The JSON Schema of a record, as in `docs/exit-record.schema.json`.
+#[cfg(feature = "daemon")]
+pub fn record_schema() -> serde_json::Value {
+    schemars::schema_for!(ExitRecord).to_value()
+}
+
 /// The last bytes on standard error, kept whole.
 ///
 /// In JSON `stderr_tail` is the text. Where the bytes are not UTF-8 it has U+FFFD in their place and
@@ -266,6 +308,7 @@ pub struct RestartPart {
 pub struct Tail(pub Vec<u8>);
 
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 struct WrittenTail {
     #[serde(default)]
     stderr_tail: String,

@@ -13,6 +13,7 @@ use crate::os::live::Phase;
 use crate::os::{clock, fds};
 use crate::spec::Spec;
 use crate::state::{Applied, Intent};
+use crate::supervise::restart_needed;
 
 use super::control::Control;
 use super::disk::Persist;
@@ -171,11 +172,22 @@ impl Control {
             by = by.who,
             "a new configuration takes effect"
         );
+        if self.spec.cgroups != spec.cgroups {
+            self.cgroups = super::open_cgroups(&spec, self.realm);
+        }
         self.spec = Arc::clone(&spec);
         self.publish(Published::Reload { ts: clock::wall(), by: by.clone() });
         let stopped = self.stopped.clone();
         let configure = Configure { spec, by, past: Vec::new(), stopped };
         self.feed(Event::Configure(Box::new(configure)));
+        // What a run takes over without a restart, the loop takes over too.
+        for run in self.runs.values_mut() {
+            if let Some(service) = self.spec.services.get(&run.replica.service)
+                && !restart_needed(&run.service, service)
+            {
+                run.service = Arc::clone(service);
+            }
+        }
     }
 
     /// Remembers which services operators have stopped.

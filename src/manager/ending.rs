@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::event::{End, Event, Verdict};
 use crate::exit::{Cause, ExitRecord, How, Signal};
+use crate::journal::{Filter, Reader};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::wait::{self, Ended};
 use crate::os::{clock, fds, signal};
@@ -43,6 +44,9 @@ impl Pending {
         self.deadline.is_some() && self.replica == *replica
     }
 }
+
+/// How many of the journal's last records are looked at when a manager starts.
+const RECALLED: usize = 2_000;
 
 /// How long an end waits for its record to be written before it is told all the same.
 const RECORD_PATIENCE: Duration = Duration::from_secs(1);
@@ -187,8 +191,9 @@ impl Control {
     /// Records runs of an earlier life that had a successor already.
     pub(super) fn superseded(&mut self, runs: Vec<(ReplicaId, Incarnation, End, Cause)>) {
         for (replica, incarnation, end, cause) in runs {
-            let Some(service) = self.spec.services.get(&replica.service) else { continue };
-            let verdict = supervise::of_predecessor(service, &end, cause);
+            let name = &replica.service;
+            let service = self.spec.services.get(name).map(|service| &**service);
+            let verdict = supervise::of_predecessor(name, service, &end, cause);
             self.write_record(incarnation, &replica, verdict);
         }
     }
@@ -212,6 +217,23 @@ impl Control {
             let _ = std::fs::remove_file(self.state.socket());
         }
         self.terminal.flush(LAST_WRITES);
+    }
+
+    /// Learns the last end of each replica from the journal's newest records, for `ps` and `status`.
+    /// What cannot be read is not missed: the journal itself is in use by now.
+    pub(super) fn recall(&mut self) {
+        let most =
+            self.spec.services.values().map(|service| service.replicas as usize).sum::<usize>();
+        let filter = Filter { last: Some((4 * most).clamp(100, RECALLED)), ..Filter::default() };
+        let entries = Reader::open(&self.state.state).and_then(|reader| reader.entries(filter));
+        for entry in entries.into_iter().flatten().flatten() {
+            let service = &entry.record.service;
+            if !self.spec.services.contains_key(&service.name) {
+                continue;
+            }
+            let replica = ReplicaId { service: service.name.clone(), replica: service.replica };
+            self.remember(&replica, &entry.record);
+        }
     }
 
     /// Keeps the end for `ps` and `status`.

@@ -1,6 +1,6 @@
 //! The manager: one process that starts, watches, restarts and stops services.
 //!
-//! [`run`] puts it together. The main thread becomes the spawner and nothing else; `control` is the
+//! [`run()`] puts it together. The main thread becomes the spawner and nothing else; `control` is the
 //! loop; `disk`, `sweeper` and `terminal` are threads that may wait for the world so that the loop
 //! need not. Nothing here parses configurations or serves HTTP.
 
@@ -29,16 +29,16 @@ use std::sync::mpsc::{channel, sync_channel};
 use std::time::Duration;
 
 use crate::event::{Configure, Event};
-use crate::exit::{Cause, HostPart};
+use crate::exit::HostPart;
 use crate::guardian::{CHANNEL_FD, HOPELESS, LOCK_FD, READY};
 use crate::journal::{Journal, JournalError};
-use crate::name::{Incarnation, Requester};
+use crate::name::{Incarnation, Realm, Requester};
 use crate::os::fds::{self, Waker};
 use crate::os::live::Table;
 use crate::os::signal::Inbox;
 use crate::os::{cgroup, clock, epoll, limits, memory, prctl, procfs, signal, socket, user};
 use crate::output::{LogFiles, OutputError};
-use crate::spec::Cgroups;
+use crate::spec::{Cgroups, Spec};
 use crate::state::{StateDir, StateError};
 use crate::supervise::Supervisor;
 
@@ -113,6 +113,14 @@ fn complain(error: &dyn std::error::Error) {
 
 enum Never {}
 
+/// The folder for this realm's control groups, or why there is none.
+fn open_cgroups(spec: &Spec, realm: Realm) -> Result<cgroup::Root, String> {
+    match spec.cgroups {
+        Cgroups::Off => Err("cgroups: off".to_owned()),
+        Cgroups::Auto => cgroup::Root::open(&format!("wharf-{realm}")),
+    }
+}
+
 fn start(
     options: &Options,
     serve: impl FnOnce(UnixListener, Handle) -> io::Result<()>,
@@ -149,16 +157,12 @@ fn start(
     let born = procfs::stat(guardian_pid).map_or(0, |stat| stat.start);
     let pid = u64::try_from(guardian_pid).unwrap_or(0);
     let same_guardian = table.same_guardian(born.rotate_left(24) ^ pid);
-    let cgroups = match applied.spec.cgroups {
-        Cgroups::Off => Err("cgroups: off".to_owned()),
-        Cgroups::Auto => cgroup::Root::open(&format!("wharf-{}", applied.realm)),
-    };
+    let cgroups = open_cgroups(&applied.spec, applied.realm);
     let left = recover::clean_up(&table, cgroups.as_ref().ok(), !same_guardian);
     if !left.is_empty() {
         tracing::error!(pids = ?left, "processes of an earlier life cannot be killed");
     }
-    let cause = if same_guardian { Cause::ManagerDied } else { Cause::GuardianDied };
-    let recovered = recover::recover(&table, &journal, cause)?;
+    let recovered = recover::recover(&table, &journal, same_guardian)?;
 
     let waker = Waker::new().map_err(system("making an eventfd"))?;
     let (requests, inbox) = sync_channel(REQUESTS);
@@ -238,6 +242,7 @@ fn start(
         feeding: false,
     };
     control.watch_own().map_err(system("waiting"))?;
+    control.recall();
     let configure = Configure {
         spec,
         by: Requester { uid: None, pid: None, who: "wharf up".to_owned() },

@@ -32,12 +32,14 @@ pub(super) struct Recovered {
     pub(super) mark: usize,
 }
 
-/// Reads the table. Runs that have their record are forgotten; the others are told.
+/// Reads the table. Runs that have their record are forgotten; the others are told. Under a new
+/// guardian everything begins afresh (`wharf up`), so old runs are recorded and nothing follows.
 pub(super) fn recover(
     table: &Table,
     journal: &Journal,
-    cause: Cause,
+    same_guardian: bool,
 ) -> Result<Recovered, JournalError> {
+    let cause = if same_guardian { Cause::ManagerDied } else { Cause::GuardianDied };
     let open = |slot: &Slot| slot.phase() == Phase::Open;
     let wanted: HashSet<Incarnation> =
         table.used().filter(|(_, slot)| open(slot)).map(|(_, slot)| slot.incarnation()).collect();
@@ -64,7 +66,7 @@ pub(super) fn recover(
         }
     }
     for (replica, ended, row) in resting {
-        if !unrecorded.contains_key(&replica) {
+        if same_guardian && !unrecorded.contains_key(&replica) {
             let ended = ended.map_or(PastEnd::Between, PastEnd::Resting);
             found.past.push(Past { replica, ended, row });
         }
@@ -72,7 +74,7 @@ pub(super) fn recover(
     for (replica, mut runs) in unrecorded {
         runs.sort_by_key(|(incarnation, _)| *incarnation);
         let row = found.homes.get(&replica).map_or(0, |home| table.slot(*home).row());
-        if let Some((incarnation, end)) = runs.pop() {
+        if same_guardian && let Some((incarnation, end)) = runs.pop() {
             let ended = PastEnd::Unrecorded { incarnation, end, cause };
             found.past.push(Past { replica: replica.clone(), ended, row });
         }

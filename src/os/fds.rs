@@ -234,3 +234,25 @@ pub fn hung_up(fd: BorrowedFd<'_>) -> bool {
     let flags = fds[0].revents().unwrap_or(PollFlags::empty());
     flags.contains(PollFlags::POLLHUP) && !flags.contains(PollFlags::POLLIN)
 }
+
+/// Standard error for a process that must never wait for a terminal: what cannot be written at once
+/// is dropped. (A terminal halted by Ctrl-S has no room; to make it non-blocking would change it for
+/// everybody who shares it.)
+#[derive(Debug, Clone, Copy)]
+pub struct PoliteStderr;
+
+impl Write for PoliteStderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let stderr = io::stderr();
+        let room = {
+            let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        };
+        if room { io::stderr().write(bytes) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -105,6 +105,12 @@ impl Launch {
         })
     }
 
+    /// The name the program is given as its first word, where that is not the file's.
+    pub fn argv0(&mut self, name: &str) -> Result<&mut Self, NulInside> {
+        self.argv[0] = c_string(name.as_bytes())?;
+        Ok(self)
+    }
+
     /// The working directory.
     pub fn folder(&mut self, folder: &Path) -> Result<&mut Self, NulInside> {
         self.folder = Some(c_string(folder.as_os_str().as_bytes())?);

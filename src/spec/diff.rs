@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Spec;
+use super::{Service, Spec};
 use crate::name::ServiceName;
 
 /// Fields that take effect without touching a running process, and why each can. A field counts
@@ -104,6 +104,18 @@ pub fn diff(old: &Spec, new: &Spec) -> Vec<Change> {
     let gone = old.services.keys().filter(|name| !new.services.contains_key(*name));
     changes.extend(gone.map(|name| Change { service: name.clone(), kind: ChangeKind::Removed }));
     changes
+}
+
+/// What it takes to go from one configuration of a service to another; `None` where they are the
+/// same.
+pub fn effect(old: &Service, new: &Service) -> Option<Effect> {
+    if old == new {
+        return None;
+    }
+    match changed(differing_parts(&serialised(old), &serialised(new))) {
+        ChangeKind::Changed { effect, .. } => Some(effect),
+        ChangeKind::Unchanged | ChangeKind::Added | ChangeKind::Removed => None,
+    }
 }
 
 fn changed(mut fields: Vec<String>) -> ChangeKind {

@@ -41,7 +41,7 @@ pub mod written;
 #[cfg(feature = "daemon")]
 mod yaml;
 
-pub use diff::{Change, ChangeKind, Effect, diff};
+pub use diff::{Change, ChangeKind, Effect, diff, effect};
 pub use disk::disk_bound;
 pub use meant::{
     Cgroups, Eof, Framing, KillScope, Limits, Logging, OnGiveUp, OnProtocolError, PacketWidth,

@@ -20,7 +20,10 @@ impl Supervisor {
     /// Makes a configuration the present one.
     pub(super) fn configure(&mut self, now: Tick, configure: Configure, actions: &mut Vec<Action>) {
         let Configure { spec, by, past, stopped } = configure;
-        let past = if std::mem::replace(&mut self.configured, true) { Vec::new() } else { past };
+        let before = self.configured.replace(spec.cgroups);
+        // What is said around the services concerns every process there is.
+        let all = before.is_some_and(|before| before != spec.cgroups);
+        let past = if before.is_some() { Vec::new() } else { past };
         if self.closing {
             // Nothing is started any more, but what has ended is to be recorded all the same.
             for past in past {
@@ -44,7 +47,8 @@ impl Supervisor {
             self.dismiss_above(now, &name, 0, &by, actions);
         }
         for (name, service) in &spec.services {
-            self.configure_service(now, service, stopped.contains(name), &by, actions);
+            let stopped = stopped.contains(name);
+            self.configure_service(now, service, stopped, all, &by, actions);
             self.dismiss_above(now, name, service.replicas, &by, actions);
             for replica in 1..=service.replicas {
                 let id = ReplicaId { service: name.clone(), replica };
@@ -70,12 +74,14 @@ impl Supervisor {
         now: Tick,
         service: &Arc<Service>,
         stopped: bool,
+        all: bool,
         by: &Requester,
         actions: &mut Vec<Action>,
     ) {
         let known = self.services.get(&service.name);
         let restart = known.is_some_and(|known| {
-            !Arc::ptr_eq(&known.service, service) && restart_needed(&known.service, service)
+            let other = !Arc::ptr_eq(&known.service, service);
+            all || (other && restart_needed(&known.service, service))
         });
         // An operator's word on a service that stays is already known here.
         let stopped = known.map_or(stopped, |known| known.stopped);
@@ -177,7 +183,7 @@ impl Supervisor {
 }
 
 /// A service of which only the name is known: its last end is judged by the defaults.
-fn unconfigured(name: ServiceName) -> Service {
+pub(super) fn unconfigured(name: ServiceName) -> Service {
     Service {
         name,
         command: Vec::new(),

@@ -24,7 +24,7 @@ pub use backoff::CRASH_LOOPING;
 pub use follow::SWEEP_PATIENCE;
 pub use ladder::KILL_PATIENCE;
 pub use persisted::STATE_VERSION;
-pub use plan::{LIVE, restart_needed};
+pub use plan::restart_needed;
 pub use supervisor::{MAX_STARTING, Supervisor};
 pub use verdict::of_predecessor;
 pub use view::{LastEnd, View};

@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::name::ReplicaId;
-use crate::spec::Service;
+use crate::spec::{Cgroups, Service};
 
 use super::machine::{Machine, Source};
 use super::replica::Replica;
@@ -23,7 +23,7 @@ pub const STATE_VERSION: u32 = 1;
 struct Written {
     version: u32,
     source: Source,
-    configured: bool,
+    configured: Option<Cgroups>,
     closing: bool,
     closed: bool,
     /// Every configuration that is in use; the others name them by their place here.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::event::{Action, Event, Verb};
 use crate::exit::Cause;
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
-use crate::spec::Service;
+use crate::spec::{Cgroups, Service};
 use crate::time::Tick;
 
 use super::backoff::Chance;
@@ -27,8 +27,8 @@ pub const MAX_STARTING: usize = 32;
 #[derive(Debug, Clone)]
 pub struct Supervisor {
     pub(super) source: Source,
-    /// Whether a configuration has taken effect.
-    pub(super) configured: bool,
+    /// What the configuration in effect says around its services; `None` before the first one.
+    pub(super) configured: Option<Cgroups>,
     /// Whether everything is to end.
     pub(super) closing: bool,
     /// Whether it has been said that nothing runs any more.
@@ -87,7 +87,7 @@ impl Supervisor {
     pub fn new(next_incarnation: Incarnation, seed: u64) -> Self {
         Self {
             source: Source { next_incarnation, next_turn: 0, chance: Chance::new(seed) },
-            configured: false,
+            configured: None,
             closing: false,
             closed: false,
             services: BTreeMap::new(),

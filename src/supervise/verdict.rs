@@ -2,10 +2,11 @@
 
 use crate::event::{End, Verdict};
 use crate::exit::{Cause, Certainty, Decision, How, Reason, RestartPart, Signal, Stage, StopPart};
-use crate::name::Requester;
+use crate::name::{Requester, ServiceName};
 use crate::spec::{Restart, Service};
 use crate::time::{Tick, format_duration};
 
+use super::configure::unconfigured;
 use super::ladder::Ending;
 use super::machine::Sent;
 
@@ -56,9 +57,16 @@ pub(super) fn judge(facts: &Facts<'_>) -> Judgement {
 }
 
 /// Judges a run of an earlier life that had a successor already: it is recorded and nothing follows
-/// from it any more.
-pub fn of_predecessor(service: &Service, end: &End, cause: Cause) -> Verdict {
+/// from it any more. One whose service is not configured is judged by the defaults.
+pub fn of_predecessor(
+    name: &ServiceName,
+    service: Option<&Service>,
+    end: &End,
+    cause: Cause,
+) -> Verdict {
     let now = Tick(0);
+    let unknown = unconfigured(name.clone());
+    let service = service.unwrap_or(&unknown);
     let facts = Facts { service, end, ending: None, signal: None, past: Some(cause), now };
     let Judgement { reason, cause, by, stop, evidence, certainty } = judge(&facts);
     let restart = RestartPart { decision: Decision::Restart, attempt: None, delay_s: Some(0.0) };

@@ -32,7 +32,7 @@ pub struct View {
     pub restarts: u64,
     /// Failures in a row, as the backoff counts them.
     pub row: u32,
-    /// Whether it keeps failing: the row has reached [`CRASH_LOOPING`](super::CRASH_LOOPING) and it
+    /// Whether it keeps failing: the row has reached [`CRASH_LOOPING`] and it
     /// is not resting.
     pub crash_looping: bool,
     /// When it will be started or tried again, where that is a matter of time.

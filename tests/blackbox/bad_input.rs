@@ -1,5 +1,8 @@
 //! What is wrong is refused by name, and what ran goes on.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+
 use crate::support::{Wharf, at, until};
 
 #[test]
@@ -125,7 +128,6 @@ fn a_full_disk_degrades_and_never_stops_supervision() {
         setrlimit(Resource::RLIMIT_FSIZE, 300_000, 300_000)?;
         Ok(())
     };
-    use std::os::unix::process::CommandExt as _;
     // SAFETY: setrlimit(2) is a plain system call, safe between fork and exec.
     #[expect(unsafe_code, reason = "the limit must be in place before the program runs")]
     unsafe {
@@ -155,7 +157,6 @@ fn the_socket_works_where_its_path_is_long() {
     wharf.folder = deep;
     wharf.ok(&["up", "-d"]);
     wharf.wait_state("s", "running");
-    use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(wharf.state().join("sock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     wharf.ok(&["down"]);

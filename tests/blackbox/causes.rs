@@ -1,5 +1,7 @@
 //! The same end under six causes gives six different records, each naming who asked.
 
+use std::fmt::Write as _;
+
 use crate::support::{Wharf, at, until};
 
 /// Ends with code 1 whatever asks it to, and after a while by itself.
@@ -10,7 +12,8 @@ fn yaml(label: &str) -> String {
     let mut yaml =
         "defaults: { restart: { policy: always, max_restarts: 1000 } }\nservices:\n".to_owned();
     for service in ["stop", "restart", "reload", "shutdown", "signal"] {
-        yaml += &format!(
+        let _ = write!(
+            yaml,
             "  {service}:\n    command: [bash, -c, '{TRAPPED}']\n    environment: {{ LABEL: {} }}\n",
             if service == "reload" { label } else { "same" }
         );

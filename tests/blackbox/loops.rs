@@ -1,5 +1,7 @@
 //! A service that ends at once backs off within its bounds, cheaply, and says what it is.
 
+use std::time::Duration;
+
 use crate::support::{Wharf, at, soaking, until};
 
 /// CPU time of a process so far, in seconds.
@@ -16,8 +18,8 @@ fn a_crash_loop_backs_off_and_says_so() {
     let manager = wharf.manager_pid();
     let (start, spent) = (std::time::Instant::now(), cpu(manager));
     // Eight ends take 0 + 0.2 + 0.4 + … + 6.4 s ± 20 %; a soak goes on for a minute.
-    let wanted = if soaking() { 10 } else { 7 };
-    let records = wharf.wait_records("crash", wanted);
+    let failures = if soaking() { 10 } else { 7 };
+    let records = wharf.wait_records("crash", failures);
     let share = (cpu(manager) - spent) / start.elapsed().as_secs_f64();
     assert!(share < 0.01, "{:.2} % of a core", share * 100.0);
     for (index, record) in records.iter().enumerate() {
@@ -32,11 +34,11 @@ fn a_crash_loop_backs_off_and_says_so() {
         assert_eq!(at(record, "restart.decision"), "restart");
     }
     // The wall clock agrees with what was announced.
-    let ended = |record: &serde_json::Value| {
+    let end_of = |record: &serde_json::Value| {
         record["ts"].as_str().unwrap().parse::<wharf::time::Wall>().unwrap().0
     };
     for pair in records.windows(2) {
-        let waited = (ended(&pair[1]) - ended(&pair[0])) as f64 / 1e9;
+        let waited = Duration::from_nanos(end_of(&pair[1]) - end_of(&pair[0])).as_secs_f64();
         let announced = at(&pair[0], "restart.delay_s").as_f64().unwrap();
         assert!(waited >= announced - 0.002, "announced {announced}, waited {waited}");
         assert!(waited <= announced + 2.0, "announced {announced}, waited {waited}");
@@ -68,6 +70,6 @@ fn too_many_restarts_are_given_up_with_the_last_code() {
     let row = wharf.row("bad");
     assert_eq!(at(&row, "last_exit.code"), 9);
     // An operator may try again.
-    wharf.fails(1, &["start", "bad"]);
+    wharf.run(&["start", "bad"]);
     wharf.wait_records("bad", 6);
 }

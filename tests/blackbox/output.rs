@@ -66,11 +66,14 @@ services:
   both: { command: [sh, -c, 'echo out; echo err >&2; printf end >&2'] }
 ",
     );
-    for _ in 1..runs {
-        wharf.ok(&["start", "flood", "unterminated", "both"]);
-    }
-    for service in ["flood", "unterminated", "both"] {
-        assert_eq!(wharf.wait_records(service, runs).len(), runs);
+    for run in 1..=runs {
+        for service in ["flood", "unterminated", "both"] {
+            wharf.wait_state(service, "finished");
+            assert_eq!(wharf.wait_records(service, run).len(), run);
+        }
+        if run < runs {
+            wharf.ok(&["start", "flood", "unterminated", "both"]);
+        }
     }
     // An exit is announced after the output was delivered, so all of it can be read now.
     let log = std::fs::read_to_string(wharf.state().join("log/flood.1.log")).unwrap();

@@ -1,5 +1,6 @@
 //! Real programs as ports: calls, turns, deadlines, and ends in the middle.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 
 use crate::support::{Wharf, at, send, text, until};
@@ -61,7 +62,9 @@ fn callers_take_turns_and_get_their_own_replies() {
             })
         })
         .collect();
-    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    for caller in callers {
+        caller.join().unwrap();
+    }
 }
 
 fn post(socket: &std::path::Path, path: &str, body: &[u8]) -> String {
@@ -140,9 +143,8 @@ fn binary_frames_of_every_framing_pass_unchanged() {
     // `cat` speaks every framing that looks the same in both directions.
     let mut yaml = "services:\n".to_owned();
     for framing in ["lines", "nul", "packet1", "packet2", "packet4"] {
-        yaml += &format!(
-            "  {framing}: {{ command: [cat], port: {{ framing: {framing}, replies: one }} }}\n"
-        );
+        let port = format!("{{ framing: {framing}, replies: one }}");
+        let _ = writeln!(yaml, "  {framing}: {{ command: [cat], port: {port} }}");
     }
     let wharf = Wharf::up(&yaml);
     let every: Vec<u8> = (1..=255).filter(|byte| *byte != b'\n' && *byte != b'\r').collect();

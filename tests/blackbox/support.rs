@@ -1,7 +1,7 @@
 //! A wharf in a folder of its own, and how to wait for things.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -265,15 +265,6 @@ impl Wharf {
     pub(crate) fn logs(&self, service: &str) -> String {
         self.ok(&["logs", service])
     }
-
-    /// The lines of a command that goes on, as they come.
-    pub(crate) fn follow(&self, words: &[&str]) -> Follow {
-        let mut command = self.command(words);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Follow { child, lines }
-    }
 }
 
 impl Drop for Wharf {
@@ -293,28 +284,6 @@ impl Drop for Wharf {
             let _ = guardian.kill();
             let _ = guardian.wait();
         }
-    }
-}
-
-/// A command whose lines are read as they come.
-pub(crate) struct Follow {
-    child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-impl Follow {
-    /// The next line, without its end.
-    pub(crate) fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line.trim_end_matches('\n').to_owned()
-    }
-}
-
-impl Drop for Follow {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

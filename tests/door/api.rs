@@ -1,0 +1,431 @@
+//! The API over a real socket, with clients that behave and clients that do not.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::fake::{self, Asked, Fake};
+use serde_json::{Value, json};
+use wharf::event::Verb;
+use wharf::exit::Signal;
+use wharf::manager::{Published, Speech};
+use wharf::name::Requester;
+use wharf::os::socket;
+use wharf::time::Wall;
+
+/// Long enough for any machine; what fails, fails at once.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn connect(fake: &Fake) -> UnixStream {
+    let stream = socket::connect(&fake.state.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("{error}: {}\n{}", self.head, String::from_utf8_lossy(&self.body))
+        })
+    }
+
+    /// The status, the code and the sentence of an error.
+    fn error(&self) -> (u16, String, String) {
+        assert!(self.head.contains("content-type: application/json"), "{}", self.head);
+        let json = self.json();
+        let text = |field: &str| json[field].as_str().unwrap().to_owned();
+        (self.status, text("code"), text("error"))
+    }
+}
+
+/// Reads what comes until the server closes, and takes chunks apart.
+fn read_answer(mut stream: UnixStream) -> Answer {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let at = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(bytes[..at].to_vec()).unwrap().to_lowercase();
+    let mut rest = &bytes[at + 4..];
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let mut body = Vec::new();
+    if head.contains("transfer-encoding: chunked") {
+        loop {
+            let end = rest.windows(2).position(|two| two == b"\r\n").unwrap();
+            let size = std::str::from_utf8(&rest[..end]).unwrap();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            if size == 0 {
+                break;
+            }
+            body.extend_from_slice(&rest[end + 2..end + 2 + size]);
+            rest = &rest[end + 2 + size + 2..];
+        }
+    } else {
+        body.extend_from_slice(rest);
+    }
+    Answer { status, head, body }
+}
+
+fn ask_with(fake: &Fake, verb: &str, path: &str, header: &str, body: &[u8]) -> Answer {
+    let mut stream = connect(fake);
+    let length = body.len();
+    let head = format!(
+        "{verb} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{header}\r\n"
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    read_answer(stream)
+}
+
+fn ask(fake: &Fake, verb: &str, path: &str, body: &str) -> Answer {
+    ask_with(fake, verb, path, "", body.as_bytes())
+}
+
+fn get(fake: &Fake, path: &str) -> Answer {
+    ask(fake, "GET", path, "")
+}
+
+#[test]
+fn what_is_can_be_asked() {
+    let fake = fake::start();
+    assert!(fake.state.socket().as_os_str().len() > 107);
+    assert_eq!(get(&fake, "/v1/manager").json()["guardian_pid"], 11);
+    let names = |path: &str| {
+        let all = get(&fake, path).json();
+        let name = |one: &Value| format!("{}/{}", one["service"].as_str().unwrap(), one["replica"]);
+        all.as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(names("/v1/services"), ["web/1", "web/2", "db/1"]);
+    assert_eq!(names("/v1/services/web"), ["web/1", "web/2"]);
+    assert_eq!(names("/v1/services/web%2F2"), ["web/2"]);
+    assert_eq!(names("/v1/services/web?replica=1"), ["web/1"]);
+    assert_eq!(names("/v1/services/none"), [""; 0]);
+    let all = get(&fake, "/v1/services").json();
+    assert_eq!((&all[0]["pid"], &all[1]["pid"]), (&json!(4242), &Value::Null));
+
+    let near = get(&fake, "/v1/services/wbe");
+    assert_eq!((near.status, &near.json()["suggestion"]), (404, &json!("web")));
+    let (status, code, error) = get(&fake, "/v1/services/web%2F3").error();
+    assert_eq!((status, code.as_str()), (404, "no_such_replica"), "{error}");
+
+    let config = get(&fake, "/v1/config");
+    assert_eq!(config.json()["services"]["web"]["environment"]["API_TOKEN"], "***");
+    assert!(!String::from_utf8(config.body).unwrap().contains("hunter2"));
+}
+
+#[test]
+fn commands_reach_the_loop_with_who_asked() {
+    let fake = fake::start();
+    let by = |who: &str| Requester {
+        uid: Some(wharf::os::user::current()),
+        pid: Some(i32::try_from(std::process::id()).unwrap()),
+        who: who.to_owned(),
+    };
+    let post = |path: &str, header: &str, body: &str| {
+        let answer = ask_with(&fake, "POST", path, header, body.as_bytes());
+        assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+        fake.asked.recv_timeout(PATIENCE).unwrap()
+    };
+    for (path, header, body, asked) in [
+        ("web/start", "", "", Asked::Command(Verb::Start, "web".into(), by("http"))),
+        (
+            "web%2F2/stop",
+            "x-wharf-command: wharf stop\r\n",
+            "{}",
+            Asked::Command(Verb::Stop, "web/2".into(), by("wharf stop")),
+        ),
+        (
+            "web/restart?replica=2",
+            "",
+            " \n",
+            Asked::Command(Verb::Restart, "web/2".into(), by("http")),
+        ),
+        (
+            "db/signal",
+            "",
+            r#"{"signal":"HUP"}"#,
+            Asked::Command(Verb::Signal(Signal::HUP), "db".into(), by("http")),
+        ),
+    ] {
+        assert_eq!(post(&format!("/v1/services/{path}"), header, body), asked);
+    }
+    let shutdown = ask(&fake, "POST", "/v1/shutdown", "");
+    assert_eq!(shutdown.status, 202);
+    assert_eq!(fake.asked.recv_timeout(PATIENCE).unwrap(), Asked::Shutdown(by("http")));
+}
+
+#[test]
+fn messages_pass_byte_for_byte() {
+    let fake = fake::start();
+    let all: Vec<u8> = (0..=255).collect();
+    let answer = ask_with(&fake, "POST", "/v1/services/db%2F1/call?timeout=5s", "", &all);
+    assert_eq!((answer.status, &answer.body), (200, &all));
+    assert!(answer.head.contains("content-type: application/octet-stream"), "{}", answer.head);
+    assert!(answer.head.contains("x-wharf-messages: 1"), "{}", answer.head);
+    let asked = fake.asked.recv_timeout(PATIENCE).unwrap();
+    let kind = Speech::Call(Some(Duration::from_secs(5)));
+    assert_eq!(asked, Asked::Speak("db/1".into(), all.clone().into(), kind));
+
+    let answer = ask(&fake, "POST", "/v1/services/words/call", "one two three");
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"one\ntwo\nthree"[..]));
+    assert!(answer.head.contains("x-wharf-messages: 3"), "{}", answer.head);
+    let answer = ask(&fake, "POST", "/v1/services/silent/call", "");
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+
+    let large = vec![b'x'; 16 << 20];
+    let answer = ask_with(&fake, "POST", "/v1/services/db/call", "", &large);
+    assert!(answer.status == 200 && answer.body == large);
+
+    fake.asked.try_iter().for_each(drop);
+    let answer = ask(&fake, "POST", "/v1/services/db/send", "hello");
+    assert_eq!((answer.status, answer.body.len()), (204, 0));
+    let asked = fake.asked.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(asked, Asked::Speak("db".into(), "hello".into(), Speech::Send));
+}
+
+#[test]
+fn every_mistake_is_a_clear_error() {
+    let fake = fake::start();
+    let long = format!("/v1/services/{}", "x".repeat(65));
+    for (verb, path, body, status, code) in [
+        ("GET", "/", "", 404, "no_such_route"),
+        ("GET", "/v2/services", "", 404, "no_such_route"),
+        ("GET", "/metrics", "", 404, "no_such_route"),
+        ("GET", "/v1/services/web/fly", "", 404, "no_such_route"),
+        ("POST", "/v1/manager", "", 405, "wrong_verb"),
+        ("GET", "/v1/services/web/stop", "", 405, "wrong_verb"),
+        ("DELETE", "/v1/services/web", "", 405, "wrong_verb"),
+        ("GET", "/v1/services/we%20b", "", 400, "bad_name"),
+        ("GET", &long, "", 400, "bad_name"),
+        ("GET", "/v1/services/web%2F0", "", 400, "bad_name"),
+        ("GET", "/v1/services/web%2F1?replica=2", "", 400, "bad_name"),
+        ("GET", "/v1/services/web?replica=x", "", 400, "bad_query"),
+        ("GET", "/v1/services/web?rpelica=1", "", 400, "bad_query"),
+        ("POST", "/v1/services/web/stop", "{\"now\":true}", 400, "bad_body"),
+        ("POST", "/v1/services/web/signal", "", 400, "bad_body"),
+        ("POST", "/v1/services/web/signal", "HUP", 400, "bad_body"),
+        ("POST", "/v1/services/web/signal", "{\"signal\":1}", 400, "bad_body"),
+        ("POST", "/v1/services/web/signal", "{\"signal\":\"HUP\",\"x\":1}", 400, "bad_body"),
+        ("POST", "/v1/services/web/signal", "{\"signal\":\"NOSUCH\"}", 400, "no_such_signal"),
+        ("POST", "/v1/services/db/call?timeout=soon", "", 400, "bad_query"),
+        ("POST", "/v1/services/db/call?timeout=0", "", 400, "bad_query"),
+        ("POST", "/v1/services/db/call?timeout=2h", "", 400, "bad_query"),
+        ("POST", "/v1/services/db/send?timeout=1s", "", 400, "bad_query"),
+        ("POST", "/v1/reload", "{\"paln\":true}", 400, "bad_body"),
+        ("GET", "/v1/exits?reason=exploded", "", 400, "bad_query"),
+        ("GET", "/v1/exits?since=yesterday", "", 400, "bad_query"),
+        ("GET", "/v1/exits?since_seq=-1", "", 400, "bad_query"),
+        ("GET", "/v1/exits?service=we%20b", "", 400, "bad_query"),
+        ("POST", "/v1/services/nosuch/stop", "", 404, "no_such_service"),
+        ("POST", "/v1/services/broken/start", "", 409, "ended"),
+        ("POST", "/v1/services/down/signal", "{\"signal\":\"HUP\"}", 409, "not_running"),
+        ("POST", "/v1/services/busy/start", "", 503, "busy"),
+        ("POST", "/v1/services/plain/call", "", 422, "not_a_port"),
+        ("POST", "/v1/services/slow/call", "", 504, "timed_out"),
+        ("POST", "/v1/services/garbled/call", "", 502, "bad_reply"),
+        ("POST", "/v1/services/dead/call", "", 409, "ended"),
+    ] {
+        let (found, word, error) = ask(&fake, verb, path, body).error();
+        assert_eq!((found, word.as_str()), (status, code), "{verb} {path}: {error}");
+        assert!(error.len() > 10 && !error.contains('\n'), "{error}");
+    }
+    let dead = ask(&fake, "POST", "/v1/services/dead/call", "").json();
+    assert_eq!((&dead["signal"], &dead["read"]), (&json!("SIGKILL"), &json!("never_read")));
+    let verb = ask(&fake, "POST", "/v1/manager", "");
+    assert!(verb.head.contains("allow: get"), "{}", verb.head);
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_before_it_is_read() {
+    let fake = fake::start();
+    for (path, announced, chunks) in [
+        ("/v1/services/db/call", (17 << 20) + 1, 0),
+        ("/v1/services/web/signal", (64 << 10) + 1, 0),
+        ("/v1/services/web/signal", 0, 70),
+        ("/v1/shutdown", 0, 70),
+    ] {
+        let mut stream = connect(&fake);
+        let size = match announced {
+            0 => "transfer-encoding: chunked".to_owned(),
+            length => format!("content-length: {length}"),
+        };
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{size}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let chunk = format!("400\r\n{}\r\n", "x".repeat(0x400));
+        for _ in 0..chunks {
+            stream.write_all(chunk.as_bytes()).unwrap();
+        }
+        let (status, code, error) = read_answer(stream).error();
+        assert_eq!((status, code.as_str()), (413, "too_large"), "{path}: {error}");
+    }
+    assert!(fake.asked.try_recv().is_err(), "nothing of it reached the loop");
+}
+
+#[test]
+fn a_client_that_goes_away_takes_its_question_with_it() {
+    let fake = fake::start();
+    let mut stream = connect(&fake);
+    stream
+        .write_all(
+            b"POST /v1/services/mute/call HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi",
+        )
+        .unwrap();
+    let Asked::Kept(mut kept) = fake.asked.recv_timeout(PATIENCE).unwrap() else { panic!() };
+    drop(stream);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, kept.0.closed()).await.unwrap() });
+}
+
+#[test]
+fn the_journal_is_read_in_pages() {
+    let fake = fake::start();
+    assert_eq!(get(&fake, "/v1/exits").json(), json!([]));
+    let line = |seq: u64| {
+        let (service, reason) =
+            if seq.is_multiple_of(2) { ("web", "failed") } else { ("db", "oom_killed") };
+        fake::exit_line(seq, service, reason)
+    };
+    fake::write_journal(&fake.state.state, &(1..=500).map(line).collect::<Vec<_>>());
+    let seqs = |query: &str| {
+        let answer = get(&fake, &format!("/v1/exits{query}"));
+        assert_eq!(answer.status, 200, "{query}");
+        let all = answer.json();
+        all.as_array().unwrap().iter().map(|one| one["seq"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(seqs(""), (1..=500).collect::<Vec<_>>());
+    assert_eq!(seqs("?limit=2"), [499, 500]);
+    assert_eq!(seqs("?since_seq=10&limit=2"), [11, 12]);
+    assert_eq!(seqs("?since_seq=498"), [499, 500]);
+    assert_eq!(seqs("?service=web&limit=2"), [498, 500]);
+    assert_eq!(seqs("?service=web%2F2"), [0; 0]);
+    assert_eq!(seqs("?reason=oom_killed&since_seq=497"), [499]);
+    assert_eq!(seqs("?since=2026-11-22T07:31:59Z&limit=1"), [479]);
+    assert_eq!(seqs("?limit=0"), [0; 0]);
+}
+
+/// Reads until the text is there.
+fn read_until(stream: &mut UnixStream, seen: &mut String, text: &str) {
+    let mut bytes = vec![0; 64 << 10];
+    while !seen.contains(text) {
+        let length = stream.read(&mut bytes).unwrap();
+        assert!(length > 0, "the stream ended without {text:?}");
+        seen.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+    }
+}
+
+fn message(text: &str) -> Arc<Published> {
+    Arc::new(Published::Message {
+        ts: Wall(0),
+        service: "web".to_owned(),
+        replica: 1,
+        text: Some(text.to_owned()),
+        bytes: 1,
+    })
+}
+
+#[test]
+fn events_come_as_they_happen_and_a_slow_reader_learns_what_it_missed() {
+    let fake = fake::start();
+    let mut stream = connect(&fake);
+    stream.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, ": listening\n\n");
+    assert!(seen.to_lowercase().contains("content-type: text/event-stream"), "{seen}");
+
+    let record = serde_json::from_str(&fake::exit_line(77, "web", "failed")).unwrap();
+    fake.events.send(Arc::new(Published::Exit(Box::new(record)))).unwrap();
+    read_until(&mut stream, &mut seen, "oh no");
+    read_until(&mut stream, &mut seen, "}\n\n");
+    assert!(seen.contains("event: exit\nid: 77\ndata: {\"kind\":\"exit\","), "{seen}");
+    fake.events.send(message("two\nlines")).unwrap();
+    read_until(&mut stream, &mut seen, r#""text":"two\nlines""#);
+    assert!(seen.contains("event: message\ndata: {"), "{seen}");
+
+    // Far more than socket, connection and subscription hold, while nobody reads.
+    let filler = "x".repeat(16 << 10);
+    for _ in 0..4096 {
+        fake.events.send(message(&filler)).unwrap();
+    }
+    seen.clear();
+    read_until(&mut stream, &mut seen, "event: missed\ndata: {\"kind\":\"missed\",\"missed\":");
+    fake.events.send(message("the last one")).unwrap();
+    read_until(&mut stream, &mut seen, "the last one");
+}
+
+#[test]
+fn a_reload_is_planned_applied_or_refused() {
+    let fake = fake::start();
+    let nothing = ask(&fake, "POST", "/v1/reload", "{\"plan\":true}").json();
+    assert_eq!(nothing["applied"], false);
+    assert!(nothing["changes"].as_array().unwrap().iter().all(|one| one["change"] == "unchanged"));
+
+    fake::write_services(
+        &fake.state,
+        "version: 1\nservices:\n  web: { command: [./other], replicas: 2 }\n  new: { command: [n] }\n",
+    );
+    let plan = ask(&fake, "POST", "/v1/reload", "{\"plan\":true}");
+    assert_eq!(plan.status, 200);
+    let kinds = |answer: &Answer| {
+        let json = answer.json();
+        let kind = |one: &Value| {
+            format!("{} {}", one["service"].as_str().unwrap(), one["change"].as_str().unwrap())
+        };
+        json["changes"].as_array().unwrap().iter().map(kind).collect::<Vec<_>>()
+    };
+    let expected = ["web changed", "new added", "db removed", "none removed"];
+    assert_eq!(kinds(&plan), expected);
+    assert!(fake.asked.try_recv().is_err(), "a plan changes nothing");
+
+    let done = ask(&fake, "POST", "/v1/reload", "");
+    assert_eq!(
+        (kinds(&done), &done.json()["applied"]),
+        (expected.map(String::from).to_vec(), &json!(true))
+    );
+    let Asked::Apply(names, _) = fake.asked.recv_timeout(PATIENCE).unwrap() else { panic!() };
+    assert_eq!(names, ["web", "new"]);
+
+    let file = fake.state.state.parent().unwrap().join("services.yaml");
+    std::fs::write(&file, "version: 1\nservices:\n  web: { comand: [x], replicas: -1 }\n").unwrap();
+    let refused = ask(&fake, "POST", "/v1/reload", "");
+    let (status, code, _) = refused.error();
+    assert_eq!((status, code.as_str()), (422, "invalid"));
+    assert!(refused.json()["mistakes"].as_array().unwrap().len() >= 2);
+    assert!(refused.json()["text"].as_str().unwrap().contains("did you mean"));
+    assert!(fake.asked.try_recv().is_err(), "the one in effect stays");
+}
+
+#[test]
+fn beyond_the_bound_a_connection_waits_for_its_turn() {
+    let fake = fake::start();
+    let question = b"GET /v1/manager HTTP/1.1\r\nhost: x\r\n\r\n";
+    let served = |stream: &mut UnixStream| {
+        stream.write_all(question).unwrap();
+        read_until(stream, &mut String::new(), "guardian_pid");
+    };
+    let mut connections: Vec<_> = (0..256).map(|_| connect(&fake)).collect();
+    connections.iter_mut().for_each(served);
+    let mut late = connect(&fake);
+    late.write_all(question).unwrap();
+    late.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let error = late.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    late.set_read_timeout(Some(PATIENCE)).unwrap();
+    drop(connections.pop());
+    read_until(&mut late, &mut String::new(), "guardian_pid");
+}
+
+#[test]
+fn nonsense_closes_the_connection_and_nothing_else() {
+    let fake = fake::start();
+    let mut stream = connect(&fake);
+    stream.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
+    assert_eq!(get(&fake, "/v1/manager").status, 200);
+}
