@@ -19,7 +19,7 @@ use crate::os::live::{Phase, Table};
 use crate::os::signal::{Arrived, Inbox};
 use crate::os::spawn::{Landing, Launch, Stacks};
 use crate::os::wait::{self, Ended};
-use crate::os::{clock, fds, prctl, procfs, signal};
+use crate::os::{clock, fds, memory, prctl, procfs, signal};
 use crate::state::StateDir;
 use crate::time::Tick;
 
@@ -189,7 +189,10 @@ impl Guardian {
             if tokens.contains(&CHANNEL) {
                 let mut message = [0; 64];
                 match fds::receive(life.channel.as_fd(), &mut message)? {
-                    Some(received) if message[..received.bytes] == *READY => life.ready = true,
+                    Some(received) if message[..received.bytes] == *READY => {
+                        life.ready = true;
+                        memory::forget_code();
+                    }
                     Some(received) if received.bytes == 0 => poller.remove(life.channel.as_fd())?,
                     _ => {}
                 }

@@ -118,7 +118,7 @@ pub(super) struct Control {
     pub(super) table_mark: usize,
     /// The slot that tells how a replica rests.
     pub(super) homes: HashMap<ReplicaId, usize>,
-    pub(super) runs: HashMap<Incarnation, Run>,
+    pub(super) runs: HashMap<Incarnation, Box<Run>>,
     pub(super) present: HashMap<ReplicaId, Incarnation>,
     pub(super) pending: HashMap<Incarnation, Pending>,
     /// Runs whose survivors are being killed.
@@ -253,12 +253,16 @@ impl Control {
                 self.act(action);
             }
         }
-        // Records are made after starts were ordered: a successor need not wait for paperwork.
+        self.write_records();
+        self.feeding = false;
+        self.settle();
+    }
+
+    /// Makes the records that are due. Not at once when they are: a sweep still needs the run.
+    fn write_records(&mut self) {
         for (incarnation, replica, verdict) in std::mem::take(&mut self.verdicts) {
             self.write_record(incarnation, &replica, *verdict);
         }
-        self.feeding = false;
-        self.settle();
     }
 
     fn act(&mut self, action: Action) {

@@ -254,6 +254,7 @@ fn start(
         control.superseded(superseded);
         control.feed(Event::Configure(Box::new(configure)));
         let _ = fds::send(std::os::fd::AsFd::as_fd(&control.guardian), READY, &[]);
+        memory::forget_code();
         let code = match control.serve() {
             Ok(()) => 0,
             Err(error) => {

@@ -55,7 +55,7 @@ impl Control {
         self.table.slot(slot).open(incarnation, now);
         self.present.insert(replica.clone(), incarnation);
         let run = Run::ordered(incarnation, replica, Arc::clone(service), slot, now);
-        self.runs.insert(incarnation, run);
+        self.runs.insert(incarnation, Box::new(run));
         match &service.user {
             Some(name) => self.find_user(incarnation, name.clone()),
             None => self.launch(incarnation, None),
