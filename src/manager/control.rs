@@ -264,12 +264,16 @@ impl Control {
                 self.act(action);
             }
         }
-        // Records are made after starts were ordered: a successor need not wait for paperwork.
+        self.write_records();
+        self.feeding = false;
+        self.settle();
+    }
+
+    /// Makes the records that are due. Not at once when they are: a sweep still needs the run.
+    fn write_records(&mut self) {
         for (incarnation, replica, verdict) in std::mem::take(&mut self.verdicts) {
             self.write_record(incarnation, &replica, *verdict);
         }
-        self.feeding = false;
-        self.settle();
     }
 
     fn act(&mut self, action: Action) {

@@ -119,6 +119,10 @@ impl Group {
 
     /// Removes it, where nothing is left in it.
     pub fn remove(&self) {
+        if fs::remove_dir(&self.folder).is_ok() {
+            return;
+        }
+        // Programs may have made groups of their own below it.
         if let Ok(entries) = fs::read_dir(&self.folder) {
             for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
                 Self { folder: entry.path() }.remove();

@@ -167,32 +167,17 @@ impl Launch {
         let stack = stacks.take().map_err(failed)?;
         let mut plan = Box::new(Plan::new(self, fds, status.write.as_raw_fd()));
         let mut pidfd: c_int = -1;
-        let cell = plan.launch.pid_cell.map_or(std::ptr::null_mut(), |cell| cell.0);
-        let mut flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD;
-        if !cell.is_null() {
-            flags |= libc::CLONE_CHILD_SETTID;
-        }
-        // SAFETY: clone(2). The stack is ours alone and large enough, its top is aligned; the plan
-        // and everything it points to stay where they are until the child has executed or ended
-        // (`Flight` leaks them otherwise); `child` makes raw system calls only, touches no
-        // thread-local and never returns into code of ours. With CLONE_PIDFD the fifth argument is
-        // where the pidfd is written; the last one is `cell`, valid by its own contract.
-        let pid = unsafe {
-            libc::clone(
-                child,
-                stack.top(),
-                flags,
-                (&raw mut *plan).cast::<c_void>(),
-                &raw mut pidfd,
-                std::ptr::null_mut::<c_void>(),
-                cell,
-            )
+        let pid = match plan.clone_into_group(&stack, &mut pidfd) {
+            Some(pid) => pid,
+            None => plan.clone_here(&stack, &mut pidfd),
         };
-        if pid < 0 {
-            let error = io::Error::last_os_error();
-            stacks.give(stack);
-            return Err((Stage::Clone, super::errno_of(&error)));
-        }
+        let pid = match pid {
+            Ok(pid) => pid,
+            Err(errno) => {
+                stacks.give(stack);
+                return Err((Stage::Clone, errno));
+            }
+        };
         // SAFETY: the kernel has just made this descriptor for us.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         let memory = std::mem::ManuallyDrop::new((plan, stack));
@@ -387,7 +372,92 @@ impl Plan {
             launch,
         }
     }
+
+    /// Where the kernel is to write the child's number; null for nowhere.
+    fn cell(&self) -> *mut i32 {
+        self.launch.pid_cell.map_or(std::ptr::null_mut(), |cell| cell.0)
+    }
+
+    /// Makes the child in this process's own control group.
+    fn clone_here(&mut self, stack: &Stack, pidfd: &mut c_int) -> Result<i32, Errno> {
+        let cell = self.cell();
+        let mut flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD;
+        if !cell.is_null() {
+            flags |= libc::CLONE_CHILD_SETTID;
+        }
+        // SAFETY: clone(2). The stack is the child's alone and large enough, its top is aligned; the
+        // plan and everything it points to stay where they are until the child has executed or ended
+        // (`Flight` leaks them otherwise); `child` makes raw system calls only, touches no
+        // thread-local and never returns into code of ours. With CLONE_PIDFD the fifth argument is
+        // where the pidfd is written; the last one is `cell`, valid by its own contract.
+        let pid = unsafe {
+            libc::clone(
+                child,
+                stack.top(),
+                flags,
+                std::ptr::from_mut(self).cast::<c_void>(),
+                std::ptr::from_mut(pidfd),
+                std::ptr::null_mut::<c_void>(),
+                cell,
+            )
+        };
+        if pid < 0 { Err(super::errno_of(&io::Error::last_os_error())) } else { Ok(pid) }
+    }
+
+    /// Makes the child in the group it is to enter, by clone3(2). Entering from within costs some
+    /// milliseconds: the kernel stops all forking for a move, and waits until everybody has noticed.
+    /// `None`: there is no group, or the kernel (or a filter of system calls, as containers have it)
+    /// will not do it like this; then the child enters by itself and tells what is wrong.
+    fn clone_into_group(&mut self, stack: &Stack, pidfd: &mut c_int) -> Option<Result<i32, Errno>> {
+        let procs = self.launch.cgroup.take()?;
+        let folder = Path::new(std::ffi::OsStr::from_bytes(procs.to_bytes())).parent();
+        let group = folder.and_then(|folder| std::fs::File::open(folder).ok());
+        let answer = group.map(|group| self.clone_into(group.as_fd(), stack, pidfd));
+        match answer {
+            Some(Ok(pid)) => Some(Ok(pid)),
+            Some(Err(errno)) if matches!(errno.0, libc::EAGAIN | libc::ENOMEM) => Some(Err(errno)),
+            Some(Err(_)) | None => {
+                self.launch.cgroup = Some(procs);
+                None
+            }
+        }
+    }
+
+    fn clone_into(
+        &mut self,
+        group: BorrowedFd<'_>,
+        stack: &Stack,
+        pidfd: &mut c_int,
+    ) -> Result<i32, Errno> {
+        let cell = self.cell();
+        let bits = |flag: c_int| u64::from(flag.cast_unsigned());
+        let settid = if cell.is_null() { 0 } else { bits(libc::CLONE_CHILD_SETTID) };
+        let args = libc::clone_args {
+            flags: bits(libc::CLONE_VM) | bits(libc::CLONE_PIDFD) | CLONE_INTO_CGROUP | settid,
+            pidfd: at(std::ptr::from_ref(pidfd)) as u64,
+            child_tid: at(cell.cast_const()) as u64,
+            parent_tid: 0,
+            exit_signal: bits(libc::SIGCHLD),
+            stack: at(stack.base.cast_const()) as u64,
+            stack_size: stack.length as u64,
+            tls: 0,
+            set_tid: 0,
+            set_tid_size: 0,
+            cgroup: fd(group.as_raw_fd()) as u64,
+        };
+        // SAFETY: clone3(2); for stack, plan and child as in `clone_here`. The other pointers are
+        // those of `pidfd` and of `cell`, valid for writing.
+        let answer =
+            unsafe { super::raw::clone3(&args, child, std::ptr::from_mut(self).cast::<c_void>()) };
+        if answer < 0 {
+            return Err(Errno(i32::try_from(-answer).unwrap_or(libc::EINVAL)));
+        }
+        i32::try_from(answer).map_err(|_| Errno(libc::EINVAL))
+    }
 }
+
+/// Not among the constants of the C library, being wider than an `int`.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// The child. From here on only raw system calls; no allocation, no panic, no thread-local.
 extern "C" fn child(plan: *mut c_void) -> c_int {
