@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::support::{Wharf, alive, at, look_again, marked, send, times, until, wait_gone};
 
-/// Twenty services that flap every 50 ms and a port; each program writes when it begins and ends,
-/// so that two at once would show.
+/// Twenty services that flap every 50 ms and a port. Each program, and what it starts, holds a lock
+/// that the kernel takes back with the last of them, so that two at once would show.
 fn yaml(mark: &str) -> String {
     let mut yaml = format!(
         "defaults:
@@ -26,7 +26,7 @@ services:
         let _ = write!(
             yaml,
             "  flap{number}:
-    command: [sh, -c, 'mkdir lock{number} || {{ echo doubled {number} >> doubled; }}; sleep 0.05; rmdir lock{number}']
+    command: [sh, -c, 'exec 9>>lock{number}; flock -n 9 || echo doubled {number} >> doubled; sleep 0.05']
 "
         );
     }
@@ -117,7 +117,6 @@ fn no_doubles(wharf: &Wharf) {
 fn a_killed_manager_loses_nothing_and_doubles_nothing() {
     let mark = format!("deaths-a-{}", std::process::id());
     let wharf = Wharf::up(&yaml(&mark));
-    clear_locks_on_restart(&wharf);
     let caller = Caller::start(&wharf);
     let mut last = 0;
     for step in 0..times(100) {
@@ -126,7 +125,6 @@ fn a_killed_manager_loses_nothing_and_doubles_nothing() {
             until("another manager", || manager_now(&wharf).filter(|now| now.0 != last));
         last = manager;
         send(manager, 9);
-        clear_locks_on_restart(&wharf);
     }
     until("the last manager", || manager_now(&wharf).filter(|now| now.0 != last));
     until("life after it", || {
@@ -143,22 +141,11 @@ fn a_killed_manager_loses_nothing_and_doubles_nothing() {
     check_journal(&wharf);
 }
 
-/// A program killed half-way leaves its lock folder; that is no doubling. They are removed while
-/// nothing runs that could own them: programs start only after the sweep.
-fn clear_locks_on_restart(wharf: &Wharf) {
-    // A lock says "somebody runs"; after a kill nobody does, so whoever comes first may take it.
-    for number in 0..20 {
-        let _ = std::fs::remove_dir(wharf.folder.join(format!("lock{number}")));
-    }
-    let _ = std::fs::remove_file(wharf.folder.join("doubled"));
-}
-
 #[test]
 fn a_killed_guardian_takes_everything_with_it() {
     let mark = format!("deaths-b-{}", std::process::id());
     let wharf = Wharf::new(&yaml(&mark));
     for step in 0..times(20) {
-        clear_locks_on_restart(&wharf);
         wharf.ok(&["up", "-d"]);
         let (manager, guardian) = manager_now(&wharf).unwrap();
         pause(step);
@@ -187,7 +174,6 @@ fn guardian_and_manager_killed_at_once_leave_nothing_behind() {
     );
     let wharf = Wharf::new(&yaml);
     for step in 0..times(20) {
-        clear_locks_on_restart(&wharf);
         wharf.ok(&["up", "-d"]);
         let (manager, guardian) = manager_now(&wharf).unwrap();
         until("the hidden ones", || (marked(&orphans).len() >= 4).then_some(()));
