@@ -322,6 +322,7 @@ fn a_port_that_ended_with_the_managers_pipes_is_started_again() {
         let (manager, _) = manager_now(&wharf).unwrap();
         send(manager, 9);
         until("another manager", || manager_now(&wharf).filter(|now| now.0 != manager));
+        wharf.wait_state("bc", "running");
         assert_eq!(wharf.ok(&["call", "bc", "6 * 7"]), "42\n");
     }
 }
