@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::support::{Wharf, alive, at, look_again, marked, send, times, until, wait_gone};
 
-/// Twenty services that flap every 50 ms and a port; each program holds a lock that ends with the
-/// last process of it, so that two at once would show, and a survivor beside its successor too.
+/// Twenty services that flap every 50 ms and a port. Each program, and what it starts, holds a lock
+/// that the kernel takes back with the last of them, so that two at once would show.
 fn yaml(mark: &str) -> String {
     let mut yaml = format!(
         "defaults:
@@ -26,7 +26,7 @@ services:
         let _ = write!(
             yaml,
             "  flap{number}:
-    command: [sh, -c, 'flock -n -E 99 lock{number} sleep 0.05; test $? != 99 || echo doubled {number} >> doubled']
+    command: [sh, -c, 'exec 9>>lock{number}; flock -n 9 || echo doubled {number} >> doubled; sleep 0.05']
 "
         );
     }
@@ -155,7 +155,6 @@ fn a_killed_guardian_takes_everything_with_it() {
         until("an empty machine", || marked(&mark).is_empty().then_some(()));
     }
     check_journal(&wharf);
-    no_doubles(&wharf);
     let causes = wharf.records();
     assert!(causes.iter().any(|record| at(record, "exit.cause") == "guardian_died"));
 }
@@ -196,28 +195,6 @@ fn guardian_and_manager_killed_at_once_leave_nothing_behind() {
         assert_eq!(marked(&orphans), Vec::<i32>::new());
     }
     check_journal(&wharf);
-    no_doubles(&wharf);
-}
-
-#[test]
-fn a_guardian_outlives_a_manager_that_never_read_its_last_word() {
-    let wharf = Wharf::up("services:\n  idle: { command: [sleep, '1000'] }\n");
-    let (manager, guardian) = manager_now(&wharf).unwrap();
-    send(manager, 19);
-    send(guardian, 1);
-    // Taken by the guardian, and so relayed to a manager that cannot listen.
-    until("the relay", || {
-        let status = std::fs::read_to_string(format!("/proc/{guardian}/status")).unwrap();
-        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
-        (u64::from_str_radix(pending.trim(), 16).unwrap() & 1 == 0).then_some(())
-    });
-    send(manager, 9);
-    let successor = until("another manager", || {
-        assert!(alive(guardian), "{}", wharf.own_log());
-        manager_now(&wharf).filter(|(pid, _)| *pid != manager)
-    });
-    assert_eq!(successor.1, guardian);
-    wharf.ok(&["down"]);
 }
 
 #[test]
@@ -345,6 +322,7 @@ fn a_port_that_ended_with_the_managers_pipes_is_started_again() {
         let (manager, _) = manager_now(&wharf).unwrap();
         send(manager, 9);
         until("another manager", || manager_now(&wharf).filter(|now| now.0 != manager));
+        wharf.wait_state("bc", "running");
         assert_eq!(wharf.ok(&["call", "bc", "6 * 7"]), "42\n");
     }
 }
