@@ -5,7 +5,7 @@
 //! actions that come back. It decides nothing itself. The other files of this folder are the loop's
 //! dealings with one neighbour each.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
@@ -91,6 +91,10 @@ pub(super) struct Control {
     pub(super) supervisor: Supervisor,
     pub(super) surroundings: Surroundings,
     pub(super) cgroups: Result<cgroup::Root, String>,
+    /// Replicas whose control group was killed and so must be made anew.
+    pub(super) killed_groups: HashSet<ReplicaId>,
+    /// Whether processes are made inside their control groups.
+    pub(super) make_inside: bool,
     /// How many descriptors this process may have.
     pub(super) descriptors: usize,
 

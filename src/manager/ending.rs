@@ -392,9 +392,11 @@ impl Control {
     pub(super) fn kill(&mut self, incarnation: Incarnation, scope: KillScope) {
         if let Some(run) = self.runs.get(&incarnation)
             && let (KillScope::Tree, Some(group)) = (scope, &run.group)
-            && let Err(error) = group.kill()
         {
-            tracing::warn!(%incarnation, %error, "cannot kill a control group");
+            self.killed_groups.insert(run.replica.clone());
+            if let Err(error) = group.kill() {
+                tracing::warn!(%incarnation, %error, "cannot kill a control group");
+            }
         }
         self.send_signal(incarnation, Signal::KILL, scope != KillScope::Process);
     }
@@ -407,6 +409,7 @@ impl Control {
             None => (0, None, None),
         };
         if let Some(replica) = replica {
+            self.killed_groups.insert(replica.clone());
             self.sweeping.insert(incarnation, (replica, None));
         }
         let group = group.filter(|_| scope == KillScope::Tree);

@@ -71,7 +71,8 @@ pub(super) struct Order<'a> {
     pub(super) replica: &'a ReplicaId,
     pub(super) incarnation: Incarnation,
     pub(super) identity: Option<Identity>,
-    pub(super) cgroup: Option<&'a Path>,
+    /// The `cgroup.procs` of its group, and whether it may be made inside.
+    pub(super) cgroup: Option<(&'a Path, bool)>,
     pub(super) pid_cell: PidCell,
 }
 
@@ -87,8 +88,8 @@ pub(super) fn prepare(
     let mut launch = Box::new(Launch::new(&service.command, pairs).map_err(invalid)?);
     launch.folder(&service.working_dir).map_err(invalid)?;
     launch.pid_cell(pid_cell);
-    if let Some(procs) = cgroup {
-        launch.cgroup(procs).map_err(invalid)?;
+    if let Some((procs, inside)) = cgroup {
+        launch.cgroup(procs, inside).map_err(invalid)?;
     }
     // Who is not root may not even become who he is already (setgroups(2)).
     let already = |one: &Identity| one.uid != 0 && (one.uid, one.gid) == surroundings.ids;

@@ -21,7 +21,7 @@ mod streams;
 mod sweeper;
 mod terminal;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -199,6 +199,8 @@ fn start(
         supervisor: Supervisor::new(table.next_incarnation(), table.realm().0 ^ generation.0),
         surroundings: launch::Surroundings::collect(variable, user::own(), user::ids(), nofile),
         cgroups,
+        killed_groups: HashSet::new(),
+        make_inside: true,
         descriptors: usize::try_from(nofile.hard).unwrap_or(usize::MAX),
         poller: poller()?,
         logs: poller()?,

@@ -120,6 +120,10 @@ pub(super) fn clean_up(table: &Table, cgroups: Option<&cgroup::Root>, alone: boo
             left.extend(kill_marked(table));
         }
         if left.is_empty() || clock::now() >= deadline {
+            // Those that were killed cannot be used again, and the others are as quickly made anew.
+            for group in cgroups.map(cgroup::Root::groups).unwrap_or_default() {
+                group.remove();
+            }
             return left;
         }
         wait_for(left[0]);

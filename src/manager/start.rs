@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-use crate::event::{End, Event};
+use crate::event::{End, Event, State};
 use crate::exit::{Errno, How, Signal, Stage};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::epoll::Interest;
@@ -103,6 +103,10 @@ impl Control {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         if let Ok(root) = &self.cgroups {
             let name = format!("{}.{}", run.replica.service, run.replica.replica);
+            // A group that was killed must be a new one; see `Launch::cgroup`.
+            if self.killed_groups.remove(&run.replica) && !root.renew(&name) {
+                self.killed_groups.insert(run.replica.clone());
+            }
             match root.group(&name) {
                 Ok(group) => run.group = Some(group),
                 Err(error) => run.evidence.push(format!("ran outside its control group: {error}")),
@@ -126,12 +130,13 @@ impl Control {
         }
         let owner = identity.as_ref().map(|identity| (identity.uid, identity.gid));
         let procs = run.group.as_ref().map(crate::os::cgroup::Group::procs);
+        let inside = self.make_inside && !self.killed_groups.contains(&run.replica);
         let order = Order {
             service: &run.service,
             replica: &run.replica,
             incarnation,
             identity,
-            cgroup: procs.as_deref(),
+            cgroup: procs.as_deref().map(|procs| (procs, inside)),
             pid_cell: self.table.slot(run.slot).pid_cell(),
         };
         let input = run.exchange.is_some();
@@ -251,6 +256,12 @@ impl Control {
             ),
             Answer::Died => {
                 run.evidence.push("it was killed before the program was executed".into());
+                // If nobody wanted that, the kernel itself may have done it, because our own group
+                // was killed once. To enter a group from outside always works.
+                let view = self.supervisor.view(&run.replica);
+                if view.is_some_and(|view| view.state == State::Starting) {
+                    self.make_inside = false;
+                }
             }
             Answer::Failed { .. } | Answer::Spawned { .. } | Answer::Refused { .. } => {}
         }

@@ -48,6 +48,14 @@ impl Root {
         Ok(Group { folder })
     }
 
+    /// Removes the group `name`, so that the next one of that name is a new one. False when something
+    /// lives in it that could not be killed.
+    pub fn renew(&self, name: &str) -> bool {
+        let folder = self.folder.join(name);
+        Group { folder: folder.clone() }.remove();
+        !folder.exists()
+    }
+
     /// The groups that exist.
     pub fn groups(&self) -> Vec<Group> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();

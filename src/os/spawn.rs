@@ -48,6 +48,7 @@ pub struct Launch {
     envp: Vec<CString>,
     folder: Option<CString>,
     cgroup: Option<CString>,
+    inside: bool,
     limits: Vec<ChildLimit>,
     identity: Option<Identity>,
     session: bool,
@@ -97,6 +98,7 @@ impl Launch {
             envp,
             folder: None,
             cgroup: None,
+            inside: false,
             limits: Vec::new(),
             identity: None,
             session: true,
@@ -117,9 +119,13 @@ impl Launch {
         Ok(self)
     }
 
-    /// The `cgroup.procs` file of the group to enter.
-    pub fn cgroup(&mut self, procs: &Path) -> Result<&mut Self, NulInside> {
+    /// The `cgroup.procs` file of the group to live in. `inside` has the kernel make the process
+    /// there (`CLONE_INTO_CGROUP`), which spares it the milliseconds that entering from elsewhere
+    /// takes. **Never for a group that was ever killed through `cgroup.kill`**: the kernel counts the
+    /// kills of a group, compares the count with that of the *parent's* group, and kills the newcomer.
+    pub fn cgroup(&mut self, procs: &Path, inside: bool) -> Result<&mut Self, NulInside> {
         self.cgroup = Some(c_string(procs.as_os_str().as_bytes())?);
+        self.inside = inside;
         Ok(self)
     }
 
@@ -409,6 +415,9 @@ impl Plan {
     /// `None`: there is no group, or the kernel (or a filter of system calls, as containers have it)
     /// will not do it like this; then the child enters by itself and tells what is wrong.
     fn clone_into_group(&mut self, stack: &Stack, pidfd: &mut c_int) -> Option<Result<i32, Errno>> {
+        if !self.launch.inside {
+            return None;
+        }
         let procs = self.launch.cgroup.take()?;
         let folder = Path::new(std::ffi::OsStr::from_bytes(procs.to_bytes())).parent();
         let group = folder.and_then(|folder| std::fs::File::open(folder).ok());
@@ -684,7 +693,7 @@ mod tests {
         });
         assert_eq!(missing, (Stage::WorkingDir, libc::ENOENT, false));
         let cgroup = failed(&["true"], |launch| {
-            launch.cgroup(Path::new("/no/such/cgroup.procs")).unwrap();
+            launch.cgroup(Path::new("/no/such/cgroup.procs"), true).unwrap();
         });
         assert_eq!(cgroup, (Stage::Cgroup, libc::ENOENT, false));
         let limit = failed(&["true"], |launch| {
