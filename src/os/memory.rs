@@ -23,8 +23,8 @@ pub fn trim() {
     }
 }
 
-/// Lets go of the program code that was executed so far. What is needed again comes back from the
-/// kernel's cache by itself; most of what a start needs is never needed again.
+/// Lets go of the code and the constants of the program that were needed so far. What is needed again
+/// comes back from the kernel's cache by itself; most of what a start needs is never needed again.
 pub fn forget_code() {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     for (start, length) in maps.lines().filter_map(code) {
@@ -34,14 +34,18 @@ pub fn forget_code() {
     }
 }
 
-/// Where a line of `/proc/self/maps` is about executable pages of a file: their start and length.
+/// Where a line of `/proc/self/maps` is about pages of a program that are as they are in its file:
+/// their start and length. That is executable code, and what stands before it, from the file's first
+/// byte on. Read-only pages elsewhere may have been relocated (`RELRO`) and are not the file's any more.
 fn code(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let [start, end] = [start, end].map(|text| usize::from_str_radix(text, 16).ok());
     let (start, end) = (start?, end?);
-    let is_code = fields.next()? == "r-xp" && fields.nth(3)?.starts_with('/');
-    is_code.then_some((start, end.checked_sub(start)?))
+    let (rights, offset) = (fields.next()?, fields.next()?);
+    let is_untouched = rights == "r-xp" || rights == "r--p" && offset == "00000000";
+    let is_file = fields.nth(2)?.starts_with('/');
+    (is_untouched && is_file).then_some((start, end.checked_sub(start)?))
 }
 
 #[cfg(test)]
@@ -52,7 +56,9 @@ mod tests {
     fn only_code_of_files_is_forgotten() {
         for (line, range) in [
             ("1000-3000 r-xp 0018 fe:00 123  /usr/bin/wharf", Some((0x1000, 0x2000))),
-            ("1000-3000 r--p 0018 fe:00 123  /usr/bin/wharf", None),
+            ("1000-3000 r--p 00000000 fe:00 123  /usr/bin/wharf", Some((0x1000, 0x2000))),
+            ("1000-3000 r--p 00180000 fe:00 123  /usr/bin/wharf", None),
+            ("1000-3000 rw-p 00000000 fe:00 123  /usr/bin/wharf", None),
             ("1000-3000 rwxp 0018 fe:00 123  /usr/bin/wharf", None),
             ("1000-3000 r-xp 0000 00:00 0    [vdso]", None),
             ("1000-3000 r-xp 0000 00:00 0", None),
