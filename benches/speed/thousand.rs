@@ -45,10 +45,19 @@ impl Who {
 struct Course {
     /// From its own start to the first instruction of the last child, in milliseconds.
     start: f64,
-    /// From the request until everything is gone, in milliseconds. Erlang's children survive it.
-    stop: Option<f64>,
+    /// Erlang's children survive it.
+    stop: Option<Stop>,
     /// Of all its processes together, in MiB.
     memory: f64,
+}
+
+/// From the request to stop, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Stop {
+    /// Until the last service has ended.
+    services: f64,
+    /// Until the supervisor has written what it has to write, and is gone too.
+    supervisor: f64,
 }
 
 /// A round takes seconds, so only this one does not count.
@@ -62,6 +71,8 @@ pub(crate) fn measure(workshop: &Workshop, options: &Options, report: &mut Repor
     for round in 0..FIRST + options.rounds {
         for who in ALL {
             for count in [1, many] {
+                // The kernel still cleans up behind the one before, a thousand groups for example.
+                pass(Duration::from_millis(500));
                 let course = match who {
                     Who::C => of_c(workshop, count),
                     Who::Wharf => of_wharf(workshop, count, ""),
@@ -87,14 +98,17 @@ pub(crate) fn measure(workshop: &Workshop, options: &Options, report: &mut Repor
     };
     let start = table("Many services: started", "ms", many, |course| Some(course.start));
     let one = table("One service: started", "ms", 1, |course| Some(course.start));
-    let stop = table("Many services: stopped", "ms", many, |course| course.stop);
+    let stop = table("Many services: ended", "ms", many, |course| Some(course.stop?.services));
+    let down = table("Many services: ended, and their supervisor", "ms", many, |course| {
+        Some(course.stop?.supervisor)
+    });
     let memory = table("Many services: memory (PSS)", "MiB", many, |course| Some(course.memory));
 
     report.promise(format!("start of {many} services, × C loop"), start.ratio("wharf"), 2.0);
     report.promise(format!("stop of {many} services, × C loop"), stop.ratio("wharf"), 2.0);
     let resident = memory.median("wharf");
     report.promise(format!("PSS of guardian and manager with {many} services, MiB"), resident, 8.0);
-    for table in [start, one, stop, memory] {
+    for table in [start, one, stop, down, memory] {
         report.table(table);
     }
     let wakeups = wakeups(workshop, many);
@@ -106,16 +120,33 @@ fn last(children: &[Started], start: Tick) -> f64 {
     children.iter().map(|child| between(start, child.at)).fold(0.0, f64::max) / 1e3
 }
 
+fn watched(children: &[Started]) -> Vec<OwnedFd> {
+    children.iter().map(|child| signal::open_pidfd(child.pid).unwrap()).collect()
+}
+
+/// Waits until all of them have ended; how long that took, in milliseconds.
+fn ended(pidfds: &[OwnedFd], request: Tick) -> f64 {
+    // The last one first: it is the one that takes longest, and the others wake nobody.
+    for pidfd in pidfds.iter().rev() {
+        assert!(readable(pidfd.as_fd(), LIMIT), "a child does not end");
+    }
+    between(request, clock::now()) / 1e3
+}
+
 fn of_c(workshop: &Workshop, count: usize) -> Course {
     let stamps = Stamps::new(workshop, "many");
     let before = clock::now();
     let mut program = Program::c(workshop, count, &stamps);
     let children = stamps.take(count);
     let memory = mebibytes(&[program.pid()]);
+    let pidfds = watched(&children);
     let request = clock::now();
+    signal::send_pid(program.pid(), Signal::TERM).unwrap();
+    let services = ended(&pidfds, request);
     program.stop();
-    let stop = between(request, clock::now()) / 1e3;
-    Course { start: last(&children, before), stop: Some(stop), memory }
+    let supervisor = between(request, clock::now()) / 1e3;
+    let stop = Some(Stop { services, supervisor });
+    Course { start: last(&children, before), stop, memory }
 }
 
 fn of_erlang(workshop: &Workshop, count: usize) -> Course {
@@ -124,13 +155,12 @@ fn of_erlang(workshop: &Workshop, count: usize) -> Course {
     let mut program = Program::erlang(workshop, count, &stamps);
     let children = stamps.take(count);
     let memory = mebibytes(&program.processes(&children));
-    let pidfds: Vec<OwnedFd> =
-        children.iter().filter_map(|child| signal::open_pidfd(child.pid).ok()).collect();
+    let pidfds = watched(&children);
     program.stop();
-    for pidfd in pidfds {
+    for pidfd in &pidfds {
         let _ = signal::send(pidfd.as_fd(), Signal::KILL);
-        assert!(readable(pidfd.as_fd(), LIMIT), "a child of Erlang ends when it is killed");
     }
+    ended(&pidfds, before);
     Course { start: last(&children, before), stop: None, memory }
 }
 
@@ -143,10 +173,15 @@ fn of_wharf(workshop: &Workshop, count: usize, head: &str) -> Course {
     wharf.end_up(up);
     until("all to run", || (wharf.count("running") == count).then_some(()));
     let memory = mebibytes(&wharf.pids());
+    let pidfds = watched(&children);
     let request = clock::now();
-    wharf.down();
-    let stop = between(request, clock::now()) / 1e3;
-    Course { start: last(&children, before), stop: Some(stop), memory }
+    let asked = wharf.ask("POST", "/v1/shutdown");
+    let services = ended(&pidfds, request);
+    wharf.wait_down();
+    let supervisor = between(request, clock::now()) / 1e3;
+    drop(asked);
+    let stop = Some(Stop { services, supervisor });
+    Course { start: last(&children, before), stop, memory }
 }
 
 fn services(workshop: &Workshop, stamps: &Stamps, count: usize, head: &str) -> String {

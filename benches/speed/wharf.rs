@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -31,6 +31,8 @@ pub(crate) struct Wharf {
     folder: PathBuf,
     /// Guardian and manager, once they are known.
     pids: Option<[i32; 2]>,
+    /// The guardian, whatever becomes of its number.
+    guardian: Option<OwnedFd>,
 }
 
 impl Wharf {
@@ -38,7 +40,7 @@ impl Wharf {
     pub(crate) fn new(workshop: &Workshop, yaml: &str) -> Self {
         let folder = tempfile::tempdir_in(workshop.temporary.path()).unwrap().keep();
         fs::write(folder.join("services.yaml"), yaml).unwrap();
-        Self { folder, pids: None }
+        Self { folder, pids: None, guardian: None }
     }
 
     /// Begins `wharf up -d`, which ends by itself.
@@ -57,6 +59,7 @@ impl Wharf {
         let manager = self.get("/v1/manager");
         let pid = |name: &str| i32::try_from(manager[name].as_i64().unwrap()).unwrap();
         self.pids = Some([pid("guardian_pid"), pid("pid")]);
+        self.guardian = Some(wharf::os::signal::open_pidfd(pid("guardian_pid")).unwrap());
     }
 
     pub(crate) fn up(&mut self, names: &[&str]) {
@@ -108,14 +111,20 @@ impl Wharf {
 }
 
 impl Wharf {
-    /// Asks for the end of everything and waits until the guardian, the last one, is gone.
+    /// Asks for the end of everything and waits for it.
     pub(crate) fn down(&mut self) {
-        let Some([guardian, _]) = self.pids.take() else { return };
-        // Opened before the request, so that the number cannot have become somebody else's.
-        if let Ok(pidfd) = wharf::os::signal::open_pidfd(guardian) {
-            let _request = self.ask("POST", "/v1/shutdown");
-            assert!(readable(pidfd.as_fd(), LIMIT), "the guardian does not end");
+        if self.pids.is_some() {
+            let _asked = self.ask("POST", "/v1/shutdown");
+            self.wait_down();
         }
+    }
+
+    /// Waits until the guardian, the last one, is gone.
+    pub(crate) fn wait_down(&mut self) {
+        if let Some(guardian) = self.guardian.take() {
+            assert!(readable(guardian.as_fd(), LIMIT), "the guardian does not end");
+        }
+        self.pids = None;
     }
 }
 

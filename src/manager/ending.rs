@@ -97,6 +97,8 @@ impl Control {
         run.end = Some(ended);
         let survivors = match (run.service.stop.kill, &run.group) {
             (KillScope::Process, _) => false,
+            // Nothing follows, so the group is not needed any more.
+            (KillScope::Tree, Some(group)) if self.shutting_down => !group.remove_if_empty(),
             (KillScope::Tree, Some(group)) => group.populated().unwrap_or(true),
             // Without a control group only a look at every process can tell.
             (KillScope::Tree | KillScope::Group, _) => true,

@@ -104,6 +104,17 @@ impl Group {
         Ok(text[..length].windows(11).any(|window| window == b"populated 1"))
     }
 
+    /// Removes it if no process that is not a zombie is in it or below it; whether that is so. The
+    /// removal itself is the question, which is cheaper than asking first.
+    pub fn remove_if_empty(&self) -> bool {
+        match fs::remove_dir(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                !self.populated().unwrap_or(true)
+            }
+            _ => true,
+        }
+    }
+
     /// The processes in it.
     pub fn members(&self) -> Vec<i32> {
         let text = fs::read_to_string(self.procs()).unwrap_or_default();

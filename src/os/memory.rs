@@ -29,12 +29,14 @@ pub fn give_back() {
     }
 }
 
-/// Address and length of a line of /proc/self/maps, if it is code from a file: readable, executable,
-/// not writable. (Constants with relocations are readable only, and were written to by the loader.)
+/// Address and length of a line of /proc/self/maps, if its pages are as they are in their file: code,
+/// and what stands at the file's beginning (constants without relocations). Read-only pages elsewhere
+/// may have been relocated (`RELRO`) and are not the file's any more.
 fn code_of(line: &str) -> Option<(usize, usize)> {
     let mut words = line.split_whitespace();
-    let (range, rights) = (words.next()?, words.next()?);
-    if rights != "r-xp" || !words.nth(3)?.starts_with('/') {
+    let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
+    let is_untouched = rights == "r-xp" || (rights == "r--p" && offset == "00000000");
+    if !is_untouched || !words.nth(2)?.starts_with('/') {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -50,6 +52,7 @@ mod tests {
     fn only_code_from_files_is_given_back() {
         for (line, expected) in [
             ("5000-7000 r-xp 00001000 fe:00 12 /usr/bin/wharf", Some((0x5000, 0x2000))),
+            ("5000-7000 r--p 00000000 fe:00 12 /usr/bin/wharf", Some((0x5000, 0x2000))),
             ("5000-7000 r--p 00001000 fe:00 12 /usr/bin/wharf", None),
             ("5000-7000 rwxp 00001000 fe:00 12 /usr/bin/wharf", None),
             ("5000-7000 r-xp 00000000 00:00 0 [vdso]", None),
