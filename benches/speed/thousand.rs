@@ -68,7 +68,8 @@ const WATCHED: Duration = Duration::from_secs(10);
 pub(crate) fn measure(workshop: &Workshop, options: &Options, report: &mut Report) {
     let many = options.services;
     let mut courses: Vec<(Who, usize, Course)> = Vec::new();
-    for round in 0..FIRST + options.rounds {
+    let all = FIRST + options.rounds;
+    for round in 0..all {
         for who in ALL {
             for count in [1, many] {
                 // The kernel still cleans up behind the one before, a thousand groups for example.
