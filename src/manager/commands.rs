@@ -54,7 +54,6 @@ enum Progress {
 impl Control {
     /// Takes a client's request.
     pub(super) fn take_request(&mut self, request: Request) {
-        self.rested = false;
         match request {
             Request::Snapshot { reply } => drop(reply.send(self.snapshot())),
             Request::Spec { reply } => drop(reply.send(Arc::clone(&self.spec))),
