@@ -11,7 +11,6 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -66,12 +65,35 @@ async fn tell(mut subscription: broadcast::Receiver<Arc<Published>>, events: &To
 
 /// One event: its kind, the record's number for an exit, and the whole as one line of JSON.
 fn event(published: &Published) -> String {
-    let value = serde_json::to_value(published).unwrap_or_default();
-    let kind = value.get("kind").and_then(Value::as_str).unwrap_or("unknown");
-    let mut text = format!("event: {kind}\n");
+    let data = serde_json::to_string(published).unwrap_or_default();
+    let kind = kind(&data).unwrap_or("unknown");
+    let mut text = String::with_capacity(data.len() + 64);
+    let _ = writeln!(text, "event: {kind}");
     if let Published::Exit(record) = published {
         let _ = writeln!(text, "id: {}", record.seq);
     }
-    let _ = write!(text, "data: {value}\n\n");
+    let _ = write!(text, "data: {data}\n\n");
     text
+}
+
+/// The kind of an event, which is its tag and so comes first.
+fn kind(data: &str) -> Option<&str> {
+    data.strip_prefix("{\"kind\":\"")?.split('"').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Wall;
+
+    #[test]
+    fn an_event_is_named_by_its_kind() {
+        let published = Published::Degraded { ts: Wall(0), what: vec!["a \"disk\"".to_owned()] };
+        let text = event(&published);
+        let (name, data) = text.trim_end().split_once('\n').unwrap();
+        let value: serde_json::Value =
+            serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(name.strip_prefix("event: "), value["kind"].as_str());
+        assert!(text.ends_with("\n\n"));
+    }
 }

@@ -311,15 +311,15 @@ impl Control {
             self.pending.remove(&incarnation);
             self.release(slot);
         }
+        // Told already if it was overdue: then only the number in the journal is new.
+        if let Some(kept) = kept {
+            self.publish(Published::Exit(record.map_or(kept, Box::new)));
+        }
         match (pidfd, self.sweeping.get_mut(&incarnation)) {
             // While its survivors are searched for, its number must not be given to a stranger.
             (Some(pidfd), Some(sweeping)) => sweeping.1 = Some(pidfd),
             (Some(pidfd), None) => drop(wait::reap(pidfd.as_fd())),
             (None, _) => {}
-        }
-        // Told already if it was overdue: then only the number in the journal is new.
-        if let Some(kept) = kept {
-            self.publish(Published::Exit(record.map_or(kept, Box::new)));
         }
     }
 
