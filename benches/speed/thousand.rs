@@ -107,6 +107,8 @@ pub(crate) fn measure(workshop: &Workshop, options: &Options, report: &mut Repor
 
     report.promise(format!("start of {many} services, × C loop"), start.ratio("wharf"), 2.0);
     report.promise(format!("stop of {many} services, × C loop"), stop.ratio("wharf"), 2.0);
+    let gone = format!("stop of {many} services until the supervisor is gone, × C loop");
+    report.promise(gone, down.ratio("wharf"), 2.0);
     let resident = memory.median("wharf");
     report.promise(format!("PSS of guardian and manager with {many} services, MiB"), resident, 8.0);
     for table in [start, one, stop, down, memory] {

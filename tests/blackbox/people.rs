@@ -49,9 +49,7 @@ fn an_ordinary_user_can_do_everything() {
         assert!(!alive(pid), "{pid} outlived the stop of its service");
     }
     let record = wharf.wait_records("other", 1).remove(0);
-    if !is_root || at(&record, "exit.stage") != "user" {
-        assert_eq!(at(&record, "exit.stage"), "user", "{record}");
-    }
+    assert_eq!(at(&record, "exit.stage"), "user", "{record}");
     assert_eq!(at(&record, "exit.errno.name"), "EPERM");
     assert_eq!(at(&record, "exit.reason"), "setup_failed");
     assert!(run(&["exits"]).contains("crash/1 exited with code 5"));

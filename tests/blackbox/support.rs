@@ -14,9 +14,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a test waits between two looks where there is no event to wait for.
 pub(crate) fn look_again() {
-    let mut nothing: [libc::pollfd; 0] = [];
     nix::poll::poll(&mut [], nix::poll::PollTimeout::from(5_u8)).unwrap();
-    let _ = &mut nothing;
 }
 
 /// Waits until `look` finds something.
