@@ -333,14 +333,18 @@ impl Control {
             tracing::warn!(%replica, failures = view.row, "crash-looping");
         }
         tracing::debug!(%replica, state = view.state.as_str(), "state");
-        self.publish(Published::State {
+        if !self.announcer.is_heard() {
+            return;
+        }
+        let state = Published::State {
             ts: clock::wall(),
             service: replica.service.to_string(),
             replica: replica.replica,
             state: view.state,
             pid,
             incarnation: view.incarnation,
-        });
+        };
+        self.news.push((replica.clone(), state));
     }
 
     /// A replica is gone from the configuration, and nothing of it runs.

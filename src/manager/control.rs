@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Duration;
 
-use tokio::sync::broadcast;
-
 use crate::event::{Action, Event, State, Verdict};
 use crate::exit::Errno;
 use crate::name::{Incarnation, Realm, ReplicaId, Requester, ServiceName};
@@ -28,6 +26,7 @@ use crate::state::StateDir;
 use crate::supervise::Supervisor;
 use crate::time::{Tick, Wall};
 
+use super::announce::Announcer;
 use super::commands::Waiter;
 use super::disk::Disk;
 use super::ending::Pending;
@@ -37,7 +36,7 @@ use super::request::{Handle, LastExit, Published, Request};
 use super::run::Run;
 use super::speak::Call;
 use super::streams::Lingering;
-use super::sweeper::Sweeper;
+use super::sweeper::{Report, Sweeper};
 use super::terminal::Terminal;
 use super::{spawner, speak};
 
@@ -107,7 +106,9 @@ pub(super) struct Control {
     pub(super) children: Inbox,
     pub(super) guardian: OwnedFd,
     pub(super) requests: Receiver<Request>,
-    pub(super) events: broadcast::Sender<Arc<Published>>,
+    pub(super) announcer: Announcer,
+    /// What is told of replicas whose last end has not been told yet: it comes after that.
+    pub(super) held: HashMap<ReplicaId, Held>,
     pub(super) spawner: SyncSender<spawner::Request>,
     pub(super) answers: OwnedFd,
     pub(super) disk: Disk,
@@ -127,6 +128,8 @@ pub(super) struct Control {
     pub(super) pending: HashMap<Incarnation, Pending>,
     /// Runs whose survivors are being killed.
     pub(super) sweeping: HashMap<Incarnation, (ReplicaId, Option<OwnedFd>)>,
+    /// How many control groups are being removed beside the loop.
+    pub(super) discarding: usize,
     pub(super) lingering: BTreeMap<Incarnation, Lingering>,
     pub(super) last: HashMap<ReplicaId, Arc<LastExit>>,
     pub(super) shown: HashMap<ReplicaId, (State, Option<Incarnation>)>,
@@ -154,9 +157,20 @@ pub(super) struct Control {
     pub(super) buffer: Vec<u8>,
     pub(super) inbox: VecDeque<Event>,
     pub(super) verdicts: Vec<(Incarnation, ReplicaId, Box<Verdict>)>,
+    /// What is told of replicas once the records of this turn are under way.
+    pub(super) news: Vec<(ReplicaId, Published)>,
     pub(super) feeding: bool,
     /// Whether it has come to rest since the last configuration.
     pub(super) rested: bool,
+}
+
+/// Events of one replica that wait for its ends to be told.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// How many ends are on their way to the journal.
+    pub(super) ends: usize,
+    /// What comes after them, in order.
+    pub(super) events: Vec<Published>,
 }
 
 /// What a look-up of a user found, for the run that waits for it.
@@ -182,6 +196,7 @@ impl Control {
         let mut ready = Ready::new(64);
         let mut streams = Ready::new(TURN);
         let mut tokens = Vec::new();
+        self.disk.go();
         while !self.down {
             let patience = self.patience();
             let at_rest = !self.rested && patience.is_none_or(|patience| patience > REST);
@@ -196,7 +211,7 @@ impl Control {
             let mut some = (false, false);
             for token in &tokens {
                 match *token {
-                    token::WAKER => self.woken(),
+                    token::WAKER => self.waker.clear(),
                     token::SPAWNER => self.spawner_answers()?,
                     token::GUARDIAN => self.guardian_speaks()?,
                     token::GUARDIAN_DEATH => self.guardian_died(),
@@ -222,7 +237,11 @@ impl Control {
                     self.log_ready(*token);
                 }
             }
+            self.disk.go();
+            // Not only when the waker says so: behind a thousand ends it would be heard last.
+            self.take_messages();
             self.pass_time();
+            self.disk.go();
         }
         Ok(())
     }
@@ -269,6 +288,9 @@ impl Control {
             }
         }
         self.write_records();
+        for (replica, event) in std::mem::take(&mut self.news) {
+            self.publish_of(&replica, event);
+        }
         self.feeding = false;
         self.settle();
     }
@@ -304,23 +326,30 @@ impl Control {
 
     /// Tells everybody who listens.
     pub(super) fn publish(&self, event: Published) {
-        if self.events.receiver_count() > 0 {
-            // An error only says that nobody listens any more.
-            let _ = self.events.send(Arc::new(event));
+        self.announcer.publish(event);
+    }
+
+    /// Tells of one replica: after its last end, where that is still on its way to the journal.
+    fn publish_of(&mut self, replica: &ReplicaId, event: Published) {
+        match self.held.get_mut(replica) {
+            Some(held) => held.events.push(event),
+            None => self.publish(event),
         }
     }
 
     /// Takes what other threads have put down.
-    fn woken(&mut self) {
-        self.waker.clear();
+    fn take_messages(&mut self) {
         while let Ok(request) = self.requests.try_recv() {
             self.take_request(request);
         }
         while let Ok(done) = self.disk.done.try_recv() {
             self.disk_done(done);
         }
-        while let Ok(swept) = self.sweeper.reports.try_recv() {
-            self.swept(&swept);
+        while let Ok(report) = self.sweeper.reports.try_recv() {
+            match report {
+                Report::Swept(swept) => self.swept(&swept),
+                Report::Discarded(count) => self.discarding -= count,
+            }
         }
         while let Ok((incarnation, found)) = self.found.1.try_recv() {
             self.user_found(incarnation, found);

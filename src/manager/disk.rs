@@ -1,5 +1,6 @@
 //! The disk thread: exit records, program output and small state files, written in that order of
-//! importance. The loop never waits for it.
+//! importance. The loop never waits for it. What it has appended it tells subscribers itself: a way
+//! over the loop would be one more thread that has to wake.
 //!
 //! The queue of output is bounded in bytes. When it is full the loop stops reading program output for
 //! a moment; if the disk still does not take any, the oldest queued output is dropped and counted
@@ -14,13 +15,16 @@ use std::time::Duration;
 
 use crate::exit::ExitRecord;
 use crate::journal::Journal;
-use crate::name::ReplicaId;
+use crate::name::{Incarnation, ReplicaId};
 use crate::os::fds::Waker;
 use crate::os::{clock, errno_of};
 use crate::output::{CompressJob, LogFiles, Stream, dropped_marker};
 use crate::spec::{Logging, WhenFull};
 use crate::state::{Applied, Intent, StateDir};
 use crate::time::Tick;
+
+use super::announce::{Announcer, Once};
+use super::request::Published;
 
 /// Output beyond this many bytes in the queue: the loop stops reading output.
 pub(super) const HIGH: usize = 1 << 20;
@@ -52,8 +56,8 @@ pub(super) enum Persist {
 /// What the thread tells the loop.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// These records are in the journal, with their numbers.
-    Appended(Vec<ExitRecord>),
+    /// The records of these runs are in the journal, and subscribers have been told.
+    Appended(Vec<Incarnation>),
     /// The journal cannot be written; the records wait.
     JournalFailed(String),
     /// The file with this version number was written, or could not be.
@@ -66,9 +70,12 @@ pub(super) enum Done {
     Recovered,
 }
 
+/// A record and whether anybody has told of it yet.
+type Entry = (Arc<ExitRecord>, Once);
+
 #[derive(Default)]
 struct Queue {
-    records: Vec<ExitRecord>,
+    records: Vec<Entry>,
     persist: VecDeque<(u64, Persist)>,
     output: VecDeque<Chunk>,
     bytes: usize,
@@ -95,6 +102,8 @@ impl Shared {
 /// The loop's end of the disk thread.
 pub(super) struct Disk {
     shared: Arc<Shared>,
+    /// Queued and not yet handed over.
+    records: Vec<Entry>,
     /// What the thread has to tell.
     pub(super) done: Receiver<Done>,
     closed: Receiver<()>,
@@ -109,7 +118,7 @@ pub(super) struct Files {
 
 impl Disk {
     /// Starts the thread.
-    pub(super) fn start(files: Files, waker: Waker) -> io::Result<Self> {
+    pub(super) fn start(files: Files, waker: Waker, announcer: Announcer) -> io::Result<Self> {
         let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new() });
         let (tell, done) = channel();
         let (closing, closed) = channel();
@@ -118,20 +127,31 @@ impl Disk {
             shared: Arc::clone(&shared),
             tell,
             waker,
+            announcer,
             failing: false,
             waiting: Vec::new(),
+            untold: Vec::new(),
             retry_at: None,
         };
         super::vital("disk", move || {
             writer.serve();
             let _ = closing.send(());
         })?;
-        Ok(Self { shared, done, closed })
+        Ok(Self { shared, records: Vec::new(), done, closed })
     }
 
-    /// Queues a record.
-    pub(super) fn record(&self, record: ExitRecord) {
-        self.shared.lock().records.push(record);
+    /// Queues a record, to be written after the next [`Disk::go`]: many at once cost little more
+    /// than one. Subscribers hear of it once it is written, unless somebody has claimed `once`.
+    pub(super) fn record(&mut self, record: Arc<ExitRecord>, once: Once) {
+        self.records.push((record, once));
+    }
+
+    /// Has the queued records written.
+    pub(super) fn go(&mut self) {
+        if self.records.is_empty() {
+            return;
+        }
+        self.shared.lock().records.append(&mut self.records);
         self.shared.filled.notify_one();
     }
 
@@ -174,7 +194,8 @@ impl Disk {
 
     /// Writes what is queued and ends the thread; waits for that at most `bound`. False when the
     /// disk did not manage.
-    pub(super) fn close(&self, bound: Duration) -> bool {
+    pub(super) fn close(&mut self, bound: Duration) -> bool {
+        self.go();
         self.shared.lock().closing = true;
         self.shared.filled.notify_one();
         self.closed.recv_timeout(bound).is_ok()
@@ -186,9 +207,12 @@ struct Writer {
     shared: Arc<Shared>,
     tell: Sender<Done>,
     waker: Waker,
+    announcer: Announcer,
     failing: bool,
     /// Records that the journal would not take; tried again with the next or after a while.
     waiting: Vec<ExitRecord>,
+    /// Whether each of those has been told of.
+    untold: Vec<Once>,
     /// Not before this, unless there are new ones.
     retry_at: Option<Tick>,
 }
@@ -196,7 +220,7 @@ struct Writer {
 /// One round's work.
 #[derive(Default)]
 struct Round {
-    records: Vec<ExitRecord>,
+    records: Vec<Entry>,
     persist: VecDeque<(u64, Persist)>,
     output: Option<Chunk>,
     /// Bytes missing before `output`.
@@ -284,14 +308,12 @@ impl Writer {
     }
 
     /// Writes what must not stand behind output: records and small files.
-    fn write_urgent(
-        &mut self,
-        records: Vec<ExitRecord>,
-        files: VecDeque<(u64, Persist)>,
-        last: bool,
-    ) {
+    fn write_urgent(&mut self, records: Vec<Entry>, files: VecDeque<(u64, Persist)>, last: bool) {
         let due = last || !records.is_empty() || self.retry_at.is_none_or(|at| at <= clock::now());
-        self.waiting.extend(records);
+        for (record, once) in records {
+            self.waiting.push(Arc::unwrap_or_clone(record));
+            self.untold.push(once);
+        }
         if due && !self.waiting.is_empty() {
             self.append();
         }
@@ -309,7 +331,13 @@ impl Writer {
             Ok(()) => {
                 self.retry_at = None;
                 let records = std::mem::take(&mut self.waiting);
-                self.tell(Done::Appended(records));
+                let runs = records.iter().map(|record| record.service.incarnation).collect();
+                for (record, once) in records.into_iter().zip(std::mem::take(&mut self.untold)) {
+                    if once.claim() {
+                        self.announcer.publish(Published::Exit(Box::new(record)));
+                    }
+                }
+                self.tell(Done::Appended(runs));
             }
             Err(error) => {
                 self.retry_at = Some(clock::now() + RETRY);
@@ -421,7 +449,8 @@ mod tests {
             journal: Journal::open(&state.state).unwrap().0,
             output: LogFiles::open(&state.output()).unwrap(),
         };
-        let disk = Disk::start(files, Waker::new().unwrap()).unwrap();
+        let announcer = Announcer::new(tokio::sync::broadcast::channel(1).0);
+        let mut disk = Disk::start(files, Waker::new().unwrap(), announcer).unwrap();
         let logging = Logging { when_full: WhenFull::Block, ..Logging::default() };
         disk.output(Chunk { replica, logging, lines: b"line\n".to_vec() });
         // The first may have been taken together with the output, the second comes after it.

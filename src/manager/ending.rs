@@ -12,6 +12,7 @@ use crate::event::{End, Event, Verdict};
 use crate::exit::{Cause, ExitRecord, How, Signal};
 use crate::journal::{Filter, Reader};
 use crate::name::{Incarnation, ReplicaId};
+use crate::os::cgroup::Group;
 use crate::os::wait::{self, Ended};
 use crate::os::{clock, fds, signal};
 use crate::spec::KillScope;
@@ -19,13 +20,14 @@ use crate::supervise;
 use crate::time::Tick;
 
 use super::LAST_WRITES;
+use super::announce::Once;
 use super::control::Control;
 use super::disk::Done;
 use super::record::{self, Facts};
 use super::request::{LastExit, Published};
 use super::run::Run;
 use super::spawner::Answer;
-use super::sweeper::{Sweep, Swept};
+use super::sweeper::{Report, Sweep, Swept};
 
 /// A run whose record is on its way to the journal.
 pub(super) struct Pending {
@@ -35,7 +37,8 @@ pub(super) struct Pending {
     /// Past this the end is published and the process reaped, record or not.
     pub(super) deadline: Option<Tick>,
     /// Kept for the case that the disk does not answer in time.
-    record: Option<Box<ExitRecord>>,
+    record: Arc<ExitRecord>,
+    once: Once,
 }
 
 impl Pending {
@@ -97,8 +100,6 @@ impl Control {
         run.end = Some(ended);
         let survivors = match (run.service.stop.kill, &run.group) {
             (KillScope::Process, _) => false,
-            // Nothing follows, so the group is not needed any more.
-            (KillScope::Tree, Some(group)) if self.shutting_down => !group.remove_if_empty(),
             (KillScope::Tree, Some(group)) => group.populated().unwrap_or(true),
             // Without a control group only a look at every process can tell.
             (KillScope::Tree | KillScope::Group, _) => true,
@@ -125,27 +126,33 @@ impl Control {
             self.present.remove(replica);
         }
         let mut lost = Vec::new();
-        let record = match run {
-            Some(mut run) => {
-                lost = std::mem::take(&mut run.lost);
-                self.linger(&mut run);
-                let record = self.judged(&mut run, verdict);
-                let pending = Pending {
-                    replica: replica.clone(),
-                    pidfd: run.pidfd.take(),
-                    slot: run.slot,
-                    deadline: Some(clock::now() + RECORD_PATIENCE),
-                    record: Some(Box::new(record.clone())),
-                };
-                self.pending.insert(incarnation, pending);
-                record
+        let (record, pidfd, slot) = if let Some(mut run) = run {
+            lost = std::mem::take(&mut run.lost);
+            self.linger(&mut run);
+            let record = self.judged(&mut run, verdict);
+            if let Some(group) = run.group.take().filter(|_| self.shutting_down) {
+                // Nothing follows, so it is not needed any more; and a thousand take a while.
+                self.discarding += 1;
+                self.sweeper.discard(group);
             }
+            (record, run.pidfd.take(), Some(run.slot))
+        } else {
             // A run of an earlier generation.
-            None => self.inherited(incarnation, replica, verdict),
+            let (record, slot) = self.inherited(incarnation, replica, verdict);
+            (record, None, slot)
         };
+        let record = Arc::new(record);
         self.remember(replica, &record);
         self.tell_lost(lost, &record);
-        self.disk.record(record);
+        let once = Once::default();
+        if let Some(slot) = slot {
+            let deadline = Some(clock::now() + RECORD_PATIENCE);
+            let (replica, record, once) = (replica.clone(), Arc::clone(&record), once.clone());
+            self.held.entry(replica.clone()).or_default().ends += 1;
+            let pending = Pending { replica, pidfd, slot, deadline, record, once };
+            self.pending.insert(incarnation, pending);
+        }
+        self.disk.record(record, once);
     }
 
     fn judged(&self, run: &mut Run, verdict: Verdict) -> ExitRecord {
@@ -165,11 +172,11 @@ impl Control {
 
     /// The record of a run of an earlier generation, from what its slot still says.
     fn inherited(
-        &mut self,
+        &self,
         incarnation: Incarnation,
         replica: &ReplicaId,
         verdict: Verdict,
-    ) -> ExitRecord {
+    ) -> (ExitRecord, Option<usize>) {
         let slot = self.table.used().find(|(_, slot)| slot.incarnation() == incarnation);
         let index = slot.as_ref().map(|(index, _)| *index);
         let mut facts = Facts::default();
@@ -185,14 +192,7 @@ impl Control {
         });
         let record =
             record::record(&self.origin, clock::wall(), replica, incarnation, verdict, facts);
-        if let Some(slot) = index {
-            let copy = Box::new(record.clone());
-            let deadline = Some(clock::now() + RECORD_PATIENCE);
-            let replica = replica.clone();
-            let pending = Pending { replica, pidfd: None, slot, deadline, record: Some(copy) };
-            self.pending.insert(incarnation, pending);
-        }
-        record
+        (record, index)
     }
 
     /// Records runs of an earlier life that had a successor already.
@@ -217,13 +217,24 @@ impl Control {
             self.disk_done(done);
         }
         if orderly {
-            if let Ok(root) = &self.cgroups {
-                root.groups().iter().for_each(crate::os::cgroup::Group::remove);
-                root.remove();
-            }
+            self.discard_groups();
             let _ = std::fs::remove_file(self.state.socket());
         }
         self.terminal.flush(LAST_WRITES);
+    }
+
+    /// Removes the control groups: the sweeper has begun with the first, so the last come first here.
+    fn discard_groups(&mut self) {
+        let Ok(root) = &self.cgroups else { return };
+        root.groups().iter().rev().for_each(Group::remove);
+        while self.discarding > 0 {
+            match self.sweeper.reports.recv_timeout(LAST_WRITES) {
+                Ok(Report::Discarded(count)) => self.discarding -= count,
+                Ok(Report::Swept(_)) => {}
+                Err(_) => break,
+            }
+        }
+        root.remove();
     }
 
     /// Learns the last end of each replica from the journal's newest records, for `ps` and `status`.
@@ -260,10 +271,9 @@ impl Control {
     /// Takes what the disk thread has to tell.
     pub(super) fn disk_done(&mut self, done: Done) {
         match done {
-            Done::Appended(records) => {
-                for record in records {
-                    let incarnation = record.service.incarnation;
-                    self.close_run(incarnation, Some(record));
+            Done::Appended(runs) => {
+                for incarnation in runs {
+                    self.close_run(incarnation, true);
                 }
                 if self.health.journal.take().is_some() {
                     tracing::info!("the journal is written again; nothing was lost");
@@ -299,27 +309,42 @@ impl Control {
         }
     }
 
-    /// The record is safe, or waited for long enough: the end is told and the process reaped.
-    fn close_run(&mut self, incarnation: Incarnation, record: Option<ExitRecord>) {
+    /// The record is in the journal, or has been waited for long enough: the process is reaped, and
+    /// what was held back until the end was told is told.
+    fn close_run(&mut self, incarnation: Incarnation, written: bool) {
         let Some(pending) = self.pending.get_mut(&incarnation) else { return };
-        pending.deadline = None;
-        let kept = pending.record.take();
+        let open = pending.deadline.take().is_some();
         let pidfd = pending.pidfd.take();
-        if record.is_some() {
+        if pending.once.claim() {
+            // The disk is late. When it writes the record, nobody is told a second time.
+            self.announcer.publish(Published::Exit(Box::new((*pending.record).clone())));
+        }
+        let replica = pending.replica.clone();
+        if written {
             // Only now may the table forget the run.
             let slot = pending.slot;
             self.pending.remove(&incarnation);
             self.release(slot);
         }
-        // Told already if it was overdue: then only the number in the journal is new.
-        if let Some(kept) = kept {
-            self.publish(Published::Exit(record.map_or(kept, Box::new)));
+        if open {
+            self.release_held(&replica);
         }
         match (pidfd, self.sweeping.get_mut(&incarnation)) {
             // While its survivors are searched for, its number must not be given to a stranger.
             (Some(pidfd), Some(sweeping)) => sweeping.1 = Some(pidfd),
             (Some(pidfd), None) => drop(wait::reap(pidfd.as_fd())),
             (None, _) => {}
+        }
+    }
+
+    /// An end of this replica has been told: after its last one, what waited for it is told too.
+    fn release_held(&mut self, replica: &ReplicaId) {
+        let Some(held) = self.held.get_mut(replica) else { return };
+        held.ends -= 1;
+        if held.ends == 0
+            && let Some(held) = self.held.remove(replica)
+        {
+            held.events.into_iter().for_each(|event| self.publish(event));
         }
     }
 
@@ -344,7 +369,7 @@ impl Control {
             self.publish_health();
         }
         for incarnation in overdue {
-            self.close_run(incarnation, None);
+            self.close_run(incarnation, false);
         }
     }
 

@@ -4,6 +4,7 @@
 //! loop; `disk`, `sweeper` and `terminal` are threads that may wait for the world so that the loop
 //! need not. Nothing here parses configurations or serves HTTP.
 
+mod announce;
 mod commands;
 mod control;
 mod disk;
@@ -173,11 +174,13 @@ fn start(
     let waker = Waker::new().map_err(system("making an eventfd"))?;
     let (requests, inbox) = sync_channel(REQUESTS);
     let (events, _) = tokio::sync::broadcast::channel(EVENTS);
-    let handle = Handle { requests, waker: waker.clone(), events: events.clone() };
+    let announcer = announce::Announcer::new(events.clone());
+    let handle = Handle { requests, waker: waker.clone(), events };
     let listener = socket::listen(&state.socket()).map_err(system("listening on the socket"))?;
     let output = LogFiles::open(&state.output())?;
     let files = disk::Files { state: state.clone(), journal, output };
-    let disk = disk::Disk::start(files, waker.clone()).map_err(system("starting a thread"))?;
+    let disk = disk::Disk::start(files, waker.clone(), announcer.clone())
+        .map_err(system("starting a thread"))?;
     let sweeper = sweeper::Sweeper::start(waker.clone()).map_err(system("starting a thread"))?;
     let (orders, ordered) = sync_channel(2 * MAX_STARTING);
     let (answers, spawner_socket) = fds::message_pair().map_err(system("making a socket"))?;
@@ -209,7 +212,8 @@ fn start(
         children: Inbox::open(&[child]).map_err(system("receiving signals"))?,
         guardian,
         requests: inbox,
-        events,
+        announcer,
+        held: HashMap::new(),
         spawner: orders,
         answers,
         disk,
@@ -224,6 +228,7 @@ fn start(
         present: HashMap::new(),
         pending: HashMap::new(),
         sweeping: HashMap::new(),
+        discarding: 0,
         lingering: BTreeMap::new(),
         last: HashMap::new(),
         shown: HashMap::new(),
@@ -247,6 +252,7 @@ fn start(
         buffer: vec![0; 32 << 10],
         inbox: VecDeque::new(),
         verdicts: Vec::new(),
+        news: Vec::new(),
         feeding: false,
         rested: false,
     };

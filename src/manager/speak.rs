@@ -237,7 +237,7 @@ impl Control {
     /// program then waits with a full pipe, instead of costing a processor.
     pub(super) fn rest_from(&mut self, incarnation: Incarnation, count: usize) {
         let now = clock::now();
-        let listened_to = self.events.receiver_count() > 0;
+        let listened_to = self.announcer.is_heard();
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let wanted = run.exchange.as_ref().is_none_or(|exchange| exchange.is_awaited());
         if listened_to || wanted || now.since(run.unasked.1) >= UNASKED_WITHIN {

@@ -1,4 +1,5 @@
-//! Finding and killing what a run left behind, on a thread of its own with a bound on its time.
+//! Finding and killing what a run left behind, on a thread of its own with a bound on its time; and,
+//! when everything ends at once, removing control groups beside the loop.
 //!
 //! With a control group that is one write and a wait for emptiness. Without one, survivors are the
 //! members of the run's session or process group and those orphans of it that were reparented to
@@ -31,6 +32,22 @@ pub(super) struct Sweep {
     pub(super) group: Option<Group>,
 }
 
+/// What the thread is asked to do.
+#[derive(Debug)]
+enum Work {
+    Sweep(Sweep),
+    Discard(Group),
+}
+
+/// What the thread has done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// A sweep.
+    Swept(Swept),
+    /// So many groups were removed, or hold something.
+    Discarded(usize),
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Swept {
@@ -47,34 +64,51 @@ pub(super) struct Swept {
 /// How long a sweep may take.
 const BOUND: Duration = Duration::from_secs(5);
 
-/// The thread's handle: sweeps go in, reports come out after the waker was rung.
+/// The thread's handle: work goes in, reports come out after the waker was rung.
 #[derive(Debug)]
 pub(super) struct Sweeper {
-    requests: Sender<Sweep>,
-    /// What was found, as it comes.
-    pub(super) reports: Receiver<Swept>,
+    requests: Sender<Work>,
+    /// What was done, as it comes.
+    pub(super) reports: Receiver<Report>,
 }
 
 impl Sweeper {
     /// Starts the thread. The channel is bounded by the number of replicas: each has at most one
-    /// sweep under way.
+    /// sweep and one group to discard under way.
     pub(super) fn start(waker: Waker) -> std::io::Result<Self> {
-        let (requests, inbox) = channel::<Sweep>();
+        let (requests, inbox) = channel();
         let (outbox, reports) = channel();
         let poller = epoll::Poller::new()?;
         super::vital("sweeper", move || {
             let mut searches: Vec<Search> = Vec::new();
             loop {
-                if searches.is_empty() {
+                let first = if searches.is_empty() {
                     let Ok(first) = inbox.recv() else { return };
-                    searches.push(Search::new(first));
+                    Some(first)
+                } else {
+                    None
+                };
+                let mut discarded = 0;
+                for work in first.into_iter().chain(inbox.try_iter()) {
+                    match work {
+                        Work::Sweep(sweep) => searches.push(Search::new(sweep)),
+                        Work::Discard(group) => {
+                            group.remove_if_empty();
+                            discarded += 1;
+                        }
+                    }
+                }
+                let mut reports = Vec::new();
+                if discarded > 0 {
+                    reports.push(Report::Discarded(discarded));
                 }
                 // All that are under way share one look at /proc, and none waits for another.
-                searches.extend(inbox.try_iter().map(Search::new));
                 look(&mut searches);
                 let now = clock::now();
-                for search in searches.extract_if(.., |search| search.is_over(now)) {
-                    if outbox.send(search.report()).is_err() {
+                let over = searches.extract_if(.., |search| search.is_over(now));
+                reports.extend(over.map(|search| Report::Swept(search.report())));
+                for report in reports {
+                    if outbox.send(report).is_err() {
                         return;
                     }
                     waker.wake();
@@ -90,7 +124,12 @@ impl Sweeper {
     /// Asks for a sweep.
     pub(super) fn ask(&self, sweep: Sweep) {
         // The thread ends only with its handle.
-        let _ = self.requests.send(sweep);
+        let _ = self.requests.send(Work::Sweep(sweep));
+    }
+
+    /// Has a group removed that nobody needs any more; it stays where something lives in it.
+    pub(super) fn discard(&self, group: Group) {
+        let _ = self.requests.send(Work::Discard(group));
     }
 }
 
@@ -210,7 +249,8 @@ mod tests {
             sweeper.ask(Sweep { incarnation, pid, scope: KillScope::Tree, group: None });
             let swept = sweeper.reports.recv_timeout(Duration::from_secs(20)).unwrap();
             let (killed, left) = (Vec::new(), Vec::new());
-            assert_eq!(swept, Swept { incarnation, killed, left, exact: false });
+            let nothing = Swept { incarnation, killed, left, exact: false };
+            assert_eq!(swept, Report::Swept(nothing));
         }
     }
 }

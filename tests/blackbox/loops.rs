@@ -63,6 +63,7 @@ fn too_many_restarts_are_given_up_with_the_last_code() {
 ",
     );
     wharf.wait_state("bad", "failed");
+    wharf.wait_records("bad", 5);
     let records = wharf.records_of("bad");
     assert_eq!(records.len(), 5);
     assert_eq!(at(&records[4], "restart.decision"), "gave_up");

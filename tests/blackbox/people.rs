@@ -23,7 +23,10 @@ fn an_ordinary_user_can_do_everything() {
     let folder = wharf.folder.clone();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
     let binary = folder.join("wharf");
-    std::fs::copy(env!("CARGO_BIN_EXE_wharf"), &binary).unwrap();
+    // By a program of its own: a copy written here could be held open for a moment by a child that
+    // another test is just starting, and cannot be executed then.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_wharf")).arg(&binary).status().unwrap();
+    assert!(copied.success());
     let is_root = nix::unistd::geteuid().is_root();
     let run = |words: &[&str]| {
         let mut command = Command::new(&binary);
