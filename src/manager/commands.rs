@@ -54,6 +54,8 @@ enum Progress {
 impl Control {
     /// Takes a client's request.
     pub(super) fn take_request(&mut self, request: Request) {
+        // To answer takes code and memory that a manager at rest can do without.
+        self.rested = false;
         match request {
             Request::Snapshot { reply } => drop(reply.send(self.snapshot())),
             Request::Spec { reply } => drop(reply.send(Arc::clone(&self.spec))),

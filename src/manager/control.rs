@@ -160,7 +160,7 @@ pub(super) struct Control {
     /// What is told of replicas once the records of this turn are under way.
     pub(super) news: Vec<(ReplicaId, Published)>,
     pub(super) feeding: bool,
-    /// Whether it has come to rest since the last configuration.
+    /// Whether it has come to rest since the last configuration or request.
     pub(super) rested: bool,
 }
 
@@ -187,7 +187,8 @@ pub(super) struct Health {
 
 /// How many descriptors of one poller are looked at in a turn, so that supervision is never far away.
 const TURN: usize = 16;
-/// When nothing has happened for this long after a configuration the loop counts as at rest.
+/// When nothing has happened for this long after a configuration or a request the loop counts as at
+/// rest.
 const REST: Duration = Duration::from_millis(500);
 
 impl Control {
