@@ -587,7 +587,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("services.yaml");
         let services = services.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect();
-        let spec = Spec { files: vec![file.clone()], cgroups: Cgroups::Off, services };
+        let spec = Spec { files: vec![file.clone()], cgroups: Cgroups::Off, metrics: None, services };
         let text = spec::resolved(&spec, false);
         fs::write(&file, &text).unwrap();
         match spec::load(&[file], &environment) {

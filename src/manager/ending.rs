@@ -62,7 +62,7 @@ impl Control {
             Err(error) => {
                 // Nobody else reaps; if the kernel says there is no such child, that is all we know.
                 tracing::error!(%incarnation, %error, "cannot learn how a process ended");
-                Ended { pid: run.pid, how: How::Unseen, usage: crate::exit::Usage::default() }
+                Ended::unseen(run.pid)
             }
         };
         let _ = self.poller.remove(pidfd.as_fd());

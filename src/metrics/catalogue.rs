@@ -62,11 +62,11 @@ pub struct Metric {
 pub const PROTOCOL_FAULTS: [&str; 3] = ["garbage", "oversize", "truncated"];
 
 /// Upper bounds of the time a start takes, in seconds.
-const SPAWN: &[f64] = &[0.001, 0.003, 0.01, 0.1, 1.0];
+pub const SPAWN: &[f64] = &[0.001, 0.003, 0.01, 0.1, 1.0];
 /// Upper bounds of the time until an end is seen, in seconds.
-const DETECTION: &[f64] = &[0.0003, 0.001, 0.003, 0.01, 0.1];
+pub const DETECTION: &[f64] = &[0.0003, 0.001, 0.003, 0.01, 0.1];
 /// Upper bounds of the time until a call is answered, in seconds.
-const REQUEST: &[f64] = &[0.001, 0.01, 0.1, 1.0, 10.0];
+pub const REQUEST: &[f64] = &[0.001, 0.01, 0.1, 1.0, 10.0];
 
 const MANAGER: &[&str] = &[];
 const SERVICE: &[&str] = &["service"];
