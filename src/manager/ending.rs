@@ -66,6 +66,9 @@ impl Control {
             }
         };
         let _ = self.poller.remove(pidfd.as_fd());
+        let service = run.service.name.clone();
+        self.measured_detection(&service);
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
         if run.landing.is_none() {
             // The word on how it started is still on its way, and comes first.
             run.ended = Some(ended);
@@ -88,7 +91,7 @@ impl Control {
         self.end_exchange(incarnation, unread.unwrap_or(0) as u64);
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         if run.writing {
-            run.writing = false;
+            run.set_writing(false, clock::now());
             if let Some(input) = &run.input {
                 let _ = self.ports.remove(input.as_fd());
             }
@@ -129,6 +132,7 @@ impl Control {
             Some(mut run) => {
                 lost = std::mem::take(&mut run.lost);
                 self.linger(&mut run);
+                self.measured_storage(&run);
                 let record = self.judged(&mut run, verdict);
                 let pending = Pending {
                     replica: replica.clone(),
@@ -263,6 +267,10 @@ impl Control {
             Done::Appended(records) => {
                 for record in records {
                     let incarnation = record.service.incarnation;
+                    if !self.pending.contains_key(&incarnation) {
+                        // Of an earlier life that left no trace in the table.
+                        self.measured_exit(&record);
+                    }
                     self.close_run(incarnation, Some(record));
                 }
                 if self.health.journal.take().is_some() {
@@ -282,7 +290,8 @@ impl Control {
             }
             Done::Persisted(version, result) => self.persisted(version, result),
             Done::Room => self.output_room(),
-            Done::Dropped(bytes, error) => {
+            Done::Dropped { service, bytes, lines, error } => {
+                self.measured_dropped(&service, lines);
                 self.health.dropped += bytes;
                 if self.health.output.as_ref() != Some(&error) {
                     tracing::error!(%error, bytes, "program output is dropped");
@@ -313,6 +322,7 @@ impl Control {
         }
         // Told already if it was overdue: then only the number in the journal is new.
         if let Some(kept) = kept {
+            self.measured_exit(&kept);
             self.publish(Published::Exit(record.map_or(kept, Box::new)));
         }
         match (pidfd, self.sweeping.get_mut(&incarnation)) {
@@ -348,7 +358,7 @@ impl Control {
         }
     }
 
-    fn publish_health(&self) {
+    pub(super) fn publish_health(&self) {
         self.publish(Published::Degraded { ts: clock::wall(), what: self.degraded() });
     }
 

@@ -144,6 +144,11 @@ impl Book {
         }
     }
 
+    /// The services with an entry.
+    pub fn names(&self) -> impl Iterator<Item = &ServiceName> {
+        self.services.keys()
+    }
+
     /// Forgets a service.
     pub fn close(&mut self, service: &ServiceName) {
         self.services.remove(service);
