@@ -28,7 +28,6 @@ pub(crate) enum Asked {
     Kept(Kept),
     Apply(Vec<String>, Requester),
     Shutdown(Requester),
-    MetricsDoor(Option<String>),
 }
 
 /// Holds a question open.
@@ -47,8 +46,8 @@ pub(crate) struct Fake {
     pub(crate) state: StateDir,
     pub(crate) events: broadcast::Sender<Arc<Published>>,
     pub(crate) asked: Receiver<Asked>,
-    /// Where metrics are to be scraped over TCP.
-    pub(crate) metrics: watch::Sender<Option<spec::Metrics>>,
+    /// Metrics are not to be scraped over TCP as long as this is held.
+    _metrics: watch::Sender<Option<spec::Metrics>>,
 }
 
 pub(crate) const SERVICES: &str = "\
@@ -93,7 +92,7 @@ pub(crate) fn start() -> Fake {
             life.answer(request);
         }
     });
-    Fake { _folder: folder, state, events, asked, metrics }
+    Fake { _folder: folder, state, events, asked, _metrics: metrics }
 }
 
 struct Loop {
@@ -122,10 +121,7 @@ impl Loop {
                 let _ = self.asked.send(Asked::Speak(name, payload, kind));
             }
             Request::Measure { reply } => drop(reply.send(Box::default())),
-            Request::MetricsDoor { trouble, .. } => {
-                let _ = self.asked.send(Asked::MetricsDoor(trouble));
-            }
-            Request::Forget | Request::ReloadRefused => {}
+            Request::Forget | Request::ReloadRefused | Request::MetricsDoor { .. } => {}
             Request::Apply { spec, by, reply } => {
                 let names = spec.services.keys().map(ToString::to_string).collect();
                 self.spec = Arc::new(*spec);
