@@ -69,7 +69,7 @@ fn every_series_is_accounted_for() {
         match metric.of {
             Of::Manager => assert_ne!(first, of_service, "{}", metric.name),
             Of::Service | Of::Port => {
-                assert!(first == of_service && !of_replica, "{}", metric.name)
+                assert!(first == of_service && !of_replica, "{}", metric.name);
             }
             Of::Replica => assert!(first == of_service && of_replica, "{}", metric.name),
         }

@@ -5,7 +5,6 @@ use std::io::{Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use crate::scrape::{Scrape, judge, unchunked};
 use crate::support::{LIMIT, Wharf, until};
@@ -55,20 +54,22 @@ fn read(mut stream: UnixStream) -> (f64, String) {
 fn a_scrape_of_a_thousand_services_is_cheap() {
     let wharf = thousand();
     let manager = wharf.manager_pid();
-    // As it is at rest, without what the last look at the states left in memory.
+    // As it is at rest, after a hundred looks without a change.
+    let (mut last, mut same) = ((0, 0), 0);
     let before = until("the manager to rest", || {
-        let one = memory(manager);
-        std::thread::park_timeout(Duration::from_millis(300));
-        (memory(manager) == one).then_some(one)
+        let now = memory(manager);
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        (same > 100).then_some(now)
     });
 
     // While it is scraped somebody looks at its memory all the time.
     let over = Arc::new(AtomicBool::new(false));
-    let watched = Arc::clone(&over);
+    let done = Arc::clone(&over);
     let watcher = std::thread::spawn(move || {
         let mut most = (0, 0);
         let mut looks = 0;
-        while !watched.load(Ordering::Relaxed) {
+        while !done.load(Ordering::Relaxed) {
             let now = memory(manager);
             most = (most.0.max(now.0), most.1.max(now.1));
             looks += 1;

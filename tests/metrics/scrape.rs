@@ -52,6 +52,11 @@ impl Scrape {
     }
 }
 
+/// A count as the value of a sample.
+pub(crate) fn number(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
+}
+
 /// A body in chunks, put together.
 pub(crate) fn unchunked(body: &str) -> String {
     let mut rest = body;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use wharf::metrics::{CATALOGUE, Of};
 
 use crate::counters::{grown, in_journal, in_scrape};
-use crate::scrape::{Scrape, family};
+use crate::scrape::{Scrape, family, number};
 use crate::support::{Wharf, times, until};
 
 /// Ends a second.
@@ -26,11 +26,11 @@ fn fixed(scrape: &Scrape) -> BTreeSet<String> {
 #[test]
 fn no_end_is_missing_at_a_hundred_a_second() {
     let (services, ends) = (times(1000), times(60 * RATE));
-    let period = services as f64 / RATE as f64;
+    let period = number(services) / number(RATE);
     let mut yaml = "defaults:\n  restart: { policy: always, delay: 1ms, max_delay: 10ms, max_restarts: 1000000, reset_after: 100ms }\nservices:\n".to_owned();
     for at in 0..services {
         // Spread over the period, and ending in five ways.
-        let life = period * (0.75 + 0.5 * at as f64 / services as f64);
+        let life = period * (0.75 + 0.5 * number(at) / number(services));
         let end = ["exit 0", "exit 3", "kill -9 $$$$", "kill -15 $$$$", "kill -24 $$$$"][at % 5];
         writeln!(yaml, "  s{at}: {{ command: [sh, -c, 'sleep {life:.3}; {end}'] }}").unwrap();
     }
@@ -66,10 +66,10 @@ fn no_end_is_missing_at_a_hundred_a_second() {
         );
         let counted: f64 = told.values().sum();
         before = scrape;
-        if counted >= ends as f64 {
+        if counted >= number(ends) {
             break;
         }
-        let patience = Duration::from_secs_f64(60.0 + 3.0 * ends as f64 / RATE as f64);
+        let patience = Duration::from_secs_f64(60.0 + 3.0 * number(ends) / number(RATE));
         assert!(began.elapsed() < patience, "{counted} of {ends} ends");
     }
     let took = began.elapsed();
@@ -82,13 +82,13 @@ fn no_end_is_missing_at_a_hundred_a_second() {
     let last = until("the last ends in a scrape", || {
         let scrape = Scrape::of(&wharf);
         let counted: f64 = in_scrape(&scrape).values().sum();
-        (counted >= records.len() as f64).then_some(scrape)
+        (counted >= number(records.len())).then_some(scrape)
     });
     grown(&before, &last);
     assert_eq!(in_scrape(&last), in_journal(&records), "the counts are the journal's");
     assert_eq!(fixed(&last), series);
     let starts = last.sum("wharf_process_starts_total", "");
-    assert!((starts - records.len() as f64).abs() < 1e-9, "everything that was started has ended");
+    assert!((starts - number(records.len())).abs() < 1e-9, "everything that was started has ended");
     let noticed = last.sum("wharf_exit_detection_seconds_bucket", "le=\"0.1\"");
     eprintln!(
         "{} ends in {took:?} by {services} services, {scrapes} scrapes; {noticed} of them seen within 100 ms",
