@@ -222,6 +222,119 @@ impl Uses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::counts::Book;
+    use crate::metrics::sample::ServiceSample;
+    use crate::name::Incarnation;
+    use crate::os::prctl;
+    use crate::spec::{Limits, Logging, Restart, START_TIMEOUT, Stop};
+
+    fn service() -> Arc<Service> {
+        Arc::new(Service {
+            name: ServiceName::new("web").unwrap(),
+            command: vec!["x".to_owned()],
+            working_dir: "/".into(),
+            environment: std::collections::BTreeMap::new(),
+            user: None,
+            replicas: 1,
+            port: None,
+            restart: Restart::default(),
+            start_timeout: START_TIMEOUT,
+            stop: Stop::default(),
+            logging: Logging::default(),
+            limits: Limits::default(),
+            labels: std::collections::BTreeMap::new(),
+        })
+    }
+
+    /// One replica whose process is this one.
+    fn sample(counts: &Counts, pid: Option<i32>, cgroups: Option<&std::path::Path>) -> Sample {
+        let service = service();
+        let replica = ReplicaSample {
+            service: 0,
+            id: ReplicaId { service: service.name.clone(), replica: 1 },
+            state: State::Running,
+            wanted: true,
+            backoff: Duration::ZERO,
+            budget: 10,
+            process: pid.map(|pid| ProcessSample {
+                incarnation: Incarnation(1),
+                pid,
+                created: Wall(1),
+                grouped: cgroups.is_some(),
+                port: None,
+            }),
+            last: None,
+        };
+        Sample {
+            manager_pid: prctl::parent(),
+            cgroups: cgroups.map(std::path::Path::to_owned),
+            services: vec![ServiceSample { service, counts: counts.clone() }],
+            replicas: vec![replica],
+            ..Sample::default()
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_reaped_between_copy_and_look_takes_nothing_back() {
+        let mut book = Book::default();
+        let name = service().name.clone();
+        book.open(&name);
+        let mut looker = Looker::default();
+        let cpu = |look: Look| look.services[0].uses.cpu[0] + look.services[0].uses.cpu[1];
+        // Long enough that the kernel's clock ticks have counted something.
+        let mut alive = 0.0;
+        while alive < 0.02 {
+            let counts = book.get(&name).unwrap().clone();
+            alive = cpu(looker.look(sample(&counts, Some(prctl::pid()), None)));
+        }
+        let counts = book.get(&name).unwrap().clone();
+        let gone = cpu(looker.look(sample(&counts, Some(i32::MAX), None)));
+        assert!((gone - alive).abs() < 1e-9, "{gone} {alive}");
+        // Its account arrives with its record, and is not added twice.
+        book.of(&name).unwrap().ends().cpu = [alive + 0.5, 0.0];
+        let counts = book.get(&name).unwrap().clone();
+        let ended = cpu(looker.look(sample(&counts, None, None)));
+        assert!(ended >= alive + 0.5 && ended < 2.0 * alive + 0.6, "{ended} {alive}");
+        // Another service of the same name has nothing to do with it.
+        book.close(&name);
+        book.open(&name);
+        let counts = book.get(&name).unwrap().clone();
+        assert!(cpu(looker.look(sample(&counts, None, None))) < 1e-9);
+    }
+
+    #[test]
+    fn a_process_that_is_not_our_child_is_a_stranger_with_a_used_number() {
+        let mut book = Book::default();
+        book.open(&service().name);
+        let counts = book.get(&service().name).unwrap().clone();
+        let stranger = Sample { manager_pid: 1, ..sample(&counts, Some(prctl::pid()), None) };
+        let look = Looker::default().look(stranger);
+        assert_eq!((look.services[0].uses.threads, look.services[0].uses.open), (0, 0));
+    }
+
+    #[test]
+    fn what_control_groups_count_is_taken_from_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let group = folder.path().join("web.1");
+        std::fs::create_dir(&group).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(group.join(name), text).unwrap();
+        std::fs::write(folder.path().join("cgroup.subtree_control"), "cpu memory pids\n").unwrap();
+        write("cgroup.procs", &format!("{}\n", prctl::pid()));
+        write("memory.peak", "123456789\n");
+        let mut book = Book::default();
+        book.open(&service().name);
+        let counts = book.get(&service().name).unwrap().clone();
+        let mut looker = Looker::default();
+        let mut kills = |count: u64| {
+            write("memory.events", &format!("low 0\nhigh 0\nmax 7\noom 9\noom_kill {count}\n"));
+            let look = looker.look(sample(&counts, Some(prctl::pid()), Some(folder.path())));
+            assert_eq!(look.services[0].uses.peak, 123_456_789);
+            assert!(look.services[0].uses.resident > 0 && look.services[0].uses.threads > 0);
+            look.services[0].uses.oom_kills
+        };
+        // The last but one is of a group that was made anew.
+        assert_eq!([kills(0), kills(2), kills(2), kills(1), kills(3)], [0, 2, 2, 3, 5]);
+    }
 
     #[test]
     fn the_states_count_in_their_order() {

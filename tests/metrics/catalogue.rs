@@ -32,6 +32,14 @@ const HEAD: &str = "\
 metrics: { listen: \"127.0.0.1:9464\" }
 ```
 
+Over TCP there is nothing but that: every other path and verb is refused by name. An address that other
+machines can reach is refused unless `allow_remote: true` stands beside it, and then `wharf check` says
+who can read along. A reload moves the listener and restarts nothing; an address that cannot be
+listened at leaves the manager degraded (`wharf status`) and is tried again until it can.
+
+Scrapes are bounded: those that come at the same time share one look at the processes, at most four are
+being told at once, and a client that does not read loses its answer after 30 seconds.
+
 The text is Prometheus's format 0.0.4. The table below is made from the code (`src/metrics/catalogue.rs`)
 and compared with it by a test; `docs/metrics.json` is the same for programs. What a metric costs is
 its cardinality: a plain service has about 60 series and a port 17 more, each replica adds at most 4. No
