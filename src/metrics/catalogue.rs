@@ -162,7 +162,7 @@ pub const CATALOGUE: &[Metric] = &{
     metric("wharf_spawn_duration_seconds", Histogram(SPAWN), Service, SERVICE,
         counted!("From the order to start a run to its program being executed.")),
     metric("wharf_exit_detection_seconds", Histogram(DETECTION), Service, SERVICE,
-        counted!("From the last moment at which a process was surely still running to its end being taken up: an upper bound of the delay.")),
+        counted!("From the moment at which the manager could first have seen a process's end to its taking it up: an upper bound, the kernel's own waking apart.")),
     metric("wharf_log_lines_total", Counter, Service, &["service", "stream"],
         counted!("Lines that the service wrote for its log; a line of more than 64 KiB counts as several.")),
     metric("wharf_log_dropped_lines_total", Counter, Service, SERVICE,

@@ -63,6 +63,11 @@ fn a_scrape_of_a_thousand_services_is_cheap() {
         (same > 100).then_some(now)
     });
 
+    // At rest a manager gives its own code back. The first answer, whatever it is about, maps what
+    // answering takes again: that is no cost of a scrape.
+    wharf.get("/v1/services");
+    let answered = memory(manager);
+
     // While it is scraped somebody looks at its memory all the time.
     let over = Arc::new(AtomicBool::new(false));
     let done = Arc::clone(&over);
@@ -93,7 +98,8 @@ fn a_scrape_of_a_thousand_services_is_cheap() {
     assert!(looks >= 10, "{looks} looks at the memory");
     by_loop.sort_by(f64::total_cmp);
     eprintln!(
-        "memory before, while and after (KiB, allocated and shared): {before:?} {most:?} {after:?}; \
+        "memory at rest, after another answer, while and after (KiB, allocated and all): \
+         {before:?} {answered:?} {most:?} {after:?}; \
          the loop's time: {by_loop:?} ms; {} series, {} KiB of text",
         scrape.values.len(),
         text.len() >> 10
@@ -105,7 +111,7 @@ fn a_scrape_of_a_thousand_services_is_cheap() {
         // Unoptimised code takes some ten times as long.
         assert!(by_loop[5] < 20.0, "{by_loop:?}");
     } else {
-        let added = most.1.saturating_sub(before.1);
+        let added = most.1.saturating_sub(answered.1);
         assert!(added < MOST, "a scrape adds {added} KiB");
         assert!(by_loop[5] < 1.0, "the loop is held up for {by_loop:?} ms");
     }
