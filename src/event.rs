@@ -285,6 +285,19 @@ pub enum State {
 }
 
 impl State {
+    /// Every state, in the order of a life.
+    pub const ALL: [Self; 9] = [
+        Self::Waiting,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Backoff,
+        Self::Stopped,
+        Self::Finished,
+        Self::Failed,
+        Self::Unkillable,
+    ];
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -28,6 +28,8 @@ pub mod event;
 #[cfg(feature = "daemon")]
 pub mod journal;
 #[cfg(feature = "daemon")]
+pub mod metrics;
+#[cfg(feature = "daemon")]
 pub mod output;
 pub mod port;
 #[cfg(feature = "daemon")]

@@ -150,6 +150,7 @@ fn five_thousand_starts_are_gentle_and_in_order() {
     let spec = Spec {
         files: Vec::new(),
         cgroups: Cgroups::Auto,
+        metrics: None,
         services: [(service.name.clone(), service)].into_iter().collect(),
     };
     let by = Requester { uid: None, pid: None, who: "test".to_owned() };

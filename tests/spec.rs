@@ -16,9 +16,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
-    self, Cgroups, ChangeKind, Effect, Eof, Framing, KillScope, Limits, Loaded, Logging, OnGiveUp,
-    OnProtocolError, PacketWidth, Policy, Port, Replies, Restart, Service, SignalName, Spec, Stop,
-    WhenFull,
+    self, Cgroups, ChangeKind, Effect, Eof, Framing, KillScope, Limits, Loaded, Logging, Metrics,
+    OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Replies, Restart, Service, SignalName,
+    Spec, Stop, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -329,6 +329,24 @@ fn a_reload_plan_says_what_each_change_takes() {
     );
 }
 
+/// A service is never restarted for it, and the plan says so all the same.
+#[test]
+fn where_metrics_are_scraped_is_the_managers_own() {
+    let old = load("metrics: { listen: 'localhost:9464' }\nservices: { web: { command: x } }");
+    assert_eq!(old.metrics.unwrap().listen.to_string(), "127.0.0.1:9464");
+    let mut new = old.clone();
+    assert_eq!(spec::differing_around(&old, &new), [""; 0]);
+    new.metrics = Some(Metrics { listen: "[::1]:9464".parse().unwrap(), allow_remote: true });
+    assert_eq!(spec::differing_around(&old, &new), ["metrics.allow_remote", "metrics.listen"]);
+    assert_eq!(spec::diff(&old, &new)[0].to_string(), "web: unchanged");
+    new.metrics = None;
+    assert_eq!(spec::differing_around(&old, &new), ["metrics"]);
+    // What an earlier version wrote down has no such key.
+    let mut earlier = serde_json::to_value(&new).unwrap();
+    assert!(earlier.as_object_mut().unwrap().remove("metrics").is_none());
+    assert_eq!(serde_json::from_value::<Spec>(earlier).unwrap(), new);
+}
+
 /// Every field of a service, one after the other, is changed in the serialised form; the plan must
 /// name that field and no other. A field that is added later is found here by itself.
 #[test]
@@ -583,11 +601,18 @@ proptest! {
 
     /// What `wharf config` prints can be loaded again and means the same.
     #[test]
-    fn a_configuration_survives_being_written_out(services in vec(any_service(), 0..4)) {
+    fn a_configuration_survives_being_written_out(
+        services in vec(any_service(), 0..4),
+        metrics in option::of((any::<std::net::IpAddr>(), 1..=u16::MAX)),
+    ) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("services.yaml");
         let services = services.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect();
-        let spec = Spec { files: vec![file.clone()], cgroups: Cgroups::Off, services };
+        let metrics = metrics.map(|(host, port)| Metrics {
+            listen: (host, port).into(),
+            allow_remote: !host.is_loopback(),
+        });
+        let spec = Spec { files: vec![file.clone()], cgroups: Cgroups::Off, metrics, services };
         let text = spec::resolved(&spec, false);
         fs::write(&file, &text).unwrap();
         match spec::load(&[file], &environment) {

@@ -126,6 +126,7 @@ impl Bench {
         let spec = Spec {
             files: Vec::new(),
             cgroups: Cgroups::Auto,
+            metrics: None,
             services: services.map(|service| (service.name.clone(), service)).collect(),
         };
         let spec = Arc::new(spec);

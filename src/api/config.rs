@@ -36,13 +36,21 @@ pub(super) async fn reload(
     let (parts, body) = request.into_parts();
     let wanted: Reload = input::json(&parts, body, "{}").await?;
     let before = shared.ask(|reply| Request::Spec { reply }).await?;
-    let loaded = load(Arc::clone(&shared), before.files.clone()).await?;
+    let loaded = load(Arc::clone(&shared), before.files.clone()).await;
+    if loaded.is_err() && !wanted.plan {
+        // A loop too busy to hear of it has other worries.
+        let _ = shared.handle.ask(Request::ReloadRefused);
+    }
+    let loaded = loaded?;
     let changes = spec::diff(&before, &loaded.spec);
+    let own = spec::differing_around(&before, &loaded.spec);
     if !wanted.plan {
         let spec = Box::new(loaded.spec);
         shared.ask(|reply| Request::Apply { spec, by: asked.by, reply }).await??;
     }
-    Ok(Json(json!({ "changes": changes, "warnings": loaded.warnings, "applied": !wanted.plan })))
+    Ok(Json(json!({
+        "changes": changes, "manager": own, "warnings": loaded.warnings, "applied": !wanted.plan,
+    })))
 }
 
 /// Reads the files away from the reactor, since a disk may hang.

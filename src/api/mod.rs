@@ -15,6 +15,7 @@
 //! | `GET /v1/exits` | exit records from the journal |
 //! | `GET /v1/events` | server-sent events from now on |
 //! | `GET /v1/config` | the configuration in effect, secrets masked |
+//! | `GET /metrics` | everything that can be measured, in Prometheus's text format |
 //! | `POST /v1/reload` | `{"plan": true}` to see what would change |
 //! | `POST /v1/shutdown` | everything is stopped |
 //!
@@ -27,6 +28,8 @@ mod error;
 mod events;
 mod exits;
 mod input;
+mod listener;
+mod metrics;
 mod read;
 mod server;
 

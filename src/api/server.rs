@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::error::ApiError;
 use super::input::Caller;
-use super::{command, config, events, exits, read};
+use super::{command, config, events, exits, listener, metrics, read};
 use crate::manager::{Handle, Refusal, Request as Question};
 use crate::os::socket;
 use crate::state::StateDir;
@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub(super) environment: Vec<(String, String)>,
     /// Room for subscribers of events.
     pub(super) subscribers: Arc<Semaphore>,
+    /// What scrapes share.
+    pub(super) scrapes: metrics::Scrapes,
 }
 
 pub(super) type Door = axum::extract::State<Arc<Shared>>;
@@ -73,9 +75,12 @@ pub fn serve(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let subscribers = Arc::new(Semaphore::new(SUBSCRIBERS));
-    let shared = Arc::new(Shared { handle, state, environment, subscribers });
+    let wanted = handle.metrics();
+    let scrapes = metrics::Scrapes::default();
+    let shared = Arc::new(Shared { handle, state, environment, subscribers, scrapes });
     std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async move {
+            tokio::spawn(listener::follow(Arc::clone(&shared), wanted));
             match tokio::net::UnixListener::from_std(listener) {
                 Ok(listener) => accept(listener, router(shared)).await,
                 Err(error) => tracing::error!(%error, "the control socket cannot be served"),
@@ -138,6 +143,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/shutdown", post(command::shutdown))
         .route("/v1/exits", get(exits::exits))
         .route("/v1/events", get(events::events))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/config", get(config::config))
         .route("/v1/reload", post(config::reload))
         .fallback(unknown)

@@ -27,6 +27,9 @@ pub(super) struct Reload {
 #[derive(Debug, Deserialize)]
 struct Answer {
     changes: Vec<Change>,
+    /// What changes of the manager's own; no service takes part in it.
+    #[serde(default)]
+    manager: Vec<String>,
     warnings: Vec<Warning>,
 }
 
@@ -48,14 +51,17 @@ impl Reload {
         for warning in &answer.warnings {
             context.say(&format!("warning: {}: {}", warning.path, warning.message));
         }
-        out::print(&told(&answer.changes))?;
+        out::print(&told(&answer.changes, &answer.manager))?;
         Ok(OK)
     }
 }
 
-fn told(changes: &[Change]) -> String {
+fn told(changes: &[Change], manager: &[String]) -> String {
     let differs = |change: &&Change| change.kind != ChangeKind::Unchanged;
     let mut lines: Vec<_> = changes.iter().filter(differs).map(ToString::to_string).collect();
+    if !manager.is_empty() {
+        lines.push(format!("the manager itself: {}", manager.join(", ")));
+    }
     if lines.is_empty() {
         lines.push("nothing changes".to_owned());
     }
@@ -70,7 +76,7 @@ mod tests {
     #[test]
     fn changes_are_told_one_a_line() {
         let change = |name: &str, kind| Change { service: name.parse().unwrap(), kind };
-        assert_eq!(told(&[change("web", ChangeKind::Unchanged)]), "nothing changes\n");
+        assert_eq!(told(&[change("web", ChangeKind::Unchanged)], &[]), "nothing changes\n");
         let fields = vec!["command".to_owned(), "restart.delay".to_owned()];
         let all = [
             change("a", ChangeKind::Added),
@@ -78,6 +84,8 @@ mod tests {
             change("c", ChangeKind::Unchanged),
             change("d", ChangeKind::Changed { fields, effect: Effect::Restart }),
         ];
-        assert_eq!(told(&all), "a: added\nb: removed\nd: restart (command, restart.delay)\n");
+        let own = ["metrics.listen".to_owned()];
+        assert_eq!(told(&[], &own), "the manager itself: metrics.listen\n");
+        assert_eq!(told(&all, &[]), "a: added\nb: removed\nd: restart (command, restart.delay)\n");
     }
 }

@@ -58,6 +58,14 @@ impl Control {
         self.rested = false;
         match request {
             Request::Snapshot { reply } => drop(reply.send(self.snapshot())),
+            Request::Measure { reply } => drop(reply.send(Box::new(self.sample()))),
+            Request::MetricsDoor { listen, trouble } => {
+                // Of an address that is not the configured one any more there is nothing to say.
+                if self.spec.metrics.is_some_and(|metrics| metrics.listen == listen) {
+                    self.metrics_door(trouble);
+                }
+            }
+            Request::ReloadRefused => self.health.reload_refused = true,
             Request::Spec { reply } => drop(reply.send(Arc::clone(&self.spec))),
             Request::Command { verb, target, by, reply } => self.command(verb, &target, by, reply),
             Request::Speak { target, payload, kind, client, reply } => {
@@ -164,6 +172,7 @@ impl Control {
                 }
             }
             Err(msg) => {
+                self.health.reload_refused |= applying.is_some();
                 tracing::error!(error = %msg, "cannot persist what was asked for");
                 self.persisted = self.persisted.max(version);
                 let failed = self.waiters.extract_if(.., |waiter| waiter.version == version);
@@ -200,6 +209,7 @@ impl Control {
             self.cgroups = super::open_cgroups(&spec, self.realm);
         }
         self.spec = Arc::clone(&spec);
+        self.measured_anew();
         self.rested = false;
         self.publish(Published::Reload { ts: clock::wall(), by: by.clone() });
         let stopped = self.stopped.clone();
@@ -356,6 +366,7 @@ impl Control {
         }
         self.last.remove(replica);
         self.shown.remove(replica);
+        self.measured_no_more(&replica.service);
         if let Ok(root) = &self.cgroups
             && let Ok(group) = root.group(&format!("{}.{}", replica.service, replica.replica))
         {
@@ -417,6 +428,7 @@ impl Control {
                     tracing::error!(
                         "not reloaded, the old configuration stays in effect:\n{mistakes}"
                     );
+                    let _ = handle.ask(Request::ReloadRefused);
                 }
             }
         };

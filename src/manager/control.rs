@@ -11,8 +11,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::event::{Action, Event, State, Verdict};
 use crate::exit::Errno;
+use crate::metrics::Book;
 use crate::name::{Incarnation, Realm, ReplicaId, Requester, ServiceName};
 use crate::os::cgroup;
 use crate::os::epoll::{Poller, Ready};
@@ -21,7 +24,7 @@ use crate::os::live::Table;
 use crate::os::signal::Inbox;
 use crate::os::user::Identity;
 use crate::os::{clock, memory};
-use crate::spec::Spec;
+use crate::spec::{self, Spec};
 use crate::state::StateDir;
 use crate::supervise::Supervisor;
 use crate::time::{Tick, Wall};
@@ -152,6 +155,16 @@ pub(super) struct Control {
     pub(super) output_paused: Option<Tick>,
     pub(super) output_overdue: bool,
     pub(super) health: Health,
+    /// What has happened to each service.
+    pub(super) book: Book,
+    /// Where metrics are to be scraped over TCP.
+    pub(super) metrics: watch::Sender<Option<spec::Metrics>>,
+    /// When the configuration in effect took effect.
+    pub(super) configured_at: Wall,
+    /// The last moment at which the poller had told everything there was.
+    pub(super) told_all: Tick,
+    /// What is seen to have ended in this turn was running until here at least.
+    pub(super) seen_from: Tick,
     pub(super) shutting_down: bool,
     pub(super) down: bool,
     pub(super) buffer: Vec<u8>,
@@ -183,8 +196,14 @@ pub(super) struct Health {
     pub(super) output: Option<String>,
     pub(super) journal_errors: u64,
     pub(super) dropped: u64,
+    /// Why metrics cannot be scraped over TCP.
+    pub(super) metrics: Option<String>,
+    /// Whether the last configuration that was to take effect did not.
+    pub(super) reload_refused: bool,
 }
 
+/// How many descriptors the main poller tells at once.
+const TOLD: usize = 64;
 /// How many descriptors of one poller are looked at in a turn, so that supervision is never far away.
 const TURN: usize = 16;
 /// When nothing has happened for this long after a configuration or a request the loop counts as at
@@ -194,7 +213,7 @@ const REST: Duration = Duration::from_millis(500);
 impl Control {
     /// Runs until everything is down.
     pub(super) fn serve(&mut self) -> std::io::Result<()> {
-        let mut ready = Ready::new(64);
+        let mut ready = Ready::new(TOLD);
         let mut streams = Ready::new(TURN);
         let mut tokens = Vec::new();
         self.disk.go();
@@ -202,9 +221,11 @@ impl Control {
             let patience = self.patience();
             let at_rest = !self.rested && patience.is_none_or(|patience| patience > REST);
             let patience = if at_rest { Some(REST) } else { patience };
+            let asked = clock::now();
             self.poller.wait(&mut ready, patience)?;
             tokens.clear();
             tokens.extend(ready.tokens());
+            self.note_turn(asked, tokens.len() < TOLD);
             if at_rest && tokens.is_empty() {
                 self.rested = true;
                 memory::give_back();

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::exit::ExitRecord;
 use crate::journal::Journal;
-use crate::name::{Incarnation, ReplicaId};
+use crate::name::{Incarnation, ReplicaId, ServiceName};
 use crate::os::fds::Waker;
 use crate::os::{clock, errno_of};
 use crate::output::{CompressJob, LogFiles, Stream, dropped_marker};
@@ -64,8 +64,17 @@ pub(super) enum Done {
     Persisted(u64, Result<(), String>),
     /// There is room for output again.
     Room,
-    /// Output could not be written and was dropped: so many bytes, and why.
-    Dropped(u64, String),
+    /// Output could not be written and was dropped.
+    Dropped {
+        /// Of which service.
+        service: ServiceName,
+        /// How many bytes.
+        bytes: u64,
+        /// How many lines that is, a cut one counting as one.
+        lines: u64,
+        /// Why.
+        error: String,
+    },
     /// Output is being written again after it could not be.
     Recovered,
 }
@@ -161,10 +170,12 @@ impl Disk {
         self.shared.filled.notify_one();
     }
 
-    /// Queues output. True means: read no more until [`Done::Room`].
-    pub(super) fn output(&self, chunk: Chunk) -> bool {
+    /// Queues output. True means: read no more until [`Done::Room`]. What had to be dropped for it
+    /// is told in lines.
+    pub(super) fn output(&self, chunk: Chunk) -> (bool, Vec<(ServiceName, u64)>) {
+        let mut told = Vec::new();
         if chunk.lines.is_empty() {
-            return false;
+            return (false, told);
         }
         let mut queue = self.shared.lock();
         queue.bytes += chunk.lines.len();
@@ -178,13 +189,14 @@ impl Disk {
             queue.bytes -= dropped.lines.len();
             let lost = dropped.lines.len() as u64;
             queue.dropped += lost;
+            told.push((dropped.replica.service.clone(), count_lines(&dropped.lines)));
             *queue.gaps.entry(dropped.replica).or_default() += lost;
         }
         queue.full |= queue.bytes > HIGH;
         let full = queue.full;
         drop(queue);
         self.shared.filled.notify_one();
-        full
+        (full, told)
     }
 
     /// Bytes of output dropped because the disk was too slow.
@@ -370,7 +382,12 @@ impl Writer {
                         continue;
                     }
                     let lost = (chunk.lines.len() - written) as u64;
-                    self.tell(Done::Dropped(lost, chain(&error)));
+                    self.tell(Done::Dropped {
+                        service: chunk.replica.service.clone(),
+                        bytes: lost,
+                        lines: count_lines(&chunk.lines[written..]),
+                        error: chain(&error),
+                    });
                     self.mark_gap(chunk, lost, errno_of(&error.source).text());
                     return;
                 }
@@ -420,6 +437,10 @@ impl Writer {
     }
 }
 
+fn count_lines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
 /// An error with everything it came from, in one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -435,7 +456,6 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::ServiceName;
 
     #[test]
     fn small_files_do_not_stand_behind_output_that_waits_for_room() {
@@ -460,6 +480,6 @@ mod tests {
             assert!(matches!(done, Done::Persisted(one, Ok(())) if one == version), "{done:?}");
         }
         assert!(disk.close(Duration::from_secs(20)), "closing gives up waiting for room");
-        assert!(matches!(disk.done.try_recv(), Ok(Done::Dropped(5, _))));
+        assert!(matches!(disk.done.try_recv(), Ok(Done::Dropped { bytes: 5, lines: 1, .. })));
     }
 }

@@ -33,7 +33,8 @@ use super::sweeper::{Report, Sweep, Swept};
 pub(super) struct Pending {
     replica: ReplicaId,
     pidfd: Option<OwnedFd>,
-    slot: usize,
+    /// Its slot in the table, unless an earlier life left none.
+    slot: Option<usize>,
     /// Past this the end is published and the process reaped, record or not.
     pub(super) deadline: Option<Tick>,
     /// Kept for the case that the disk does not answer in time.
@@ -65,10 +66,13 @@ impl Control {
             Err(error) => {
                 // Nobody else reaps; if the kernel says there is no such child, that is all we know.
                 tracing::error!(%incarnation, %error, "cannot learn how a process ended");
-                Ended { pid: run.pid, how: How::Unseen, usage: crate::exit::Usage::default() }
+                Ended::unseen(run.pid)
             }
         };
         let _ = self.poller.remove(pidfd.as_fd());
+        let service = run.service.name.clone();
+        self.measured_detection(&service);
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
         if run.landing.is_none() {
             // The word on how it started is still on its way, and comes first.
             run.ended = Some(ended);
@@ -91,7 +95,7 @@ impl Control {
         self.end_exchange(incarnation, unread.unwrap_or(0) as u64);
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         if run.writing {
-            run.writing = false;
+            run.set_writing(false, clock::now());
             if let Some(input) = &run.input {
                 let _ = self.ports.remove(input.as_fd());
             }
@@ -129,6 +133,7 @@ impl Control {
         let (record, pidfd, slot) = if let Some(mut run) = run {
             lost = std::mem::take(&mut run.lost);
             self.linger(&mut run);
+            self.measured_storage(&run);
             let record = self.judged(&mut run, verdict);
             if let Some(group) = run.group.take().filter(|_| self.shutting_down) {
                 // Nothing follows, so it is not needed any more; and a thousand take a while.
@@ -144,14 +149,17 @@ impl Control {
         let record = Arc::new(record);
         self.remember(replica, &record);
         self.tell_lost(lost, &record);
+        self.held.entry(replica.clone()).or_default().ends += 1;
         let once = Once::default();
-        if let Some(slot) = slot {
-            let deadline = Some(clock::now() + RECORD_PATIENCE);
-            let (replica, record, once) = (replica.clone(), Arc::clone(&record), once.clone());
-            self.held.entry(replica.clone()).or_default().ends += 1;
-            let pending = Pending { replica, pidfd, slot, deadline, record, once };
-            self.pending.insert(incarnation, pending);
-        }
+        let pending = Pending {
+            replica: replica.clone(),
+            pidfd,
+            slot,
+            deadline: Some(clock::now() + RECORD_PATIENCE),
+            record: Arc::clone(&record),
+            once: once.clone(),
+        };
+        self.pending.insert(incarnation, pending);
         self.disk.record(record, once);
     }
 
@@ -292,7 +300,8 @@ impl Control {
             }
             Done::Persisted(version, result) => self.persisted(version, result),
             Done::Room => self.output_room(),
-            Done::Dropped(bytes, error) => {
+            Done::Dropped { service, bytes, lines, error } => {
+                self.measured_dropped(&service, lines);
                 self.health.dropped += bytes;
                 if self.health.output.as_ref() != Some(&error) {
                     tracing::error!(%error, bytes, "program output is dropped");
@@ -319,14 +328,17 @@ impl Control {
             // The disk is late. When it writes the record, nobody is told a second time.
             self.announcer.publish(Published::Exit(Box::new((*pending.record).clone())));
         }
-        let replica = pending.replica.clone();
+        let (replica, record) = (pending.replica.clone(), Arc::clone(&pending.record));
         if written {
             // Only now may the table forget the run.
             let slot = pending.slot;
             self.pending.remove(&incarnation);
-            self.release(slot);
+            if let Some(slot) = slot {
+                self.release(slot);
+            }
         }
         if open {
+            self.measured_exit(&record);
             self.release_held(&replica);
         }
         match (pidfd, self.sweeping.get_mut(&incarnation)) {
@@ -373,7 +385,7 @@ impl Control {
         }
     }
 
-    fn publish_health(&self) {
+    pub(super) fn publish_health(&self) {
         self.publish(Published::Degraded { ts: clock::wall(), what: self.degraded() });
     }
 

@@ -10,6 +10,7 @@ mod control;
 mod disk;
 mod ending;
 mod launch;
+mod measure;
 mod record;
 mod recover;
 mod request;
@@ -175,7 +176,8 @@ fn start(
     let (requests, inbox) = sync_channel(REQUESTS);
     let (events, _) = tokio::sync::broadcast::channel(EVENTS);
     let announcer = announce::Announcer::new(events.clone());
-    let handle = Handle { requests, waker: waker.clone(), events };
+    let (metrics, wanted) = tokio::sync::watch::channel(applied.spec.metrics);
+    let handle = Handle { requests, waker: waker.clone(), events, metrics: wanted };
     let listener = socket::listen(&state.socket()).map_err(system("listening on the socket"))?;
     let output = LogFiles::open(&state.output())?;
     let files = disk::Files { state: state.clone(), journal, output };
@@ -247,6 +249,11 @@ fn start(
         output_paused: None,
         output_overdue: false,
         health: control::Health::default(),
+        book: measure::book_of(&spec),
+        metrics,
+        configured_at: clock::wall(),
+        told_all: clock::now(),
+        seen_from: clock::now(),
         shutting_down: false,
         down: false,
         buffer: vec![0; 32 << 10],

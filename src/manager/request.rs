@@ -5,19 +5,21 @@
 //! is told how many it missed.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::event::{State, Verb};
 use crate::exit::{Cause, ExitRecord, Reason};
+use crate::metrics::Sample;
 use crate::name::{Generation, Incarnation, Realm, Requester, Target};
 use crate::os::fds::Waker;
-use crate::spec::Spec;
+use crate::spec::{Metrics, Spec};
 use crate::time::Wall;
 
 /// How many requests may wait for the loop. It takes them many thousands a second; a full queue
@@ -34,6 +36,7 @@ pub struct Handle {
     pub(super) requests: SyncSender<Request>,
     pub(super) waker: Waker,
     pub(super) events: broadcast::Sender<Arc<Published>>,
+    pub(super) metrics: watch::Receiver<Option<Metrics>>,
 }
 
 /// One question or order.
@@ -44,6 +47,20 @@ pub enum Request {
         /// The answer.
         reply: oneshot::Sender<Snapshot>,
     },
+    /// What can be measured, for a scrape.
+    Measure {
+        /// The answer.
+        reply: oneshot::Sender<Box<Sample>>,
+    },
+    /// Whether metrics can be scraped where the configuration says: `None` when they can, or why not.
+    MetricsDoor {
+        /// The address this is about.
+        listen: SocketAddr,
+        /// What is wrong, in words.
+        trouble: Option<String>,
+    },
+    /// A configuration that was to take effect had mistakes.
+    ReloadRefused,
     /// The configuration in effect.
     Spec {
         /// The answer.
@@ -428,13 +445,19 @@ pub enum Published {
 
 impl Handle {
     /// A way to whoever takes from the other end of `requests` when `waker` wakes it, and who
-    /// publishes through `events`.
+    /// publishes through `events`; `metrics` tells where metrics are to be scraped.
     pub fn new(
         requests: SyncSender<Request>,
         waker: Waker,
         events: broadcast::Sender<Arc<Published>>,
+        metrics: watch::Receiver<Option<Metrics>>,
     ) -> Self {
-        Self { requests, waker, events }
+        Self { requests, waker, events, metrics }
+    }
+
+    /// Where metrics are to be scraped over TCP, now and whenever that changes.
+    pub fn metrics(&self) -> watch::Receiver<Option<Metrics>> {
+        self.metrics.clone()
     }
 
     /// Hands a request to the loop without waiting.

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::exit::PortPart;
 use crate::name::{Incarnation, ReplicaId};
@@ -32,6 +33,8 @@ pub(super) struct Run {
     pub(super) output: Option<OwnedFd>,
     pub(super) error: Option<OwnedFd>,
     pub(super) created: Wall,
+    /// When it was ordered.
+    pub(super) ordered: Tick,
     /// How the way to the program ended, once known.
     pub(super) landing: Option<Answer>,
     /// Its end, where that was seen before the landing.
@@ -52,6 +55,8 @@ pub(super) struct Run {
     pub(super) resting: Option<Tick>,
     /// Whether its input is watched for room.
     pub(super) writing: bool,
+    /// Since when, and how long altogether before that.
+    blocked: (Tick, Duration),
     /// Whether its input is to be closed once everything is written.
     pub(super) closing_input: bool,
     /// What was wrong with its output, where it broke its protocol.
@@ -70,7 +75,7 @@ impl Run {
         replica: ReplicaId,
         service: Arc<Service>,
         slot: usize,
-        now: Wall,
+        (now, ordered): (Wall, Tick),
     ) -> Self {
         Self {
             incarnation,
@@ -84,6 +89,7 @@ impl Run {
             output: None,
             error: None,
             created: now,
+            ordered,
             landing: None,
             ended: None,
             executable: None,
@@ -96,12 +102,25 @@ impl Run {
             resting: None,
             lost: Vec::new(),
             writing: false,
+            blocked: (Tick(0), Duration::ZERO),
             closing_input: false,
             protocol_error: None,
             evidence: Vec::new(),
             port: None,
             end: None,
         }
+    }
+
+    /// Notes whether its input is watched for room: whether messages wait for the program to read.
+    pub(super) fn set_writing(&mut self, writing: bool, now: Tick) {
+        self.blocked = (now, self.blocked(now));
+        self.writing = writing;
+    }
+
+    /// How long messages have waited for the program to read.
+    pub(super) fn blocked(&self, now: Tick) -> Duration {
+        let present = if self.writing { now.since(self.blocked.0) } else { Duration::ZERO };
+        self.blocked.1 + present
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::event::{Event, State};
 use crate::exit::{ExitRecord, PortPart};
+use crate::framing::FramingError;
 use crate::name::{Incarnation, ReplicaId, ServiceName, Target};
 use crate::os::epoll::Interest;
 use crate::os::{clock, fds};
@@ -27,6 +28,8 @@ use super::request::{Published, ReadState as ToldState, SpeakError, Speech};
 /// A client that waits for its message's fate.
 pub(super) struct Call {
     pub(super) incarnation: Incarnation,
+    /// Of which service, where an answer is wanted.
+    asked: Option<ServiceName>,
     since: Tick,
     pub(super) reply: oneshot::Sender<Result<Vec<Bytes>, SpeakError>>,
 }
@@ -84,10 +87,11 @@ impl Control {
         if self.calls.len() >= MANY_CALLS {
             self.forget_callers();
         }
+        let asked = matches!(speech, Speech::Call(_)).then(|| target.service.clone());
         let accepted = self.accept(target, payload, speech, client, now);
         match accepted {
             Ok((id, incarnation)) => {
-                self.calls.insert(id, Call { incarnation, since: now, reply });
+                self.calls.insert(id, Call { incarnation, asked, since: now, reply });
                 self.rise(incarnation);
                 self.write_input(incarnation);
                 self.note_deadline(incarnation);
@@ -191,7 +195,7 @@ impl Control {
         }
         if run.closing_input && exchange.is_input_drained() {
             if run.writing {
-                run.writing = false;
+                run.set_writing(false, clock::now());
                 if let Some(input) = &run.input {
                     let _ = self.ports.remove(input.as_fd());
                 }
@@ -210,7 +214,7 @@ impl Control {
             if let Err(error) = watched {
                 tracing::error!(%incarnation, %error, "cannot watch a program's input");
             }
-            run.writing = full;
+            run.set_writing(full, clock::now());
         }
         let broken = run.broken_at.is_some();
         self.deliver(incarnation, deliveries);
@@ -280,7 +284,7 @@ impl Control {
                 Delivery::Sent { id } => self.answer(id, Ok(Vec::new())),
                 Delivery::Failed { id, error, .. } => self.call_failed(id, &error),
                 Delivery::Event(message) => self.said(incarnation, &message.payload),
-                Delivery::Protocol(error) => self.broke_protocol(incarnation, &error.to_string()),
+                Delivery::Protocol(error) => self.broke_protocol(incarnation, &error),
             }
         }
     }
@@ -301,6 +305,9 @@ impl Control {
 
     fn answer(&mut self, id: u64, result: Result<Vec<Bytes>, SpeakError>) {
         if let Some(call) = self.calls.remove(&id) {
+            if let Some(service) = &call.asked {
+                self.measured_request(service, clock::now().since(call.since));
+            }
             // A client that went away needs no answer.
             let _ = call.reply.send(result);
         }
@@ -319,10 +326,13 @@ impl Control {
         });
     }
 
-    fn broke_protocol(&mut self, incarnation: Incarnation, error: &str) {
+    fn broke_protocol(&mut self, incarnation: Incarnation, error: &FramingError) {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
-        tracing::warn!(replica = %run.replica, %incarnation, error, "output is not its protocol");
-        run.protocol_error = Some(error.to_owned());
+        tracing::warn!(replica = %run.replica, %incarnation, %error, "output is not its protocol");
+        run.protocol_error = Some(error.to_string());
+        if let Some(counts) = self.book.of(&run.replica.service) {
+            counts.port().broke(&error.fault);
+        }
         if let Some(output) = &run.output {
             let _ = self.ports.remove(output.as_fd());
         }
@@ -373,7 +383,9 @@ impl Control {
         if run.broken_at.is_some_and(|at| at <= now) {
             run.broken_at = None;
             deliveries.extend(exchange.input_closed());
-            if let (Some(input), true) = (&run.input, std::mem::take(&mut run.writing)) {
+            let written = run.writing;
+            run.set_writing(false, now);
+            if let (Some(input), true) = (&run.input, written) {
                 let _ = self.ports.remove(input.as_fd());
             }
             run.input = None;
@@ -417,6 +429,8 @@ impl Control {
         let Ending { deliveries, unanswered } = exchange.ended(unread, now);
         let counters = exchange.counters();
         run.lost = unanswered;
+        let (service, blocked) = (run.replica.service.clone(), run.blocked(now));
+        self.measured_port(&service, &counters, blocked);
         self.deliver(incarnation, deliveries);
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let framing = run.service.port.as_ref().map(|port| port.framing.name());

@@ -54,7 +54,8 @@ impl Control {
         let now = clock::wall();
         self.table.slot(slot).open(incarnation, now);
         self.present.insert(replica.clone(), incarnation);
-        let run = Run::ordered(incarnation, replica, Arc::clone(service), slot, now);
+        let run =
+            Run::ordered(incarnation, replica, Arc::clone(service), slot, (now, clock::now()));
         self.runs.insert(incarnation, Box::new(run));
         match &service.user {
             Some(name) => self.find_user(incarnation, name.clone()),
@@ -172,6 +173,7 @@ impl Control {
             protocol_error: false,
             survivors: false,
         };
+        self.measured_start(incarnation);
         self.feed(Event::Ended { incarnation, end });
     }
 
@@ -236,6 +238,7 @@ impl Control {
         run.output = output;
         run.error = error;
         run.input = arrived.next();
+        self.measured_start(incarnation);
         self.feed(Event::Spawned { incarnation });
     }
 
@@ -248,6 +251,7 @@ impl Control {
             Answer::Executed => {
                 let path = procfs::executable(run.pid);
                 run.executable = path.map(|path| path.to_string_lossy().into_owned());
+                self.measured_landing(incarnation);
                 self.feed(Event::Started { incarnation });
                 self.write_input(incarnation);
             }

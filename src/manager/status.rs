@@ -55,7 +55,8 @@ impl Control {
         let output = self.health.output.as_ref();
         let journal = journal.map(|why| format!("exit records wait in memory: {why}"));
         let output = output.map(|why| format!("program output is dropped: {why}"));
-        journal.into_iter().chain(output).collect()
+        let metrics = self.health.metrics.clone();
+        journal.into_iter().chain(output).chain(metrics).collect()
     }
 
     /// The process of a replica; `None` when there is none.

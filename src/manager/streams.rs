@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use memchr::memchr_iter;
+
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::{clock, fds};
 use crate::output::{LineFormatter, Stream};
@@ -128,6 +130,9 @@ impl Control {
         };
         let mut lines = Vec::new();
         run.formatter.push(stream, clock::wall(), bytes, &mut lines);
+        if let Some(counts) = self.book.of(&run.replica.service) {
+            counts.log_lines[stream as usize] += memchr_iter(b'\n', &lines).count() as u64;
+        }
         let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
         self.write_log(replica, &service, lines);
     }
@@ -137,7 +142,11 @@ impl Control {
             return;
         }
         self.terminal.output(&replica, &lines);
-        let full = self.disk.output(Chunk { replica, logging: service.logging.clone(), lines });
+        let (full, dropped) =
+            self.disk.output(Chunk { replica, logging: service.logging.clone(), lines });
+        for (service, lines) in dropped {
+            self.measured_dropped(&service, lines);
+        }
         if full && self.output_paused.is_none() {
             self.output_paused = Some(clock::now() + OUTPUT_PATIENCE);
             let _ = self.poller.remove(self.logs.as_fd());
@@ -212,6 +221,7 @@ impl Control {
             let mut lines = Vec::new();
             run.formatter.finish(&mut lines);
             let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
+            self.measured_lines(&replica.service, &lines);
             self.write_log(replica, &service, lines);
         }
     }
@@ -283,6 +293,7 @@ impl Control {
         if one.output.is_none() && one.error.is_none() {
             self.lingering.remove(&incarnation);
         }
+        self.measured_lines(&replica.service, &lines);
         self.write_log(replica, &service, lines);
     }
 }

@@ -65,6 +65,27 @@ impl Root {
             .collect()
     }
 
+    /// The folder that another thread's [`Root::open`] found.
+    pub fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether the kernel counts the memory of the groups below it.
+    pub fn counts_memory(&self) -> bool {
+        let enabled = fs::read_to_string(self.folder.join("cgroup.subtree_control"));
+        enabled.is_ok_and(|text| text.split_whitespace().any(|word| word == "memory"))
+    }
+
+    /// The group `name`, whether it exists or not. Nothing is made.
+    pub fn existing(&self, name: &str) -> Group {
+        Group { folder: self.folder.join(name) }
+    }
+
     /// Removes the folder; it must be empty of groups.
     pub fn remove(&self) {
         let _ = fs::remove_dir(&self.folder);
@@ -119,6 +140,19 @@ impl Group {
     pub fn members(&self) -> Vec<i32> {
         let text = fs::read_to_string(self.procs()).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// The most memory it ever held, in bytes; `None` where the kernel does not count it (cgroup v2,
+    /// `memory.peak`, kernel 5.19).
+    pub fn memory_peak(&self) -> Option<u64> {
+        fs::read_to_string(self.folder.join("memory.peak")).ok()?.trim().parse().ok()
+    }
+
+    /// How many of its processes the kernel killed because memory ran out; `None` where the kernel
+    /// does not count memory (cgroup v2, `memory.events`).
+    pub fn oom_kills(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.folder.join("memory.events")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
     }
 
     /// Sends `SIGKILL` to everything in it and below it, in one step that nothing can fork out of

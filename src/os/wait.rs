@@ -17,6 +17,17 @@ pub struct Ended {
     pub how: How,
     /// The kernel's account of what it used.
     pub usage: Usage,
+    /// Bytes it fetched from storage, it and the children it waited for.
+    pub read_bytes: u64,
+    /// Bytes it sent to storage, it and the children it waited for.
+    pub written_bytes: u64,
+}
+
+impl Ended {
+    /// An end that nobody could look at.
+    pub fn unseen(pid: i32) -> Self {
+        Self { pid, how: How::Unseen, usage: Usage::default(), read_bytes: 0, written_bytes: 0 }
+    }
 }
 
 /// Looks at a child without reaping it; `None` while it runs.
@@ -76,7 +87,15 @@ fn waitid(kind: libc::idtype_t, id: i32, options: libc::c_int) -> io::Result<Opt
         if pid == 0 {
             return Ok(None);
         }
-        return Ok(Some(Ended { pid, how: how(info.si_code, status), usage: account(&usage) }));
+        // getrusage(2) counts storage in blocks of 512 bytes, whatever the device has.
+        let bytes = |blocks: i64| u64::try_from(blocks).unwrap_or(0) * 512;
+        return Ok(Some(Ended {
+            pid,
+            how: how(info.si_code, status),
+            usage: account(&usage),
+            read_bytes: bytes(usage.ru_inblock),
+            written_bytes: bytes(usage.ru_oublock),
+        }));
     }
 }
 

@@ -24,7 +24,10 @@ const LIVE: &[(&str, &str)] = &[
 ];
 
 /// Parts of a configuration that are no property of its services.
-const NOT_OF_SERVICES: &[&str] = &["files", "services"];
+const NOT_OF_SERVICES: &[&str] = &["files", "services", "metrics"];
+
+/// Those of them that are the manager's own: a change takes effect at once and touches no process.
+const OF_THE_MANAGER: &[&str] = &["metrics"];
 
 /// What becomes of one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +109,20 @@ pub fn diff(old: &Spec, new: &Spec) -> Vec<Change> {
     changes
 }
 
+/// What `new` changes that is the manager's own, as dotted paths; no service takes part in it.
+pub fn differing_around(old: &Spec, new: &Spec) -> Vec<String> {
+    let own = |spec: &Spec| {
+        let mut value = without_services(spec);
+        if let Value::Object(map) = &mut value {
+            map.retain(|key, _| OF_THE_MANAGER.contains(&key.as_str()));
+        }
+        value
+    };
+    let mut fields = differing_parts(&own(old), &own(new));
+    fields.sort();
+    fields
+}
+
 /// What it takes to go from one configuration of a service to another; `None` where they are the
 /// same.
 pub fn effect(old: &Service, new: &Service) -> Option<Effect> {
@@ -136,13 +153,17 @@ fn is_live(field: &str) -> bool {
 
 /// What a configuration says of all its services alike.
 fn around(spec: &Spec) -> Value {
-    let mut value = serialised(&Spec { services: indexmap::IndexMap::new(), ..spec.clone() });
+    let mut value = without_services(spec);
     if let Value::Object(map) = &mut value {
         for key in NOT_OF_SERVICES {
             map.remove(*key);
         }
     }
     value
+}
+
+fn without_services(spec: &Spec) -> Value {
+    serialised(&Spec { services: indexmap::IndexMap::new(), ..spec.clone() })
 }
 
 fn serialised(value: &impl Serialize) -> Value {

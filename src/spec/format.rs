@@ -1,5 +1,7 @@
 //! The values that are written as one word, and what each must look like.
 
+use core::net::SocketAddr;
+
 use crate::exit::Signal;
 use crate::name::ServiceName;
 use crate::time::{QuantityError, parse_duration, parse_size};
@@ -31,6 +33,8 @@ pub(super) enum Format {
     Octal,
     /// A time pattern.
     Cron,
+    /// A numeric address with its port.
+    Address,
 }
 
 impl Format {
@@ -48,6 +52,7 @@ impl Format {
             "wharf-user" => Self::User,
             "wharf-octal" => Self::Octal,
             "wharf-cron" => Self::Cron,
+            "wharf-address" => Self::Address,
             _ => Self::Free,
         }
     }
@@ -67,6 +72,7 @@ impl Format {
             Self::User => "a user, or user:group",
             Self::Octal => "a file mode in octal digits such as \"022\"",
             Self::Cron => "a time pattern of five fields such as 0 3 * * *",
+            Self::Address => "an address such as 127.0.0.1:9464 or [::1]:9464",
         }
     }
 
@@ -87,6 +93,7 @@ impl Format {
             Self::Octal => octal(text),
             Self::Cron if text.split_whitespace().count() == 5 => Ok(()),
             Self::Cron => Err(format!("`{text}` is not {}", self.expected())),
+            Self::Address => address(text).map(drop),
         }
     }
 }
@@ -98,6 +105,19 @@ pub(super) fn regex(text: &str) -> Result<regex::bytes::Regex, String> {
         let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
         format!("`{text}` is not a regular expression: {reason}")
     })
+}
+
+/// An address of this machine with its port. Names are not looked up: what they mean may change
+/// from one start to the next.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    match numeric.as_deref().unwrap_or(text).parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => {
+            Err(format!("`{text}` has port 0, which nobody could find"))
+        }
+        Ok(address) => Ok(address),
+        Err(_) => Err(format!("`{text}` is not {}", Format::Address.expected())),
+    }
 }
 
 fn quoted(text: &str, error: QuantityError) -> String {
@@ -156,6 +176,11 @@ mod tests {
             (Format::EnvEntry, ["A", "A=", "A=b=c"], ["", "=a", "A\0=b"]),
             (Format::User, ["app", "1000", "app:staff"], ["", "a:", "a:b:c"]),
             (Format::Octal, ["022", "0o22", "7777"], ["", "8", "+22"]),
+            (
+                Format::Address,
+                ["127.0.0.1:9464", "[::1]:1", "localhost:80"],
+                ["", ":9464", "[::1]:0"],
+            ),
             (Format::Cron, ["0 3 * * *", "* * * * *", "*/5 1,2 * * 1-5"], ["", "@daily", "* *"]),
         ] {
             for text in good {

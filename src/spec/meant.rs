@@ -3,6 +3,7 @@
 //! This is what the supervisor works from and what is persisted as the applied configuration.
 //! A difference between two configurations is derived from the serialised form (`diff`).
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,8 +23,22 @@ pub struct Spec {
     pub files: Vec<PathBuf>,
     /// Whether control groups may be used.
     pub cgroups: Cgroups,
+    /// Where metrics can be scraped over TCP; `None` leaves the control socket alone for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
     /// Every service, in the order written.
     pub services: IndexMap<ServiceName, Arc<Service>>,
+}
+
+/// Where metrics can be scraped over TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// The address to listen on; its port is not 0.
+    pub listen: SocketAddr,
+    /// Whether it may be one that other machines can reach. Without it `listen` is a loopback
+    /// address.
+    #[serde(default)]
+    pub allow_remote: bool,
 }
 
 /// Whether control groups may be used.

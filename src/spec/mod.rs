@@ -41,11 +41,12 @@ pub mod written;
 #[cfg(feature = "daemon")]
 mod yaml;
 
-pub use diff::{Change, ChangeKind, Effect, diff, effect};
+pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect};
 pub use disk::disk_bound;
 pub use meant::{
-    Cgroups, Eof, Framing, KillScope, Limits, Logging, OnGiveUp, OnProtocolError, PacketWidth,
-    Policy, Port, Replies, Restart, START_TIMEOUT, Service, SignalName, Spec, Stop, WhenFull,
+    Cgroups, Eof, Framing, KillScope, Limits, Logging, Metrics, OnGiveUp, OnProtocolError,
+    PacketWidth, Policy, Port, Replies, Restart, START_TIMEOUT, Service, SignalName, Spec, Stop,
+    WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {

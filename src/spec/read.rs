@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::check::{Check, Environment};
+use super::format::address;
 use super::mean::Mean;
 use super::merge::{Rule, merge, spell_out};
 use super::mistake::{Found, Mistake, Mistakes, Source, meant_instead, told};
@@ -14,7 +15,7 @@ use super::schema::{profile_schema, schema};
 use super::shape::Shape;
 use super::tree::{Entry, Kind, Node, Place};
 use super::yaml::parse;
-use super::{Cgroups, Spec, written};
+use super::{Cgroups, Metrics, Spec, written};
 use crate::name::ServiceName;
 
 /// A configuration that can be used.
@@ -135,6 +136,7 @@ impl Reader<'_> {
             Some("off") => Cgroups::Off,
             _ => Cgroups::Auto,
         };
+        let metrics = whole.get("metrics").and_then(|block| self.metrics(block));
         let defaults = whole.take("defaults").map(|entry| entry.value);
         let Some(services) = whole.take("services") else {
             self.found.push(Found {
@@ -164,7 +166,36 @@ impl Reader<'_> {
                 meant.insert(name, service);
             }
         }
-        Some(Spec { files: std::mem::take(&mut self.world.files), cgroups, services: meant })
+        let files = std::mem::take(&mut self.world.files);
+        Some(Spec { files, cgroups, metrics, services: meant })
+    }
+
+    /// The `metrics:` block; its keys have been checked where they stand.
+    fn metrics(&mut self, block: &Node) -> Option<Metrics> {
+        let written = block.get("listen")?;
+        let listen = address(written.text()?).ok()?;
+        let allowed = block
+            .get("allow_remote")
+            .and_then(Node::text)
+            .is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let found = |message: String, help: &str| Found {
+            place: Some(written.place),
+            path: "metrics.listen".to_owned(),
+            message,
+            help: Some(help.to_owned()),
+        };
+        match (listen.ip().is_loopback(), allowed) {
+            (true, _) => {}
+            (false, true) => self.warnings.push(found(
+                format!("whoever can reach {listen} can read the metrics, without a password"),
+                "they name the services and tell how they fare; nothing can be changed there",
+            )),
+            (false, false) => self.found.push(found(
+                format!("other machines can reach {listen}"),
+                "write a loopback address such as 127.0.0.1:9464, or say `allow_remote: true` beside it",
+            )),
+        }
+        Some(Metrics { listen, allow_remote: allowed })
     }
 
     /// A service with its profile and the defaults under it, in the written types.

@@ -35,7 +35,12 @@ pub fn resolved_value(spec: &Spec, mask: bool) -> Value {
         Cgroups::Auto => "auto",
         Cgroups::Off => "off",
     };
-    json!({ "version": 1, "cgroups": cgroups, "services": services })
+    let mut whole = json!({ "version": 1, "cgroups": cgroups });
+    if let Some(metrics) = &spec.metrics {
+        whole["metrics"] = json!(metrics);
+    }
+    whole["services"] = Value::Object(services);
+    whole
 }
 
 /// A service in the keys of services.yaml.

@@ -19,8 +19,7 @@ impl Intensity {
     /// Whether one more restart at `now` stays within `max` in the time `within`. If so it counts.
     pub(super) fn allows(&mut self, now: Tick, max: u32, within: Duration) -> bool {
         self.0.retain(|(at, _)| now.since(*at) < within);
-        let recent = self.0.iter().fold(0_u32, |sum, (_, count)| sum.saturating_add(*count));
-        if recent >= max {
+        if self.spent(now, within) >= max {
             return false;
         }
         if self.0.len() >= REMEMBERED {
@@ -28,6 +27,12 @@ impl Intensity {
         }
         self.0.push((now, 1));
         true
+    }
+
+    /// How many restarts there were in the time `within` before `now`.
+    pub(super) fn spent(&self, now: Tick, within: Duration) -> u32 {
+        let recent = self.0.iter().filter(|(at, _)| now.since(*at) < within);
+        recent.fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     /// A new allowance: after giving up, and with another configuration.
@@ -57,18 +62,22 @@ mod tests {
     fn the_limit_is_exact_and_the_window_slides() {
         let mut intensity = Intensity::default();
         let within = Duration::from_secs(10);
-        let mut ask = |second: u64| intensity.allows(Tick(second * SECOND), 3, within);
-        for (second, allowed) in [
-            (0, true),
-            (1, true),
-            (2, true),
-            (3, false),
-            (9, false),
-            (10, true),
-            (10, false),
-            (11, true),
+        let mut ask = |second: u64| {
+            let now = Tick(second * SECOND);
+            (intensity.allows(now, 3, within), intensity.spent(now, within))
+        };
+        for (second, allowed, spent) in [
+            (0, true, 1),
+            (1, true, 2),
+            (2, true, 3),
+            (3, false, 3),
+            (9, false, 3),
+            (10, true, 3),
+            (10, false, 3),
+            (11, true, 3),
+            (30, true, 1),
         ] {
-            assert_eq!(ask(second), allowed, "at {second} s");
+            assert_eq!(ask(second), (allowed, spent), "at {second} s");
         }
     }
 

@@ -149,6 +149,16 @@ impl Supervisor {
         self.replicas.values().map(Replica::view)
     }
 
+    /// The same, each with the restarts that it has left before it is given up.
+    pub fn views_and_budgets(&self, now: Tick) -> impl Iterator<Item = (View, u32)> + '_ {
+        self.replicas.values().map(move |replica| (replica.view(), replica.budget(now)))
+    }
+
+    /// Whether there is any replica of a service, configured or leaving.
+    pub fn has_replicas(&self, service: &ServiceName) -> bool {
+        self.replicas_of(service).next().is_some()
+    }
+
     /// The services that an operator has stopped. To be kept whenever [`Action::Persist`] is asked
     /// for, and given back to the next life of the manager.
     pub fn stopped(&self) -> Vec<ServiceName> {

@@ -108,6 +108,12 @@ impl Replica {
         }
     }
 
+    /// How many restarts it has left before it is given up.
+    pub(super) fn budget(&self, now: Tick) -> u32 {
+        let restart = &self.service.restart;
+        restart.max_restarts.saturating_sub(self.machine.recent.spent(now, restart.within))
+    }
+
     /// What can be seen of it.
     pub(super) fn view(&self) -> View {
         let started_at = match &self.machine.phase {

@@ -194,7 +194,6 @@ fn every_mistake_is_a_clear_error() {
     for (verb, path, body, status, code) in [
         ("GET", "/", "", 404, "no_such_route"),
         ("GET", "/v2/services", "", 404, "no_such_route"),
-        ("GET", "/metrics", "", 404, "no_such_route"),
         ("GET", "/v1/services/web/fly", "", 404, "no_such_route"),
         ("POST", "/v1/manager", "", 405, "wrong_verb"),
         ("GET", "/v1/services/web/stop", "", 405, "wrong_verb"),

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 use bytes::Bytes;
 use tempfile::TempDir;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 use wharf::event::{State, Verb};
 use wharf::manager::{
     EVENTS, Handle, ManagerStatus, Published, REQUESTS, ReadState, Refusal, ReplicaStatus, Request,
@@ -46,6 +46,8 @@ pub(crate) struct Fake {
     pub(crate) state: StateDir,
     pub(crate) events: broadcast::Sender<Arc<Published>>,
     pub(crate) asked: Receiver<Asked>,
+    /// Metrics are not to be scraped over TCP as long as this is held.
+    _metrics: watch::Sender<Option<spec::Metrics>>,
 }
 
 pub(crate) const SERVICES: &str = "\
@@ -80,7 +82,8 @@ pub(crate) fn start() -> Fake {
     let listener = socket::listen(&state.socket()).unwrap();
     let (requests, inbox) = sync_channel(REQUESTS);
     let (events, _) = broadcast::channel(EVENTS);
-    let handle = Handle::new(requests, Waker::new().unwrap(), events.clone());
+    let (metrics, wanted) = watch::channel(None);
+    let handle = Handle::new(requests, Waker::new().unwrap(), events.clone(), wanted);
     wharf::api::serve(listener, handle, state.clone()).unwrap();
     let (tell, asked) = channel();
     std::thread::spawn(move || {
@@ -89,7 +92,7 @@ pub(crate) fn start() -> Fake {
             life.answer(request);
         }
     });
-    Fake { _folder: folder, state, events, asked }
+    Fake { _folder: folder, state, events, asked, _metrics: metrics }
 }
 
 struct Loop {
@@ -117,7 +120,8 @@ impl Loop {
                 let _ = reply.send(speak(&name, &payload));
                 let _ = self.asked.send(Asked::Speak(name, payload, kind));
             }
-            Request::Forget => {}
+            Request::Measure { reply } => drop(reply.send(Box::default())),
+            Request::Forget | Request::ReloadRefused | Request::MetricsDoor { .. } => {}
             Request::Apply { spec, by, reply } => {
                 let names = spec.services.keys().map(ToString::to_string).collect();
                 self.spec = Arc::new(*spec);

@@ -484,6 +484,7 @@ impl Sim {
         let spec = Spec {
             files: Vec::new(),
             cgroups: Cgroups::Auto,
+            metrics: None,
             services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
         };
         let configure = Configure { spec: Arc::new(spec), by: by("wharf reload"), past, stopped };

@@ -289,11 +289,3 @@ pub struct Cluster {
     /// A file with the credentials for them.
     pub credentials: Option<Word>,
 }
-
-/// Where metrics can be scraped over TCP.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Metrics {
-    /// An address such as `127.0.0.1:9464`.
-    pub listen: String,
-}

@@ -5,6 +5,7 @@
 //! Nothing here fills in defaults or compares one key with another; that is `mean`'s.
 
 mod later;
+mod metrics;
 mod port;
 mod service;
 mod values;
@@ -15,9 +16,10 @@ use serde::Deserialize;
 
 pub use later::{
     Capability, Cluster, Condition, Dependencies, Dependency, DependencyLong, Destination, Group,
-    HealthFailure, Healthcheck, Listen, Metrics, NotifyBy, OneOrMore, Overlap, Ready, Retry,
-    Schedule, Secret, SecretLong, Strategy, Task,
+    HealthFailure, Healthcheck, Listen, NotifyBy, OneOrMore, Overlap, Ready, Retry, Schedule,
+    Secret, SecretLong, Strategy, Task,
 };
+pub use metrics::{AddressText, Metrics};
 pub use port::{
     Banner, Bracket, Channel, Counted, Eof, Framing, Id, IdType, OnProtocolError, Port, PortReady,
     Prefix, Profile, Replies, SendExpect, Sentinel, Stray, Unbuffer,
@@ -55,7 +57,6 @@ pub struct File {
     #[schemars(extend("x-supported" = false))]
     pub cluster: Option<Cluster>,
     /// Where metrics can be scraped over TCP.
-    #[schemars(extend("x-supported" = false))]
     pub metrics: Option<Metrics>,
 }
 
