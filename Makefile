@@ -47,17 +47,19 @@ bench: bench-deps ## speed beside a bare C loop and Erlang, in one run
 demo: ## real programs as supervised ports
 	$(CARGO) run --release -- up
 
-package-files: ## manual pages and completions, in target/package
+package-files: ## manual pages and completions, in target/packaging
 	$(CARGO) build --release --locked
-	rm -rf target/package
-	target/release/wharf man target/package/man
-	mkdir -p target/package/completions
-	target/release/wharf completions bash > target/package/completions/wharf
-	target/release/wharf completions zsh > target/package/completions/_wharf
-	target/release/wharf completions fish > target/package/completions/wharf.fish
+	rm -rf target/packaging
+	target/release/wharf man target/packaging/man
+	mkdir -p target/packaging/completions
+	target/release/wharf completions bash > target/packaging/completions/wharf
+	target/release/wharf completions zsh > target/packaging/completions/_wharf
+	target/release/wharf completions fish > target/packaging/completions/wharf.fish
 
 deb: package-files ## a Debian package in target/debian; needs cargo-deb
+	rm -rf target/debian
 	$(CARGO) deb --no-build --locked
+	dpkg-deb --contents target/debian/wharf_*.deb
 
 static: ## target/static/wharf, without shared libraries, and whether it works
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked \

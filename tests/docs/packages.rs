@@ -52,7 +52,7 @@ fn every_asset_of_the_debian_package_exists() {
         let listed = place.run(&format!("cd '{}' && ls -1 {source}", folder.display()));
         assert_eq!(listed.code, Some(0), "{source}: {}", listed.text);
     }
-    let completions = fs::read_to_string(place.folder.join("target/package/completions/_wharf"));
+    let completions = fs::read_to_string(place.folder.join("target/packaging/completions/_wharf"));
     assert!(completions.unwrap().starts_with("#compdef wharf"));
 }
 
