@@ -3,11 +3,19 @@ CARGO ?= cargo
 export RUST_BACKTRACE ?= 0
 
 # Programs that the tests speak to, and the Debian packages they come from.
-TEST_PROGRAMS = awk:mawk bash:bash bc:bc curl:curl git:git prometheus:prometheus promtool:prometheus \
-	python3:python3 setpriv:util-linux setsid:util-linux unshare:util-linux
+TEST_PROGRAMS = awk:mawk bash:bash bc:bc curl:curl git:git python3:python3 setpriv:util-linux \
+	setsid:util-linux unshare:util-linux
+# What scrapes us.
+TEST_PROGRAMS += prometheus:prometheus promtool:prometheus
+# What reads our documents: manual pages, completions, recipes.
+TEST_PROGRAMS += amtool:prometheus-alertmanager fish:fish jq:jq man:man-db mandoc:mandoc \
+	systemd-analyze:systemd zsh:zsh
 BENCH_PROGRAMS = erl:erlang-base gcc:gcc
 
-.PHONY: test check bench soak demo deps bench-deps lint doc help
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+NUMBER := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+
+.PHONY: test check bench soak demo deps bench-deps lint doc help deb static dist package-files release-notes
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -41,3 +49,32 @@ bench: bench-deps ## speed beside a bare C loop and Erlang, in one run
 
 demo: ## real programs as supervised ports
 	$(CARGO) run --release -- up
+
+package-files: ## manual pages and completions, in target/packaging
+	$(CARGO) build --release --locked
+	rm -rf target/packaging
+	target/release/wharf man target/packaging/man
+	mkdir -p target/packaging/completions
+	target/release/wharf completions bash > target/packaging/completions/wharf
+	target/release/wharf completions zsh > target/packaging/completions/_wharf
+	target/release/wharf completions fish > target/packaging/completions/wharf.fish
+
+deb: package-files ## a Debian package in target/debian; needs cargo-deb
+	rm -rf target/debian
+	$(CARGO) deb --no-build --locked
+	dpkg-deb --contents target/debian/wharf_*.deb
+
+static: ## target/static/wharf, without shared libraries, and whether it works
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked \
+		--target $(HOST) --target-dir target/static-build --bin wharf
+	mkdir -p target/static
+	cp target/static-build/$(HOST)/release/wharf target/static/wharf
+	scripts/static-smoke target/static/wharf
+
+dist: static ## the archive that cargo binstall takes
+	mkdir -p target/dist/wharf-$(NUMBER)-$(HOST)
+	cp target/static/wharf README.md LICENSE-APACHE LICENSE-MIT target/dist/wharf-$(NUMBER)-$(HOST)
+	tar -C target/dist -czf target/dist/wharf-$(NUMBER)-$(HOST).tar.gz wharf-$(NUMBER)-$(HOST)
+
+release-notes: ## the newest section of CHANGELOG.md, or that of VERSION
+	@$(CARGO) run --quiet --no-default-features --example release-notes -- $(VERSION)

@@ -6,12 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::call::{Call, Send};
 use super::check::Check;
+use super::completions::Completions;
 use super::config::Config;
 use super::down::Down;
 use super::events::Events;
 use super::exits::Exits;
 use super::guard::{Guardian, Manager};
 use super::logs::Logs;
+use super::man::Man;
 use super::ps::Ps;
 use super::reload::Reload;
 use super::schema::Schema;
@@ -45,7 +47,7 @@ pub(super) struct Cli {
 }
 
 /// What every command takes.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct Globals {
     /// A configuration; several are laid over one another [default: services.yaml, services.yml]
     #[arg(short = 'f', long = "file", global = true, value_name = "FILE", help_heading = "Global")]
@@ -107,6 +109,8 @@ pub(super) enum Command {
     Events(Events),
     Call(Call),
     Send(Send),
+    Completions(Completions),
+    Man(Man),
     Guardian(Guardian),
     Manager(Manager),
 }
@@ -137,7 +141,8 @@ mod tests {
 
     #[test]
     fn every_example_is_understood() {
-        for command in Cli::command().get_subcommands() {
+        let root = Cli::command();
+        for command in root.get_subcommands().chain([&root]) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             for line in help.lines().filter_map(|line| line.strip_prefix("  wharf ")) {
                 let line = line.split("   ").next().unwrap().split(" | ").next().unwrap();

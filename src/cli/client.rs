@@ -101,6 +101,22 @@ impl Client {
         self.runtime.block_on(whole(stream, question, self.command.clone()))
     }
 
+    /// Asks once and waits no longer than `limit`.
+    pub(super) fn ask_briefly(
+        &self,
+        question: Question,
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
+        let stream = socket::connect(&self.socket);
+        let stream = stream.map_err(|error| unreachable(&self.socket, &error))?;
+        let asked = whole(stream, question, self.command.clone());
+        self.runtime.block_on(async {
+            tokio::time::timeout(limit, asked)
+                .await
+                .unwrap_or_else(|_| Err(Failure::TimedOut("the manager gave no answer".to_owned())))
+        })
+    }
+
     /// Asks several things at once, so that a slow one holds up none of the others. The answers come
     /// in the order of the questions.
     pub(super) fn ask_all(&self, questions: Vec<Question>) -> Vec<Result<Reply, Failure>> {

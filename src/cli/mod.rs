@@ -16,6 +16,7 @@ mod words;
 
 mod call;
 mod check;
+mod completions;
 mod config;
 mod detach;
 mod down;
@@ -23,6 +24,7 @@ mod events;
 mod exits;
 mod guard;
 mod logs;
+mod man;
 mod ps;
 mod reload;
 mod schema;
@@ -41,7 +43,10 @@ use context::Context;
 use failure::Failure;
 
 /// Runs a command given as words, the program's name first, and returns the exit code.
-pub fn main(words: impl Iterator<Item = OsString>) -> u8 {
+pub fn main(mut words: impl Iterator<Item = OsString>) -> u8 {
+    if let Some(code) = completions::answered(&mut words) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(words::understood(words)) {
         Ok(cli) => cli,
         Err(error) => {
@@ -80,6 +85,8 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Events(command) => command.run(context),
         Command::Call(command) => command.run(context),
         Command::Send(command) => command.run(context),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
         Command::Guardian(command) => command.run(context),
         Command::Manager(command) => Ok(command.run(context)),
     }

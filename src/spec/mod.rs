@@ -2,7 +2,7 @@
 //!
 //! The way of a file: `load` reads it, `yaml` makes a tree of it, `check` holds the tree against
 //! the `schema` of the `written` types, `merge` lays files, defaults and profiles over one
-//! another, and `mean` fills in the rest. `diff`, `resolve` and `disk` look at the result.
+//! another, and `mean` fills in the rest. `diff`, `resolve` and `disk` look at the result. `keys` tells people what there is.
 
 mod diff;
 mod disk;
@@ -14,6 +14,8 @@ mod check;
 mod format;
 #[cfg(feature = "daemon")]
 mod interpolate;
+#[cfg(feature = "daemon")]
+mod keys;
 #[cfg(feature = "daemon")]
 mod load;
 #[cfg(feature = "daemon")]
@@ -50,6 +52,7 @@ pub use meant::{
 };
 #[cfg(feature = "daemon")]
 pub use {
+    keys::{Key, Word, keys},
     load::load,
     mistake::{Mistake, Mistakes, Spot},
     profile::built_in_profiles,
