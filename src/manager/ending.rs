@@ -102,15 +102,10 @@ impl Control {
         }
         run.input = None;
         run.end = Some(ended);
-        let survivors = match (run.service.stop.kill, &run.group) {
-            (KillScope::Process, _) => false,
-            (KillScope::Tree, Some(group)) => group.populated().unwrap_or(true),
-            // Without a control group only a look at every process can tell.
-            (KillScope::Tree | KillScope::Group, _) => true,
-        };
-        if let (KillScope::Process, Some(group)) = (run.service.stop.kill, &run.group)
-            && group.populated().unwrap_or(false)
-        {
+        // Without a control group only a look at every process can tell.
+        let populated = run.populated();
+        let survivors = run.service.stop.kill != KillScope::Process && populated.unwrap_or(true);
+        if run.service.stop.kill == KillScope::Process && populated.unwrap_or(false) {
             run.evidence.push("what it started lives on: its stop_kill is process".to_owned());
         }
         let protocol_error = run.protocol_error.is_some();

@@ -259,6 +259,7 @@ fn start(
         buffer: vec![0; 32 << 10],
         inbox: VecDeque::new(),
         verdicts: Vec::new(),
+        orders: Vec::new(),
         news: Vec::new(),
         feeding: false,
         rested: false,

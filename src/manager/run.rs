@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::exit::PortPart;
 use crate::name::{Incarnation, ReplicaId};
-use crate::os::cgroup::Group;
+use crate::os::cgroup::{Census, Group};
 use crate::os::wait::Ended;
 use crate::output::LineFormatter;
 use crate::port::exchange::{Exchange, Unanswered};
@@ -26,6 +26,8 @@ pub(super) struct Run {
     /// Its slot in the table of what is alive.
     pub(super) slot: usize,
     pub(super) group: Option<Group>,
+    /// Tells whether anything lives in the group.
+    pub(super) census: Option<Census>,
     /// 0 until there is a process.
     pub(super) pid: i32,
     pub(super) pidfd: Option<OwnedFd>,
@@ -83,6 +85,7 @@ impl Run {
             service,
             slot,
             group: None,
+            census: None,
             pid: 0,
             pidfd: None,
             input: None,
@@ -121,6 +124,15 @@ impl Run {
     pub(super) fn blocked(&self, now: Tick) -> Duration {
         let present = if self.writing { now.since(self.blocked.0) } else { Duration::ZERO };
         self.blocked.1 + present
+    }
+
+    /// Whether anything lives in its control group; `None` where nobody knows.
+    pub(super) fn populated(&self) -> Option<bool> {
+        match (&self.census, &self.group) {
+            (Some(census), _) => census.populated().ok(),
+            (None, Some(group)) => group.populated().ok(),
+            (None, None) => None,
+        }
     }
 }
 

@@ -21,8 +21,8 @@ use super::spawner::{self, Answer};
 
 /// Descriptors kept for everything that is no run: sockets of clients, log files, the journal.
 const RESERVE: usize = 1280;
-/// What a run needs: pidfd, output, error, input.
-const EACH: usize = 4;
+/// What a run needs: pidfd, output, error, input, census.
+const EACH: usize = 5;
 
 /// Errors that mean "not now".
 fn is_lack(errno: Errno) -> bool {
@@ -234,6 +234,8 @@ impl Control {
                 tracing::error!(%incarnation, fd = fd.as_raw_fd(), %error, "cannot watch a descriptor");
             }
         }
+        // Now, while the program is on its way, and not when it has ended.
+        run.census = run.group.as_ref().and_then(|group| group.census().ok());
         run.pidfd = pidfd;
         run.output = output;
         run.error = error;
