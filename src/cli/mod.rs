@@ -8,10 +8,13 @@ mod client;
 mod context;
 mod failure;
 mod follow;
+mod lines;
 mod many;
 mod out;
+mod overview;
 mod story;
 mod text;
+mod tree;
 mod words;
 
 mod call;

@@ -11,6 +11,7 @@ mod disk;
 mod ending;
 mod launch;
 mod measure;
+mod prompts;
 mod record;
 mod recover;
 mod request;
@@ -232,6 +233,7 @@ fn start(
         sweeping: HashMap::new(),
         discarding: 0,
         lingering: BTreeMap::new(),
+        prompts: prompts::Prompts::default(),
         last: HashMap::new(),
         shown: HashMap::new(),
         waiters: Vec::new(),

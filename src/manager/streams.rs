@@ -21,11 +21,11 @@ use super::run::Run;
 
 /// Streams that outlived their program.
 pub(super) struct Lingering {
-    replica: ReplicaId,
-    service: Arc<Service>,
+    pub(super) replica: ReplicaId,
+    pub(super) service: Arc<Service>,
     output: Option<OwnedFd>,
     error: Option<OwnedFd>,
-    formatter: LineFormatter,
+    pub(super) formatter: LineFormatter,
     /// Whether `output` spoke a port's protocol: then nobody wants it any more.
     is_port: bool,
 }
@@ -133,11 +133,14 @@ impl Control {
         if let Some(counts) = self.book.of(&run.replica.service) {
             counts.log_lines[stream as usize] += memchr_iter(b'\n', &lines).count() as u64;
         }
+        if run.formatter.held() > 0 {
+            self.prompts.hold(incarnation, clock::now());
+        }
         let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
         self.write_log(replica, &service, lines);
     }
 
-    fn write_log(&mut self, replica: ReplicaId, service: &Service, lines: Vec<u8>) {
+    pub(super) fn write_log(&mut self, replica: ReplicaId, service: &Service, lines: Vec<u8>) {
         if lines.is_empty() {
             return;
         }
@@ -280,6 +283,9 @@ impl Control {
                 let stream = if kind == Kind::Error { Stream::Stderr } else { Stream::Stdout };
                 if stream == Stream::Stderr || !one.is_port {
                     one.formatter.push(stream, clock::wall(), &buffer[..count], &mut lines);
+                    if one.formatter.held() > 0 {
+                        self.prompts.hold(incarnation, clock::now());
+                    }
                 }
             }
             Read::End => {

@@ -4,6 +4,7 @@
 //! It knows nothing of pipes and processes, and no clock: bytes and times come in as arguments.
 
 mod compress;
+mod cut;
 mod end;
 mod error;
 mod file;

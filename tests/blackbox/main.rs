@@ -17,5 +17,6 @@ mod loops;
 mod output;
 mod people;
 mod ports;
+mod reading;
 mod reload;
 mod truth;
