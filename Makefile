@@ -3,8 +3,9 @@ CARGO ?= cargo
 export RUST_BACKTRACE ?= 0
 
 # Programs that the tests speak to, and the Debian packages they come from.
-TEST_PROGRAMS = awk:mawk bash:bash bc:bc curl:curl git:git prometheus:prometheus promtool:prometheus \
-	python3:python3 setpriv:util-linux setsid:util-linux unshare:util-linux
+TEST_PROGRAMS = awk:mawk bash:bash bc:bc curl:curl git:git journalctl:systemd \
+	prometheus:prometheus promtool:prometheus python3:python3 setpriv:util-linux setsid:util-linux \
+	unshare:util-linux
 BENCH_PROGRAMS = erl:erlang-base gcc:gcc
 
 .PHONY: test check bench soak demo deps bench-deps lint doc help

@@ -7,6 +7,7 @@ mod args;
 mod client;
 mod context;
 mod failure;
+mod fold;
 mod follow;
 mod lines;
 mod many;

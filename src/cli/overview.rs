@@ -25,6 +25,9 @@ pub(super) fn manager(manager: &ManagerStatus, now: Wall, zone: &TimeZone, show:
     if manager.output_dropped_bytes > 0 {
         field("Dropped", &format!("{} bytes of output", manager.output_dropped_bytes));
     }
+    if manager.forward_dropped > 0 {
+        field("Dropped", &format!("{} messages to journald or syslog", manager.forward_dropped));
+    }
     if manager.journal_write_errors > 0 || manager.records_waiting > 0 {
         let (errors, waiting) = (manager.journal_write_errors, manager.records_waiting);
         field("Journal", &format!("{errors} failed writes, {waiting} records wait in memory"));
@@ -85,6 +88,7 @@ mod tests {
             cgroups: "in use".into(),
             degraded: Vec::new(),
             output_dropped_bytes: 0,
+            forward_dropped: 0,
             journal_write_errors: 0,
             records_waiting: 0,
             shutting_down: false,
@@ -97,6 +101,7 @@ mod tests {
             cgroups: "there is no cgroup2 mount".into(),
             degraded: vec!["the disk of the journal is full".into()],
             output_dropped_bytes: 4096,
+            forward_dropped: 3,
             journal_write_errors: 2,
             records_waiting: 1,
             shutting_down: true,

@@ -179,20 +179,17 @@ fn ordered(list: Vec<One>, main: i32) -> Vec<One> {
 pub(super) fn drawn(list: &[One], width: Option<usize>, show: Show) -> Vec<String> {
     // What each line begins with, and what the lines of its children do.
     let mut indents: HashMap<i32, String> = HashMap::new();
-    let known: BTreeSet<i32> = list.iter().map(|one| one.pid).collect();
-    let above = |one: &One, at: usize| {
-        // A parent that was sorted behind its child is none here.
-        let before = list[..at].iter().any(|other| other.pid == one.parent);
-        (known.contains(&one.parent) && before).then_some(one.parent)
+    // A parent that was sorted behind its child is none here.
+    let above = |(at, one): (usize, &One)| {
+        list[..at].iter().any(|other| other.pid == one.parent).then_some(one.parent)
     };
-    let parents: Vec<Option<i32>> =
-        list.iter().enumerate().map(|(at, one)| above(one, at)).collect();
+    let parents: Vec<Option<i32>> = list.iter().enumerate().map(above).collect();
     let mut lines = Vec::new();
     for (at, one) in list.iter().enumerate() {
-        let last = !parents[at + 1..].contains(&parents[at]);
-        let indent =
-            parents[at].and_then(|parent| indents.get(&parent).cloned()).unwrap_or_default();
-        let (branch, below) = if last { ("└─", "  ") } else { ("├─", "│ ") };
+        let parent = parents[at];
+        let indent = parent.and_then(|parent| indents.get(&parent).cloned()).unwrap_or_default();
+        let more = parents[at + 1..].contains(&parent);
+        let (branch, below) = if more { ("├─", "│ ") } else { ("└─", "  ") };
         indents.insert(one.pid, format!("{indent}{below}"));
         let defunct = if one.state == 'Z' { " (defunct)" } else { "" };
         let (memory, cpu) = (rounded_size(one.memory_bytes), span(one.cpu_s));

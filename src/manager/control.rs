@@ -33,6 +33,7 @@ use super::announce::Announcer;
 use super::commands::Waiter;
 use super::disk::Disk;
 use super::ending::Pending;
+use super::forward::Forwarder;
 use super::launch::Surroundings;
 use super::prompts::Prompts;
 use super::record::Origin;
@@ -117,6 +118,7 @@ pub(super) struct Control {
     pub(super) answers: OwnedFd,
     pub(super) disk: Disk,
     pub(super) sweeper: Sweeper,
+    pub(super) forward: Forwarder,
     pub(super) terminal: Terminal,
     pub(super) found: (Sender<Found>, Receiver<Found>),
 

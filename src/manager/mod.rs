@@ -9,6 +9,7 @@ mod commands;
 mod control;
 mod disk;
 mod ending;
+mod forward;
 mod launch;
 mod measure;
 mod prompts;
@@ -176,7 +177,8 @@ fn start(
     let waker = Waker::new().map_err(system("making an eventfd"))?;
     let (requests, inbox) = sync_channel(REQUESTS);
     let (events, _) = tokio::sync::broadcast::channel(EVENTS);
-    let announcer = announce::Announcer::new(events.clone());
+    let forward = forward::Forwarder::default();
+    let announcer = announce::Announcer::new(events.clone(), forward.clone());
     let (metrics, wanted) = tokio::sync::watch::channel(applied.spec.metrics);
     let handle = Handle { requests, waker: waker.clone(), events, metrics: wanted };
     let listener = socket::listen(&state.socket()).map_err(system("listening on the socket"))?;
@@ -221,6 +223,7 @@ fn start(
         answers,
         disk,
         sweeper,
+        forward,
         terminal,
         found: channel(),
         table,

@@ -60,7 +60,7 @@ impl Control {
             if left {
                 self.prompts.held.insert(incarnation);
             }
-            self.write_log(replica, &service, lines);
+            self.write_log(incarnation, replica, &service, lines);
         }
         self.prompts.due = (!self.prompts.held.is_empty()).then(|| now + LOOK);
     }

@@ -137,13 +137,22 @@ impl Control {
             self.prompts.hold(incarnation, clock::now());
         }
         let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
-        self.write_log(replica, &service, lines);
+        self.write_log(incarnation, replica, &service, lines);
     }
 
-    pub(super) fn write_log(&mut self, replica: ReplicaId, service: &Service, lines: Vec<u8>) {
+    /// Sends lines to the log file, to the terminal and to whoever else is to have them.
+    pub(super) fn write_log(
+        &mut self,
+        incarnation: Incarnation,
+        replica: ReplicaId,
+        service: &Service,
+        lines: Vec<u8>,
+    ) {
         if lines.is_empty() {
             return;
         }
+        let pid = self.runs.get(&incarnation).map(|run| run.pid).filter(|pid| *pid != 0);
+        self.forward.lines(&replica, incarnation, pid, &service.logging.forward, &lines);
         self.terminal.output(&replica, &lines);
         let (full, dropped) =
             self.disk.output(Chunk { replica, logging: service.logging.clone(), lines });
@@ -225,7 +234,7 @@ impl Control {
             run.formatter.finish(&mut lines);
             let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
             self.measured_lines(&replica.service, &lines);
-            self.write_log(replica, &service, lines);
+            self.write_log(incarnation, replica, &service, lines);
         }
     }
 
@@ -300,6 +309,6 @@ impl Control {
             self.lingering.remove(&incarnation);
         }
         self.measured_lines(&replica.service, &lines);
-        self.write_log(replica, &service, lines);
+        self.write_log(incarnation, replica, &service, lines);
     }
 }

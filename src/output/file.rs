@@ -176,12 +176,10 @@ fn whole_lines(bytes: &[u8], room: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::WhenFull;
 
     #[test]
     fn the_rest_of_a_line_goes_to_its_own_file_or_nowhere() {
-        let logging =
-            Logging { max_size: 99, max_files: 1, compress: false, when_full: WhenFull::Block };
+        let logging = Logging { max_size: 99, max_files: 1, compress: false, ..Logging::default() };
         for replaced in [false, true] {
             let dir = tempfile::tempdir().unwrap();
             let mut log = LogFile::new(Family::new(dir.path(), "web.1.log"), 1, true);

@@ -135,6 +135,13 @@ impl Parser {
     }
 }
 
+/// The lines in `bytes`, which are lines of a log file; what has not the format is passed over.
+pub fn parse_lines(bytes: &[u8]) -> impl Iterator<Item = Line> {
+    let mut parser = Parser::default();
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    lines.filter_map(move |line| parser.parse(line.strip_suffix(b"\n").unwrap_or(line)))
+}
+
 /// Whether a line is partial, and whether its end came without LF. Tags of others are passed over.
 fn flags(tags: &[u8]) -> Option<(bool, bool)> {
     let mut tags = tags.split(|byte| *byte == b':');

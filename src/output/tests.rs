@@ -21,7 +21,7 @@ fn id(name: &str) -> ReplicaId {
 }
 
 fn logging(max_size: u64, max_files: u32, compress: bool) -> Logging {
-    Logging { max_size, max_files, compress, when_full: WhenFull::Block }
+    Logging { max_size, max_files, compress, when_full: WhenFull::Block, ..Logging::default() }
 }
 
 fn at(nanos: u64) -> Wall {

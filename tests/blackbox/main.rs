@@ -13,6 +13,8 @@ mod bad_input;
 mod causes;
 mod deaths;
 mod descriptors;
+mod forward;
+mod looking;
 mod loops;
 mod output;
 mod people;
