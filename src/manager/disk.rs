@@ -24,7 +24,6 @@ use crate::state::{Applied, Intent, StateDir};
 use crate::time::Tick;
 
 use super::announce::{Announcer, Once};
-use super::request::Published;
 
 /// Output beyond this many bytes in the queue: the loop stops reading output.
 pub(super) const HIGH: usize = 1 << 20;

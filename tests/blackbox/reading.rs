@@ -92,7 +92,7 @@ fn every_byte_is_given_back() {
         err.extend(every.iter().rev());
         err.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(&[b'x'; 200_000]);
+    out.extend(std::iter::repeat_n(b'x', 200_000));
     out.extend_from_slice(b"\n\n\x00\xff last words");
     let raw = |stream: &str| wharf.run(&["logs", "bytes", "--raw", "--stream", stream]).stdout;
     assert!(raw("stdout") == out, "standard output");
