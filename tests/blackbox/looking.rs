@@ -38,6 +38,11 @@ services:
             (&"1003".into(), &wharf.pid("web").into())
         );
         assert_eq!(processes["tasks"], 3);
+        let docs = include_str!("../../docs/LOOKING.md");
+        let keys = processes.as_object().unwrap().keys();
+        for key in keys.chain(list[0].as_object().unwrap().keys()) {
+            assert!(docs.contains(&format!("`{key}`")), "{key} is not in docs/LOOKING.md");
+        }
         assert!(processes["memory_bytes"].as_u64() > Some(100_000), "{processes}");
         assert!(list.iter().all(|one| one["memory_bytes"].as_u64() > Some(10_000)), "{processes}");
         let used = wharf.manager()["cgroups"] == "in use";
