@@ -5,8 +5,8 @@ export RUST_BACKTRACE ?= 0
 # Programs that the tests speak to, and the Debian packages they come from.
 TEST_PROGRAMS = awk:mawk bash:bash bc:bc curl:curl git:git python3:python3 setpriv:util-linux \
 	setsid:util-linux unshare:util-linux
-# What scrapes us.
-TEST_PROGRAMS += prometheus:prometheus promtool:prometheus
+# What scrapes us and what takes what we forward.
+TEST_PROGRAMS += journalctl:systemd prometheus:prometheus promtool:prometheus
 # What reads our documents: manual pages, completions, recipes.
 TEST_PROGRAMS += amtool:prometheus-alertmanager fish:fish jq:jq man:man-db mandoc:mandoc \
 	systemd-analyze:systemd zsh:zsh

@@ -26,6 +26,8 @@ pub mod event;
 
 // Floor 3: deciding, and the single things that are done.
 #[cfg(feature = "daemon")]
+pub mod forward;
+#[cfg(feature = "daemon")]
 pub mod journal;
 #[cfg(feature = "daemon")]
 pub mod metrics;

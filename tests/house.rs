@@ -26,6 +26,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("port", 31),
     ("journal", 31),
     ("output", 31),
+    ("forward", 32),
     ("metrics", 32),
     ("state", 32),
     ("process", 40),

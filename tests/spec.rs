@@ -16,9 +16,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
-    self, Cgroups, ChangeKind, Effect, Eof, Framing, KillScope, Limits, Loaded, Logging, Metrics,
-    OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Replies, Restart, Service, SignalName,
-    Spec, Stop, WhenFull,
+    self, Cgroups, ChangeKind, Effect, Eof, Forward, Framing, KillScope, Limits, Loaded, Logging,
+    Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Replies, Restart, Service,
+    SignalName, Spec, Stop, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -352,7 +352,7 @@ fn where_metrics_are_scraped_is_the_managers_own() {
 #[test]
 fn every_field_of_a_service_shows_in_the_plan() {
     let text = "services: { web: { command: x, user: app, environment: { A: a }, labels: { l: m }, \
-                limits: { core: 0, nofile: 64 }, port: { quit: q, framing: { counted: { header: '(1)', \
+                limits: { core: 0, nofile: 64 }, logging: { journald: true, syslog: true }, port: { quit: q, framing: { counted: { header: '(1)', \
                 trailer: t } }, replies: { sentinel: { send: '{token}', expect: '{token}' } } }, \
                 restart: { on_give_up: { retry_every: 1s }, success_signals: [TERM] } } }";
     let old = load(text);
@@ -561,6 +561,8 @@ fn any_service() -> impl Strategy<Value = Service> {
     let name = "[a-z][a-zA-Z0-9_.-]{0,20}".prop_filter("reserved", |name| !name.starts_with("x-"));
     let key = "[a-zA-Z_][ -<>-~]{0,12}";
     let words = (text().prop_filter("empty", |word| !word.is_empty()), vec(text(), 0..4));
+    let socket = || option::of("/[a-z]{1,8}/[a-z./ -]{0,8}");
+    let forward = (socket(), socket()).prop_map(|(journald, syslog)| Forward { journald, syslog });
     let limits = (option::of(any::<u64>()), option::of(8..1_u64 << 30));
     (
         (
@@ -571,13 +573,16 @@ fn any_service() -> impl Strategy<Value = Service> {
             option::of("[a-z0-9]{1,8}(:[a-z]{1,4})?"),
         ),
         (0..=10_000_u32, option::of(any_port()), any_restart(), length(), limits),
-        (1024..u64::MAX / 2, 0..=1000_u32, any::<bool>(), btree_map("[ -~]{1,8}", text(), 0..4)),
+        (
+            (1024..u64::MAX / 2, 0..=1000_u32, any::<bool>(), forward),
+            btree_map("[ -~]{1,8}", text(), 0..4),
+        ),
     )
         .prop_map(
             |(
                 (name, (first, rest), folder, environment, user),
                 (replicas, port, restart, length, (core, nofile)),
-                (max_size, max_files, compress, labels),
+                ((max_size, max_files, compress, forward), labels),
             )| Service {
                 name: name.parse().unwrap(),
                 command: std::iter::once(first).chain(rest).collect(),
@@ -589,7 +594,13 @@ fn any_service() -> impl Strategy<Value = Service> {
                 restart,
                 start_timeout: length,
                 stop: Stop { signal: Signal::INT, grace: length, kill: KillScope::Group },
-                logging: Logging { max_size, max_files, compress, when_full: WhenFull::Block },
+                logging: Logging {
+                    max_size,
+                    max_files,
+                    compress,
+                    when_full: WhenFull::Block,
+                    forward,
+                },
                 limits: Limits { core, nofile },
                 labels,
             },

@@ -1,58 +1,88 @@
 //! `wharf logs`: what programs wrote, byte for byte, with or without a manager.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use base64::Engine as _;
-use clap::Args;
-use serde_json::json;
+use clap::{Args, ValueEnum};
 
 use super::context::Context;
 use super::exits::since;
 use super::failure::{Failure, OK};
 use super::follow::News;
-use super::out::Out;
+use super::lines::{Form, Writer};
+use super::out;
 use crate::name::{ReplicaId, ServiceName, Target};
-use crate::output::{Follower, Line, LogReader, Merged, Range, Source};
+use crate::os::{clock, limits};
+use crate::output::{Follower, LogReader, Merged, Range, Stream};
 use crate::state::StateError;
-use crate::time::Wall;
+use crate::time::{Tick, Wall};
+
+/// How often is looked for replicas that were not there before.
+const NEWCOMERS: Duration = Duration::from_millis(200);
 
 /// Print what programs wrote
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wharf logs web -n 100
   wharf logs -f                  everything, as it comes; -f FILE.yaml names a configuration
-  wharf logs web/2 db --since 10m --json")]
+  wharf logs web/2 db --since 10m --stream stderr -t
+  wharf logs web --stream stdout --raw > exactly-what-it-wrote")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of the command line")]
 pub(super) struct Logs {
     /// Services, or single replicas; all without any
     #[arg(value_name = "NAME[/R]")]
     names: Vec<Target>,
-    /// Go on with new output as it comes [short: -f]
+    /// Go on with new output as it comes, over rotation, restarts and `down`, until interrupted
+    /// [short: -f]
     #[arg(long)]
     follow: bool,
     /// The last so many lines of each replica
     #[arg(short = 'n', long = "number", visible_alias = "tail", value_name = "N")]
     number: Option<usize>,
-    /// Not older than this: 10m, 2026-11-22, 2026-11-22 07:00, RFC 3339
+    /// Not older than this: 1h30m, today, yesterday, 07:00, 2026-11-22 07:00, RFC 3339
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Wall>,
+    /// Not younger than this
+    #[arg(long, value_name = "TIME", value_parser = since, conflicts_with = "follow")]
+    until: Option<Wall>,
+    /// Only what was written to this stream
+    #[arg(long)]
+    stream: Option<StreamWord>,
+    /// With the time and the stream of each line
+    #[arg(short = 't', long)]
+    timestamps: bool,
     /// As JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// Byte for byte and nothing else, also at a terminal
+    #[arg(long, conflicts_with_all = ["json", "timestamps"])]
+    raw: bool,
+}
+
+/// A stream as a word of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StreamWord {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
 }
 
 impl Logs {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
+        // Each replica takes a descriptor a file; what the system refuses is missed when they run out.
+        let _ = limits::raise_nofile();
         let folder = context.state.output();
         let mut news = self.follow.then(|| News::of(&folder)).transpose()?;
         let mut replicas = known(context, &self.names)?;
-        let mut writer = Writer::new(self.json, several(&self.names, &replicas));
-        let range = Range { last: self.number, since: self.since };
-        let mut followers = BTreeMap::new();
+        let mut writer = Writer::new(self.form(), several(&self.names, &replicas));
+        let range = self.range();
+        let mut following = Following { range, followers: BTreeMap::new() };
         let mut sources = Vec::new();
         for id in &replicas {
             let reader = LogReader::open(&folder, id)?;
             if self.follow {
-                followers.insert(id.clone(), reader.follower()?);
+                following.followers.insert(id.clone(), reader.follower()?);
             }
             sources.push((id.clone(), reader.lines(range)?));
         }
@@ -60,25 +90,64 @@ impl Logs {
             let (id, line) = line?;
             writer.write(&id, &line)?;
         }
+        if !self.follow {
+            writer.end()?;
+        }
         writer.flush()?;
+        if self.follow {
+            context.say_more("following");
+        }
+        let mut looked = clock::now();
         while let Some(news) = &mut news {
             // Read until all are at their end, then wait.
-            while follow(&mut followers, &mut writer)? {}
+            while following.read(&mut writer, context)? {}
             writer.flush()?;
             news.wait()?;
-            let there = known(context, &self.names)?;
+            if !is_due(&mut looked) {
+                continue;
+            }
+            // A service that was removed meanwhile may still have something to say.
+            let there = known(context, &self.names).unwrap_or_else(|_| replicas.clone());
             for id in there.difference(&replicas) {
                 let reader = LogReader::open(&folder, id)?;
-                followers.insert(id.clone(), reader.follower()?);
+                following.followers.insert(id.clone(), reader.follower()?);
                 writer.many |= several(&self.names, &there);
-                for line in reader.lines(Range::default())? {
+                for line in reader.lines(Range { last: None, ..range })? {
                     writer.write(id, &line?)?;
                 }
             }
-            replicas = there;
+            replicas.extend(there);
         }
         Ok(OK)
     }
+
+    fn range(&self) -> Range {
+        let stream = self.stream.map(|word| match word {
+            StreamWord::Stdout => Stream::Stdout,
+            StreamWord::Stderr => Stream::Stderr,
+        });
+        Range { last: self.number, since: self.since, until: self.until, stream }
+    }
+
+    fn form(&self) -> Form {
+        if self.json {
+            Form::Json
+        } else if self.raw {
+            Form::Raw
+        } else {
+            Form::Text { timestamps: self.timestamps, terminal: out::stdout_is_terminal() }
+        }
+    }
+}
+
+/// Whether it is time to look for newcomers again: in a flood not for every line.
+fn is_due(looked: &mut Tick) -> bool {
+    let now = clock::now();
+    let due = now.since(*looked) >= NEWCOMERS;
+    if due {
+        *looked = now;
+    }
+    due
 }
 
 /// Whether lines need the name of their replica.
@@ -86,18 +155,31 @@ fn several(names: &[Target], replicas: &BTreeSet<ReplicaId>) -> bool {
     replicas.len() > 1 || names.len() != 1
 }
 
-fn follow(
-    followers: &mut BTreeMap<ReplicaId, Follower>,
-    writer: &mut Writer,
-) -> Result<bool, Failure> {
-    let mut any = false;
-    for (id, follower) in followers {
-        for line in follower.read_new()? {
-            any = true;
-            writer.write(id, &line)?;
+/// Places in the output of several replicas.
+struct Following {
+    range: Range,
+    followers: BTreeMap<ReplicaId, Follower>,
+}
+
+impl Following {
+    /// Writes what is new; false when nothing was.
+    fn read(&mut self, writer: &mut Writer, context: &Context) -> Result<bool, Failure> {
+        let mut any = false;
+        for (id, follower) in &mut self.followers {
+            for line in follower.read_new()? {
+                any = true;
+                if self.range.wants(line.at, line.source) {
+                    writer.write(id, &line)?;
+                }
+            }
+            if follower.take_gap() {
+                context.say(&format!(
+                    "lines of {id} may be missing: its log was rotated faster than it was read"
+                ));
+            }
         }
+        Ok(any)
     }
-    Ok(any)
 }
 
 /// The replicas that are meant: those of the configuration in effect and those that left logs.
@@ -159,93 +241,9 @@ fn replica_of(file: &str) -> Option<ReplicaId> {
     Some(ReplicaId { service: ServiceName::new(service).ok()?, replica: replica.parse().ok()? })
 }
 
-/// Puts lines together again.
-struct Writer {
-    out: Out,
-    json: bool,
-    many: bool,
-    /// Whose unfinished line was written last.
-    open: Option<(ReplicaId, Source)>,
-}
-
-impl Writer {
-    fn new(json: bool, many: bool) -> Self {
-        Self { out: Out::new(), json, many, open: None }
-    }
-
-    fn write(&mut self, id: &ReplicaId, line: &Line) -> Result<(), Failure> {
-        if self.json {
-            return self.out.json_line(&object(id, line));
-        }
-        let mut bytes = Vec::with_capacity(line.text.len() + 32);
-        piece(&mut self.open, id, line, self.many, &mut bytes);
-        self.out.bytes(&bytes)
-    }
-
-    fn flush(&mut self) -> Result<(), Failure> {
-        self.out.flush()
-    }
-}
-
-/// Appends a line, or a piece of one; `open` is whose line is unfinished.
-fn piece(
-    open: &mut Option<(ReplicaId, Source)>,
-    id: &ReplicaId,
-    line: &Line,
-    many: bool,
-    bytes: &mut Vec<u8>,
-) {
-    let continues =
-        open.as_ref().is_some_and(|(whose, source)| whose == id && *source == line.source);
-    if open.is_some() && !continues {
-        bytes.push(b'\n');
-    }
-    if !continues {
-        if many {
-            bytes.extend_from_slice(format!("{id} | ").as_bytes());
-        }
-        if line.source == Source::Wharf {
-            bytes.extend_from_slice(b"[wharf] ");
-        }
-    }
-    bytes.extend_from_slice(&line.text);
-    *open = line.partial.then(|| (id.clone(), line.source));
-    if !line.partial {
-        bytes.push(b'\n');
-    }
-}
-
-fn object(id: &ReplicaId, line: &Line) -> serde_json::Value {
-    let text = String::from_utf8_lossy(&line.text);
-    let mut object = json!({
-        "ts": line.at,
-        "service": id.service,
-        "replica": id.replica,
-        "stream": line.source.as_str(),
-        "partial": line.partial,
-        "text": text,
-    });
-    if let (std::borrow::Cow::Owned(_), Some(map)) = (&text, object.as_object_mut()) {
-        // Lossless all the same.
-        let encoded = base64::engine::general_purpose::STANDARD.encode(&line.text);
-        map.insert("text_base64".to_owned(), encoded.into());
-    }
-    object
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Stream;
-
-    fn id(text: &str) -> ReplicaId {
-        let target: Target = text.parse().unwrap();
-        ReplicaId { service: target.service, replica: target.replica.unwrap() }
-    }
-
-    fn line(text: &[u8], source: Source, partial: bool) -> Line {
-        Line { at: Wall(0), source, partial, text: text.to_vec() }
-    }
 
     #[test]
     fn files_are_known_by_their_names() {
@@ -261,48 +259,5 @@ mod tests {
         ] {
             assert_eq!(replica_of(file).map(|id| id.to_string()).as_deref(), meant, "{file}");
         }
-    }
-
-    #[test]
-    fn pieces_become_lines_again() {
-        let (out, err) = (Source::Program(Stream::Stdout), Source::Program(Stream::Stderr));
-        let said = [
-            ("web/1", line(b"one", out, false)),
-            ("web/1", line(b"two ", out, true)),
-            ("web/1", line(b"halves", out, false)),
-            ("web/1", line(b"cut", out, true)),
-            ("web/2", line(b"\xff\x00", err, false)),
-            ("web/1", line(b"off", out, false)),
-            ("web/1", line(b"dropped 5 bytes of stdout: disk full", Source::Wharf, false)),
-        ];
-        let written = |many| {
-            let mut bytes = Vec::new();
-            let mut open = None;
-            for (name, line) in &said {
-                piece(&mut open, &id(name), line, many, &mut bytes);
-            }
-            bytes
-        };
-        assert_eq!(
-            written(true),
-            b"web/1 | one\nweb/1 | two halves\nweb/1 | cut\nweb/2 | \xff\x00\nweb/1 | off\n\
-              web/1 | [wharf] dropped 5 bytes of stdout: disk full\n"
-        );
-        assert_eq!(
-            written(false),
-            b"one\ntwo halves\ncut\n\xff\x00\noff\n[wharf] dropped 5 bytes of stdout: disk full\n"
-        );
-    }
-
-    #[test]
-    fn json_is_lossless() {
-        let out = Source::Program(Stream::Stdout);
-        let text = object(&id("web/1"), &line("é".as_bytes(), out, false)).to_string();
-        assert_eq!(
-            text,
-            r#"{"ts":"1970-01-01T00:00:00.000000000Z","service":"web","replica":1,"stream":"stdout","partial":false,"text":"é"}"#
-        );
-        let text = object(&id("web/1"), &line(b"\xff", out, true));
-        assert_eq!((&text["text"], &text["text_base64"]), (&json!("\u{fffd}"), &json!("/w==")));
     }
 }

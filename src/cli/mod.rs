@@ -7,11 +7,15 @@ mod args;
 mod client;
 mod context;
 mod failure;
+mod fold;
 mod follow;
+mod lines;
 mod many;
 mod out;
+mod overview;
 mod story;
 mod text;
+mod tree;
 mod words;
 
 mod call;

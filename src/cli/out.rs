@@ -83,6 +83,11 @@ pub(super) fn stdout_is_terminal() -> bool {
     fds::is_terminal(io::stdout().as_fd())
 }
 
+/// How many columns standard output has; `None` where it is no terminal.
+pub(super) fn width() -> Option<usize> {
+    fds::columns(io::stdout().as_fd()).map(usize::from)
+}
+
 /// Whether a person reads standard error.
 pub(super) fn stderr_is_terminal() -> bool {
     fds::is_terminal(io::stderr().as_fd())

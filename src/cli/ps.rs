@@ -86,7 +86,8 @@ pub(super) fn state(replica: &ReplicaStatus) -> String {
     text
 }
 
-fn last_exit(last: &LastExit, now: Wall) -> String {
+/// How the last run ended, in a few words.
+pub(super) fn last_exit(last: &LastExit, now: Wall) -> String {
     let how = match (&last.signal, last.code) {
         (Some(signal), _) => format!("{} ({signal})", last.reason),
         (None, Some(code)) => format!("{} (code {code})", last.reason),

@@ -52,6 +52,35 @@ pub(super) fn moment(at: Wall, zone: &TimeZone) -> String {
     }
 }
 
+/// A moment to the millisecond: `2026-11-22 07:31:28.576`.
+pub(super) fn instant(at: Wall, zone: &TimeZone) -> String {
+    format!("{}.{:03}", moment(at, zone), at.0 / 1_000_000 % 1_000)
+}
+
+/// `1st`, `2nd`, `3rd`, `4th`.
+pub(super) fn ordinal(number: u32) -> String {
+    let ending = match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
+/// At most `room` characters of a text, with a sign that something is missing.
+pub(super) fn cut(text: &str, room: Option<usize>) -> String {
+    match room {
+        Some(room) if text.chars().count() > room => {
+            let mut short: String = text.chars().take(room.saturating_sub(1)).collect();
+            short.push('…');
+            short
+        }
+        _ => text.to_owned(),
+    }
+}
+
 /// Foreign text on one line, with everything that a terminal would obey made visible.
 pub(super) fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -179,6 +208,17 @@ mod tests {
             assert_eq!(span(seconds), text);
         }
         assert_eq!(since(Wall(5_000_000_000), Wall(2_000_000_000)), "0ms");
+    }
+
+    #[test]
+    fn numbers_of_a_row_and_texts_of_a_length() {
+        let told = [1, 2, 3, 4, 11, 12, 13, 21, 102, 113].map(ordinal).join(" ");
+        assert_eq!(told, "1st 2nd 3rd 4th 11th 12th 13th 21st 102nd 113th");
+        for (room, text) in
+            [(None, "häuser"), (Some(6), "häuser"), (Some(3), "hä…"), (Some(0), "…")]
+        {
+            assert_eq!(cut("häuser", room), text);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Follower, JournalError, family};
-use crate::exit::{ExitRecord, Reason};
+use crate::exit::{Cause, ExitRecord, Reason};
 use crate::name::Target;
 use crate::rotation::{Backward, Family, Follow, Member, Text, end_of_lines};
 use crate::time::Wall;
@@ -31,8 +31,12 @@ pub struct Filter {
     pub targets: Vec<Target>,
     /// With this reason.
     pub reason: Option<Reason>,
+    /// With this cause.
+    pub cause: Option<Cause>,
     /// Not older than this.
     pub since: Option<Wall>,
+    /// Not younger than this.
+    pub until: Option<Wall>,
     /// With a greater number than this.
     pub since_seq: Option<u64>,
     /// No more than so many, the last ones. A follower does not count.
@@ -202,7 +206,9 @@ impl Filter {
         };
         (self.targets.is_empty() || self.targets.iter().any(named))
             && self.reason.is_none_or(|reason| reason == record.exit.reason)
+            && self.cause.is_none_or(|cause| cause == record.exit.cause)
             && self.since.is_none_or(|since| record.ts >= since)
+            && self.until.is_none_or(|until| record.ts <= until)
             && self.since_seq.is_none_or(|seq| record.seq > seq)
     }
 
@@ -212,6 +218,7 @@ impl Filter {
             |word: &str| memchr::memmem::find(line, format!("\"{word}\"").as_bytes()).is_some();
         (self.targets.is_empty() || self.targets.iter().any(|target| has(target.service.as_str())))
             && self.reason.is_none_or(|reason| has(reason.as_str()))
+            && self.cause.is_none_or(|cause| has(cause.as_str()))
     }
 }
 

@@ -5,18 +5,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::broadcast;
 
+use crate::exit::ExitRecord;
+use crate::spec::Forward;
+
+use super::forward::Forwarder;
 use super::request::Published;
 
 /// Tells everybody who listens. Clones tell the same people.
 #[derive(Debug, Clone)]
 pub(super) struct Announcer {
     events: broadcast::Sender<Arc<Published>>,
+    forward: Forwarder,
 }
 
 impl Announcer {
-    /// Tells those who listen to `events`.
-    pub(super) fn new(events: broadcast::Sender<Arc<Published>>) -> Self {
-        Self { events }
+    /// Tells those who listen to `events`, and of ends those whom `forward` reaches.
+    pub(super) fn new(events: broadcast::Sender<Arc<Published>>, forward: Forwarder) -> Self {
+        Self { events, forward }
     }
 
     /// Whether anybody listens.
@@ -31,16 +36,38 @@ impl Announcer {
             let _ = self.events.send(Arc::new(event));
         }
     }
+
+    /// Tells of an end, unless that was done before.
+    pub(super) fn end(&self, once: &Once, record: ExitRecord) {
+        if once.claim() {
+            self.forward.exit(&once.forward, &record);
+            self.publish(Published::Exit(Box::new(record)));
+        }
+    }
 }
 
 /// The right to tell of one end, which exists once: the disk thread takes it when the record is
 /// written, the loop when the disk is too late.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Once(Arc<AtomicBool>);
+#[derive(Debug, Clone)]
+pub(super) struct Once {
+    taken: Arc<AtomicBool>,
+    /// Who is told besides those who listen.
+    forward: Forward,
+}
 
 impl Once {
+    /// The right to tell of a new end.
+    pub(super) fn new(forward: Forward) -> Self {
+        Self { taken: Arc::default(), forward }
+    }
+
+    /// Whether it was taken.
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// Takes the right; false when it was taken before.
-    pub(super) fn claim(&self) -> bool {
-        !self.0.swap(true, Ordering::Relaxed)
+    fn claim(&self) -> bool {
+        !self.taken.swap(true, Ordering::Relaxed)
     }
 }

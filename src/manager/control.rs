@@ -33,7 +33,9 @@ use super::announce::Announcer;
 use super::commands::Waiter;
 use super::disk::Disk;
 use super::ending::Pending;
+use super::forward::Forwarder;
 use super::launch::Surroundings;
+use super::prompts::Prompts;
 use super::record::Origin;
 use super::request::{Handle, LastExit, Published, Request};
 use super::run::Run;
@@ -116,6 +118,7 @@ pub(super) struct Control {
     pub(super) answers: OwnedFd,
     pub(super) disk: Disk,
     pub(super) sweeper: Sweeper,
+    pub(super) forward: Forwarder,
     pub(super) terminal: Terminal,
     pub(super) found: (Sender<Found>, Receiver<Found>),
 
@@ -134,6 +137,8 @@ pub(super) struct Control {
     /// How many control groups are being removed beside the loop.
     pub(super) discarding: usize,
     pub(super) lingering: BTreeMap<Incarnation, Lingering>,
+    /// Unfinished lines that are held back.
+    pub(super) prompts: Prompts,
     pub(super) last: HashMap<ReplicaId, Arc<LastExit>>,
     pub(super) shown: HashMap<ReplicaId, (State, Option<Incarnation>)>,
     pub(super) waiters: Vec<Waiter>,
@@ -277,6 +282,7 @@ impl Control {
             self.supervisor.next_deadline(),
             self.port_deadlines.first().map(|(at, _)| *at),
             self.output_paused.filter(|_| !self.output_overdue),
+            self.prompts.due(),
             self.pending.values().filter_map(|pending| pending.deadline).min(),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
@@ -295,6 +301,9 @@ impl Control {
         }
         if self.output_paused.is_some_and(|at| at <= now) && !self.output_overdue {
             self.output_overdue();
+        }
+        if self.prompts.due().is_some_and(|at| at <= now) {
+            self.look_at_prompts(now);
         }
         self.overdue_records(now);
     }

@@ -24,7 +24,6 @@ use crate::state::{Applied, Intent, StateDir};
 use crate::time::Tick;
 
 use super::announce::{Announcer, Once};
-use super::request::Published;
 
 /// Output beyond this many bytes in the queue: the loop stops reading output.
 pub(super) const HIGH: usize = 1 << 20;
@@ -345,9 +344,7 @@ impl Writer {
                 let records = std::mem::take(&mut self.waiting);
                 let runs = records.iter().map(|record| record.service.incarnation).collect();
                 for (record, once) in records.into_iter().zip(std::mem::take(&mut self.untold)) {
-                    if once.claim() {
-                        self.announcer.publish(Published::Exit(Box::new(record)));
-                    }
+                    self.announcer.end(&once, record);
                 }
                 self.tell(Done::Appended(runs));
             }
@@ -455,6 +452,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forward::Forwarder;
     use super::*;
 
     #[test]
@@ -469,7 +467,8 @@ mod tests {
             journal: Journal::open(&state.state).unwrap().0,
             output: LogFiles::open(&state.output()).unwrap(),
         };
-        let announcer = Announcer::new(tokio::sync::broadcast::channel(1).0);
+        let events = tokio::sync::broadcast::channel(1).0;
+        let announcer = Announcer::new(events, Forwarder::default());
         let mut disk = Disk::start(files, Waker::new().unwrap(), announcer).unwrap();
         let logging = Logging { when_full: WhenFull::Block, ..Logging::default() };
         disk.output(Chunk { replica, logging, lines: b"line\n".to_vec() });

@@ -125,7 +125,7 @@ impl Control {
             self.present.remove(replica);
         }
         let mut lost = Vec::new();
-        let (record, pidfd, slot) = if let Some(mut run) = run {
+        let (record, pidfd, slot, forward) = if let Some(mut run) = run {
             lost = std::mem::take(&mut run.lost);
             self.linger(&mut run);
             self.measured_storage(&run);
@@ -135,17 +135,20 @@ impl Control {
                 self.discarding += 1;
                 self.sweeper.discard(group);
             }
-            (record, run.pidfd.take(), Some(run.slot))
+            let forward = run.service.logging.forward.clone();
+            (record, run.pidfd.take(), Some(run.slot), forward)
         } else {
             // A run of an earlier generation.
             let (record, slot) = self.inherited(incarnation, replica, verdict);
-            (record, None, slot)
+            let service = self.spec.services.get(&replica.service);
+            let forward = service.map(|service| service.logging.forward.clone());
+            (record, None, slot, forward.unwrap_or_default())
         };
         let record = Arc::new(record);
         self.remember(replica, &record);
         self.tell_lost(lost, &record);
         self.held.entry(replica.clone()).or_default().ends += 1;
-        let once = Once::default();
+        let once = Once::new(forward);
         let pending = Pending {
             replica: replica.clone(),
             pidfd,
@@ -223,6 +226,7 @@ impl Control {
             self.discard_groups();
             let _ = std::fs::remove_file(self.state.socket());
         }
+        self.forward.close(LAST_WRITES);
         self.terminal.flush(LAST_WRITES);
     }
 
@@ -319,9 +323,9 @@ impl Control {
         let Some(pending) = self.pending.get_mut(&incarnation) else { return };
         let open = pending.deadline.take().is_some();
         let pidfd = pending.pidfd.take();
-        if pending.once.claim() {
+        if !pending.once.is_taken() {
             // The disk is late. When it writes the record, nobody is told a second time.
-            self.announcer.publish(Published::Exit(Box::new((*pending.record).clone())));
+            self.announcer.end(&pending.once, (*pending.record).clone());
         }
         let (replica, record) = (pending.replica.clone(), Arc::clone(&pending.record));
         if written {

@@ -9,8 +9,10 @@ mod commands;
 mod control;
 mod disk;
 mod ending;
+mod forward;
 mod launch;
 mod measure;
+mod prompts;
 mod record;
 mod recover;
 mod request;
@@ -175,7 +177,8 @@ fn start(
     let waker = Waker::new().map_err(system("making an eventfd"))?;
     let (requests, inbox) = sync_channel(REQUESTS);
     let (events, _) = tokio::sync::broadcast::channel(EVENTS);
-    let announcer = announce::Announcer::new(events.clone());
+    let forward = forward::Forwarder::default();
+    let announcer = announce::Announcer::new(events.clone(), forward.clone());
     let (metrics, wanted) = tokio::sync::watch::channel(applied.spec.metrics);
     let handle = Handle { requests, waker: waker.clone(), events, metrics: wanted };
     let listener = socket::listen(&state.socket()).map_err(system("listening on the socket"))?;
@@ -220,6 +223,7 @@ fn start(
         answers,
         disk,
         sweeper,
+        forward,
         terminal,
         found: channel(),
         table,
@@ -232,6 +236,7 @@ fn start(
         sweeping: HashMap::new(),
         discarding: 0,
         lingering: BTreeMap::new(),
+        prompts: prompts::Prompts::default(),
         last: HashMap::new(),
         shown: HashMap::new(),
         waiters: Vec::new(),

@@ -299,6 +299,9 @@ pub struct ManagerStatus {
     pub degraded: Vec<String>,
     /// Bytes of output that were dropped because the disk could not take them.
     pub output_dropped_bytes: u64,
+    /// Messages to journald and syslog that were dropped because they were not taken in time.
+    #[serde(default)]
+    pub forward_dropped: u64,
     /// Failed attempts to append to the journal.
     pub journal_write_errors: u64,
     /// Records that wait in memory for the disk.

@@ -44,6 +44,7 @@ impl Control {
             degraded: self.degraded(),
             output_dropped_bytes: self.health.dropped + self.disk.dropped(),
             journal_write_errors: self.health.journal_errors,
+            forward_dropped: self.forward.dropped(),
             records_waiting: self.pending.len() as u64,
             shutting_down: self.shutting_down,
         }
@@ -56,7 +57,8 @@ impl Control {
         let journal = journal.map(|why| format!("exit records wait in memory: {why}"));
         let output = output.map(|why| format!("program output is dropped: {why}"));
         let metrics = self.health.metrics.clone();
-        journal.into_iter().chain(output).chain(metrics).collect()
+        let forward = self.forward.trouble();
+        journal.into_iter().chain(output).chain(metrics).chain(forward).collect()
     }
 
     /// The process of a replica; `None` when there is none.

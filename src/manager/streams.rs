@@ -21,11 +21,11 @@ use super::run::Run;
 
 /// Streams that outlived their program.
 pub(super) struct Lingering {
-    replica: ReplicaId,
-    service: Arc<Service>,
+    pub(super) replica: ReplicaId,
+    pub(super) service: Arc<Service>,
     output: Option<OwnedFd>,
     error: Option<OwnedFd>,
-    formatter: LineFormatter,
+    pub(super) formatter: LineFormatter,
     /// Whether `output` spoke a port's protocol: then nobody wants it any more.
     is_port: bool,
 }
@@ -133,14 +133,26 @@ impl Control {
         if let Some(counts) = self.book.of(&run.replica.service) {
             counts.log_lines[stream as usize] += memchr_iter(b'\n', &lines).count() as u64;
         }
+        if run.formatter.held() > 0 {
+            self.prompts.hold(incarnation, clock::now());
+        }
         let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
-        self.write_log(replica, &service, lines);
+        self.write_log(incarnation, replica, &service, lines);
     }
 
-    fn write_log(&mut self, replica: ReplicaId, service: &Service, lines: Vec<u8>) {
+    /// Sends lines to the log file, to the terminal and to whoever else is to have them.
+    pub(super) fn write_log(
+        &mut self,
+        incarnation: Incarnation,
+        replica: ReplicaId,
+        service: &Service,
+        lines: Vec<u8>,
+    ) {
         if lines.is_empty() {
             return;
         }
+        let pid = self.runs.get(&incarnation).map(|run| run.pid).filter(|pid| *pid != 0);
+        self.forward.lines(&replica, incarnation, pid, &service.logging.forward, &lines);
         self.terminal.output(&replica, &lines);
         let (full, dropped) =
             self.disk.output(Chunk { replica, logging: service.logging.clone(), lines });
@@ -222,7 +234,7 @@ impl Control {
             run.formatter.finish(&mut lines);
             let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
             self.measured_lines(&replica.service, &lines);
-            self.write_log(replica, &service, lines);
+            self.write_log(incarnation, replica, &service, lines);
         }
     }
 
@@ -280,6 +292,9 @@ impl Control {
                 let stream = if kind == Kind::Error { Stream::Stderr } else { Stream::Stdout };
                 if stream == Stream::Stderr || !one.is_port {
                     one.formatter.push(stream, clock::wall(), &buffer[..count], &mut lines);
+                    if one.formatter.held() > 0 {
+                        self.prompts.hold(incarnation, clock::now());
+                    }
                 }
             }
             Read::End => {
@@ -294,6 +309,6 @@ impl Control {
             self.lingering.remove(&incarnation);
         }
         self.measured_lines(&replica.service, &lines);
-        self.write_log(replica, &service, lines);
+        self.write_log(incarnation, replica, &service, lines);
     }
 }

@@ -4,7 +4,7 @@
 //! terminal halted by Ctrl-S or a full disk never stops supervision. What is dropped is counted and
 //! said. The terminal is never made non-blocking: that would change it for everybody.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -60,6 +60,7 @@ impl Terminal {
             own_log: own_log.to_owned(),
             file: None,
             names: HashMap::new(),
+            open: HashSet::new(),
             lost: Arc::clone(&lost),
         };
         let run = move || writer.serve(&inbox);
@@ -125,6 +126,8 @@ struct Writer {
     own_log: PathBuf,
     file: Option<(File, u64)>,
     names: HashMap<ReplicaId, String>,
+    /// Who has a line shown of which the end has not come, by stream.
+    open: HashSet<(ReplicaId, Vec<u8>)>,
     lost: Arc<AtomicU64>,
 }
 
@@ -198,10 +201,22 @@ impl Writer {
         });
         let mut shown = Vec::with_capacity(lines.len());
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
-            shown.extend_from_slice(name.as_bytes());
             // Time, stream and completeness are the first three words.
-            let mut words = line.splitn(4, |byte| *byte == b' ');
-            shown.extend_from_slice(words.nth(3).unwrap_or(b"\n"));
+            let mut words = line.splitn(4, |byte| *byte == b' ').skip(1);
+            let stream = words.next().unwrap_or_default();
+            let partial = words.next().is_some_and(|tag| tag.starts_with(b"P"));
+            let text = words.next().unwrap_or(b"\n");
+            let goes_on = if partial {
+                !self.open.insert((replica.clone(), stream.to_vec()))
+            } else {
+                !self.open.is_empty() && self.open.remove(&(replica.clone(), stream.to_vec()))
+            };
+            // The mere end of what is shown already, such as a prompt, is not worth a line.
+            if goes_on && text == b"\n" {
+                continue;
+            }
+            shown.extend_from_slice(name.as_bytes());
+            shown.extend_from_slice(text);
         }
         shown
     }
@@ -239,6 +254,7 @@ mod tests {
             own_log: folder.path().join("wharf.log"),
             file: None,
             names: HashMap::new(),
+            open: HashSet::new(),
             lost: Arc::default(),
         };
         let replica = |text: &str| {
@@ -250,5 +266,9 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&shown), "db    | hello you\ndb    | \n");
         let shown = writer.show(&replica("web/2"), b"1970-01-01T00:00:00.000000000Z stdout P x\n");
         assert_eq!(String::from_utf8_lossy(&shown), "web/2 | x\n");
+        // The end of a prompt says nothing new; that of another stream is its own.
+        let lines = b"1970-01-01T00:00:00.000000000Z stderr F \n1970-01-01T00:00:00.000000000Z stdout F \n1970-01-01T00:00:00.000000000Z stdout F \n";
+        let shown = writer.show(&replica("web/2"), lines);
+        assert_eq!(String::from_utf8_lossy(&shown), "web/2 | \nweb/2 | \n");
     }
 }

@@ -108,6 +108,31 @@ pub struct Group {
 }
 
 impl Group {
+    /// The group that a process is in; `None` when it cannot be told.
+    pub fn of(pid: i32) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let folder = find_mount(&mounts)?.join(path.trim_start_matches('/'));
+        folder.is_dir().then_some(Self { folder })
+    }
+
+    /// The group above it that `wanted` says yes to, or itself.
+    pub fn ancestor(&self, wanted: impl Fn(&Path) -> bool) -> Option<Self> {
+        let folder = self.folder.ancestors().find(|folder| wanted(folder))?;
+        Some(Self { folder: folder.to_owned() })
+    }
+
+    /// The processes in it and below it.
+    pub fn all_members(&self) -> Vec<i32> {
+        let mut found = self.members();
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            found.extend(Self { folder: entry.path() }.all_members());
+        }
+        found
+    }
+
     /// The file a process writes `0` to in order to enter.
     pub fn procs(&self) -> PathBuf {
         self.folder.join("cgroup.procs")

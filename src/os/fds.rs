@@ -254,6 +254,14 @@ pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
     nix::unistd::isatty(fd).unwrap_or(false)
 }
 
+/// How many columns a terminal has; `None` where it does not say or is none.
+pub fn columns(fd: BorrowedFd<'_>) -> Option<u16> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize through the pointer, which is valid for it.
+    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (answer == 0 && size.ws_col > 0).then_some(size.ws_col)
+}
+
 /// How many descriptors this process has open.
 pub fn count_open() -> io::Result<usize> {
     // The listing itself holds one.

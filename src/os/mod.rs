@@ -19,6 +19,7 @@ mod raw;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod usage;
 pub mod user;
 pub mod wait;
 pub mod watch;

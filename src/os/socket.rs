@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -45,6 +45,14 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let (_folder, short) = short(path)?;
     UnixStream::connect(short)
+}
+
+/// A socket for datagrams to the one at `path`; it waits for room unless told otherwise.
+pub fn connect_datagram(path: &Path) -> io::Result<UnixDatagram> {
+    let (_folder, short) = short(path)?;
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(short)?;
+    Ok(socket)
 }
 
 /// Who is at the other end of a connection.

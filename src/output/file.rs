@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 
 use memchr::memrchr;
 
+use super::cut::unfinished;
 use super::end::{End, first_line};
 use crate::rotation::Family;
 use crate::spec::Logging;
@@ -24,6 +25,9 @@ pub(super) struct LogFile {
     parked: Option<(u64, u64)>,
     /// How many older files there may be, as last heard.
     kept: u32,
+    /// Nothing was written to it in this life of the manager yet: what is unfinished in it is an
+    /// earlier one's, and nobody will go on with it.
+    strange: bool,
 }
 
 /// How a write ended. Both may be: rotated, and then failed.
@@ -36,9 +40,9 @@ pub(super) struct Outcome {
 }
 
 impl LogFile {
-    /// Nothing is opened before something is written.
-    pub(super) fn new(family: Family, kept: u32) -> Self {
-        Self { family, file: None, end: End::default(), parked: None, kept }
+    /// Nothing is opened before something is written. `strange` for the first time in a life.
+    pub(super) fn new(family: Family, kept: u32, strange: bool) -> Self {
+        Self { family, file: None, end: End::default(), parked: None, kept, strange }
     }
 
     /// Whether it takes a descriptor.
@@ -133,6 +137,9 @@ impl LogFile {
                 self.end.owed.push(b'\n');
             }
         }
+        if std::mem::take(&mut self.strange) {
+            unfinished(&file, self.end.size, &mut self.end.owed)?;
+        }
         self.file = Some(file);
         Ok(())
     }
@@ -169,15 +176,13 @@ fn whole_lines(bytes: &[u8], room: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::WhenFull;
 
     #[test]
     fn the_rest_of_a_line_goes_to_its_own_file_or_nowhere() {
-        let logging =
-            Logging { max_size: 99, max_files: 1, compress: false, when_full: WhenFull::Block };
+        let logging = Logging { max_size: 99, max_files: 1, compress: false, ..Logging::default() };
         for replaced in [false, true] {
             let dir = tempfile::tempdir().unwrap();
-            let mut log = LogFile::new(Family::new(dir.path(), "web.1.log"), 1);
+            let mut log = LogFile::new(Family::new(dir.path(), "web.1.log"), 1, true);
             assert!(log.write(&logging, b"whole\nto").failed.is_none());
             log.end.owed.extend_from_slice(b"rn\n");
             assert!(log.park(), "it holds the rest of a line");

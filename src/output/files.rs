@@ -31,6 +31,8 @@ pub struct LogFiles {
     uses: u64,
     /// Replicas of which a file is being compressed.
     compressing: HashSet<ReplicaId>,
+    /// Replicas whose output was written in this life.
+    known: HashSet<ReplicaId>,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ impl LogFiles {
             bound: OPEN,
             uses: 0,
             compressing: HashSet::new(),
+            known: HashSet::new(),
         })
     }
 
@@ -75,9 +78,10 @@ impl LogFiles {
         if !self.slots.get(id).is_some_and(|slot| slot.file.is_open()) {
             self.close_idle();
         }
-        let slot = self.slots.entry(id.clone()).or_insert_with(|| Slot {
-            file: LogFile::new(family(&self.dir, id), logging.max_files),
-            used: uses,
+        let (dir, known) = (&self.dir, &mut self.known);
+        let slot = self.slots.entry(id.clone()).or_insert_with(|| {
+            let strange = known.insert(id.clone());
+            Slot { file: LogFile::new(family(dir, id), logging.max_files, strange), used: uses }
         });
         slot.used = uses;
         let outcome = slot.file.write(logging, lines);

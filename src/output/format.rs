@@ -1,7 +1,8 @@
 //! From a program's bytes to lines of a log file: as fast as memory is copied, nothing altered.
 //!
 //! It touches no file. What it holds back is an unfinished line of at most 64 KiB, and nothing while
-//! there is none, so that a thousand silent services cost nothing.
+//! there is none, so that a thousand silent services cost nothing. A prompt, which is an unfinished
+//! line that somebody waits before, is let go of by [`LineFormatter::settle`].
 
 use std::io::Write as _;
 
@@ -12,6 +13,13 @@ use crate::time::Wall;
 
 /// The longest text of one line in a log file, in bytes; longer lines are cut into pieces.
 pub const PIECE: usize = 64 << 10;
+
+/// The end of a line.
+const FULL: &[u8] = b"F ";
+/// A piece that goes on.
+const PIECE_TAG: &[u8] = b"P ";
+/// The end of a line to which no LF came.
+const NO_EOL: &[u8] = b"F:noeol ";
 
 /// Makes lines of the output of one replica, both its streams.
 ///
@@ -39,6 +47,10 @@ pub struct LineFormatter {
 struct Rest {
     bytes: Vec<u8>,
     at: Wall,
+    /// A piece of this line has been put out already.
+    open: bool,
+    /// `bytes` grew since they were last looked at by [`LineFormatter::settle`].
+    fresh: bool,
 }
 
 impl LineFormatter {
@@ -57,27 +69,45 @@ impl LineFormatter {
         while let Some(end) = memchr(b'\n', bytes) {
             let pieces = &bytes[..end];
             let last = whole_pieces(&header, pieces, out);
-            header.put(b'F', last, out);
+            header.put(FULL, last, out);
+            rest.open = false;
             bytes = &bytes[end + 1..];
         }
         let left = whole_pieces(&header, bytes, out);
+        rest.open |= left.len() < bytes.len();
         if !left.is_empty() {
             rest.bytes.extend_from_slice(left);
             rest.at = at;
+            rest.fresh = true;
         }
     }
 
-    /// Appends what is held back, for the program has ended. Its last words are a whole line (`F`),
-    /// though no LF came: the next run of the program must not seem to go on with them.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
-        for (stream, rest) in
-            [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)]
-        {
-            let bytes = std::mem::take(&mut rest.bytes);
-            if !bytes.is_empty() {
-                Header::new(rest.at, Source::Program(stream)).put(b'F', &bytes, out);
+    /// Appends as a piece (`P`) what was held back at the call before this one already and has not
+    /// grown since: called again and again while something is held, it lets go of a prompt.
+    pub fn settle(&mut self, out: &mut Vec<u8>) {
+        for (stream, rest) in self.streams() {
+            if !rest.bytes.is_empty() && !std::mem::take(&mut rest.fresh) {
+                let bytes = std::mem::take(&mut rest.bytes);
+                Header::new(rest.at, Source::Program(stream)).put(PIECE_TAG, &bytes, out);
+                rest.open = true;
             }
         }
+    }
+
+    /// Appends what is held back, for the program has ended. Its last words are a whole line, though
+    /// no LF came: the next run of the program must not seem to go on with them. That none came is
+    /// kept too (`F:noeol`).
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        for (stream, rest) in self.streams() {
+            let Rest { bytes, at, open, .. } = std::mem::take(rest);
+            if open || !bytes.is_empty() {
+                Header::new(at, Source::Program(stream)).put(NO_EOL, &bytes, out);
+            }
+        }
+    }
+
+    fn streams(&mut self) -> [(Stream, &mut Rest); 2] {
+        [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)]
     }
 
     /// How many bytes are held back.
@@ -91,13 +121,14 @@ impl Rest {
     fn go_on<'a>(&mut self, header: &Header, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let room = PIECE - self.bytes.len();
         let near = &bytes[..bytes.len().min(room + 1)];
-        let (flag, end, next) = match memchr(b'\n', near) {
-            Some(end) => (b'F', end, end + 1),
-            None if bytes.len() > room => (b'P', room, room),
+        let (tag, end, next) = match memchr(b'\n', near) {
+            Some(end) => (FULL, end, end + 1),
+            None if bytes.len() > room => (PIECE_TAG, room, room),
             None => return bytes,
         };
+        self.open = tag == PIECE_TAG;
         // Not to be copied twice: what is held and what completes it go out one after the other.
-        header.begin(flag, out);
+        header.begin(tag, out);
         out.extend_from_slice(&std::mem::take(&mut self.bytes));
         out.extend_from_slice(&bytes[..end]);
         out.push(b'\n');
@@ -109,7 +140,7 @@ impl Rest {
 fn whole_pieces<'a>(header: &Header, mut text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     while text.len() > PIECE {
         let (piece, after) = text.split_at(PIECE);
-        header.put(b'P', piece, out);
+        header.put(PIECE_TAG, piece, out);
         text = after;
     }
     text
@@ -119,7 +150,13 @@ fn whole_pieces<'a>(header: &Header, mut text: &'a [u8], out: &mut Vec<u8>) -> &
 pub fn dropped_marker(at: Wall, stream: Stream, bytes: u64, why: &str, out: &mut Vec<u8>) {
     let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let text = format!("dropped {bytes} bytes of {stream}: {why}");
-    Header::new(at, Source::Wharf).put(b'F', text.as_bytes(), out);
+    Header::new(at, Source::Wharf).put(FULL, text.as_bytes(), out);
+}
+
+/// The end of a line of `stream` of which only pieces are in the file, and nobody is left who would
+/// write the rest.
+pub(super) fn cut_off(at: Wall, stream: Stream, out: &mut Vec<u8>) {
+    Header::new(at, Source::Program(stream)).put(NO_EOL, b"", out);
 }
 
 /// Time and source as text, made once for many lines.
@@ -137,13 +174,13 @@ impl Header {
         Self { len: bytes.len() - left, bytes }
     }
 
-    fn begin(&self, flag: u8, out: &mut Vec<u8>) {
+    fn begin(&self, tag: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&self.bytes[..self.len]);
-        out.extend_from_slice(&[flag, b' ']);
+        out.extend_from_slice(tag);
     }
 
-    fn put(&self, flag: u8, text: &[u8], out: &mut Vec<u8>) {
-        self.begin(flag, out);
+    fn put(&self, tag: &[u8], text: &[u8], out: &mut Vec<u8>) {
+        self.begin(tag, out);
         out.extend_from_slice(text);
         out.push(b'\n');
     }

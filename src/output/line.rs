@@ -1,5 +1,8 @@
 //! One line of a log file, in the CRI log format that Kubernetes, Fluent Bit and Vector read:
 //! `2026-11-22T07:31:28.576123456Z stdout F text` (kubernetes/design-proposals, kubelet-cri-logging).
+//!
+//! The third word is `F` for the end of a line and `P` for a piece that goes on. Further tags follow
+//! after a colon, as that proposal has it; ours is `F:noeol`, last words to which no LF came.
 
 use std::fmt;
 
@@ -71,10 +74,35 @@ pub struct Line {
     pub at: Wall,
     /// Who said it.
     pub source: Source,
-    /// The program's line goes on in the next piece from the same source.
+    /// The program's line goes on in the next piece from the same source, or has not ended yet.
     pub partial: bool,
+    /// It ends here though the program wrote no LF: its last words.
+    pub noeol: bool,
     /// What the program wrote, byte for byte, without LF.
     pub text: Vec<u8>,
+}
+
+impl Line {
+    /// Appends what the program wrote, byte for byte; nothing where the program did not say it.
+    pub fn put_raw(&self, out: &mut Vec<u8>) {
+        if let Source::Program(_) = self.source {
+            out.extend_from_slice(&self.text);
+            if !self.partial && !self.noeol {
+                out.push(b'\n');
+            }
+        }
+    }
+}
+
+/// What stands before the text of a line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub(super) at: Wall,
+    pub(super) source: Source,
+    pub(super) partial: bool,
+    noeol: bool,
+    /// Where the text begins.
+    from: usize,
 }
 
 /// Reads lines. It remembers the last time, since many lines in a row have the same.
@@ -87,41 +115,42 @@ pub(super) struct Parser {
 impl Parser {
     /// The line in `bytes` (without LF), where it is one.
     pub(super) fn parse(&mut self, bytes: &[u8]) -> Option<Line> {
-        let (at, source, partial, from) = self.header(bytes)?;
-        Some(Line { at, source, partial, text: bytes[from..].to_vec() })
+        let Head { at, source, partial, noeol, from } = self.head(bytes)?;
+        Some(Line { at, source, partial, noeol, text: bytes[from..].to_vec() })
     }
 
-    /// Time, source, whether it is partial, and where the text begins.
-    fn header(&mut self, bytes: &[u8]) -> Option<(Wall, Source, bool, usize)> {
+    /// What stands before the text.
+    pub(super) fn head(&mut self, bytes: &[u8]) -> Option<Head> {
         let stamp = memchr::memchr(b' ', bytes)?;
         let word = stamp + 1 + memchr::memchr(b' ', &bytes[stamp + 1..])?;
         let source = Source::from_bytes(&bytes[stamp + 1..word])?;
-        let partial = is_partial(bytes.get(word + 1..word + 3)?)?;
+        let tags = word + 1 + memchr::memchr(b' ', &bytes[word + 1..])?;
+        let (partial, noeol) = flags(&bytes[word + 1..tags])?;
         if bytes[..stamp] != self.written {
             self.at = std::str::from_utf8(&bytes[..stamp]).ok()?.parse().ok()?;
             self.written.clear();
             self.written.extend_from_slice(&bytes[..stamp]);
         }
-        Some((self.at, source, partial, word + 3))
-    }
-
-    /// Whether `bytes` end a line of the program.
-    pub(super) fn is_whole(&mut self, bytes: &[u8]) -> bool {
-        self.header(bytes).is_some_and(|header| !header.2)
-    }
-
-    /// The time of a line.
-    pub(super) fn time(&mut self, bytes: &[u8]) -> Option<Wall> {
-        self.header(bytes).map(|header| header.0)
+        Some(Head { at: self.at, source, partial, noeol, from: tags + 1 })
     }
 }
 
-fn is_partial(flag: &[u8]) -> Option<bool> {
-    match flag {
-        b"F " => Some(false),
-        b"P " => Some(true),
-        _ => None,
-    }
+/// The lines in `bytes`, which are lines of a log file; what has not the format is passed over.
+pub fn parse_lines(bytes: &[u8]) -> impl Iterator<Item = Line> {
+    let mut parser = Parser::default();
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    lines.filter_map(move |line| parser.parse(line.strip_suffix(b"\n").unwrap_or(line)))
+}
+
+/// Whether a line is partial, and whether its end came without LF. Tags of others are passed over.
+fn flags(tags: &[u8]) -> Option<(bool, bool)> {
+    let mut tags = tags.split(|byte| *byte == b':');
+    let partial = match tags.next()? {
+        b"F" => false,
+        b"P" => true,
+        _ => return None,
+    };
+    Some((partial, tags.any(|tag| tag == b"noeol")))
 }
 
 #[cfg(test)]
@@ -137,12 +166,17 @@ mod tests {
         assert_eq!(line.text, b"a  b \r");
         let line = parser.parse(b"2026-11-22T07:31:28.576123456Z wharf F ").unwrap();
         assert_eq!((line.source, line.partial, line.text), (Source::Wharf, false, Vec::new()));
+        let line =
+            parser.parse(b"2026-11-22T07:31:28.576123456Z stdout F:other:noeol bye").unwrap();
+        assert_eq!((line.partial, line.noeol, &line.text[..]), (false, true, &b"bye"[..]));
         for bad in [
             "",
             "text",
             "2026-11-22T07:31:28.576123456Z stdout F",
             "2026-11-22T07:31:28.576123456Z stdout X text",
             "2026-11-22T07:31:28.576123456Z stdin F text",
+            "2026-11-22T07:31:28.576123456Z stdout FF text",
+            "2026-11-22T07:31:28.576123456Z stdout :F text",
             "yesterday stdout F text",
         ] {
             assert_eq!(parser.parse(bad.as_bytes()), None, "{bad:?}");

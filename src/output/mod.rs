@@ -4,6 +4,7 @@
 //! It knows nothing of pipes and processes, and no clock: bytes and times come in as arguments.
 
 mod compress;
+mod cut;
 mod end;
 mod error;
 mod file;
@@ -17,7 +18,7 @@ pub use compress::{CompressJob, Compressed};
 pub use error::{OutputError, WriteError};
 pub use files::LogFiles;
 pub use format::{LineFormatter, PIECE, dropped_marker};
-pub use line::{Line, Source, Stream};
+pub use line::{Line, Source, Stream, parse_lines};
 pub use merge::Merged;
 pub use reader::{Follower, Lines, LogReader, Range};
 

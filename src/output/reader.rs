@@ -8,8 +8,8 @@ use std::path::Path;
 
 use memchr::memrchr;
 
-use super::line::Parser;
-use super::{Line, OutputError, family};
+use super::line::{Head, Parser};
+use super::{Line, OutputError, Source, Stream, family};
 use crate::name::ReplicaId;
 use crate::rotation::{Backward, Family, Follow, Form, Member, Text, end_of_lines};
 use crate::time::Wall;
@@ -27,10 +27,28 @@ pub struct LogReader {
 /// Which lines are wanted. The default wants all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Range {
-    /// No more than the last so many lines of the program; the pieces of a long line count as one.
+    /// No more than the last so many of the lines that are wanted otherwise, `since` aside; the
+    /// pieces of a long line count as one, and so do those of one that has not ended yet.
     pub last: Option<usize>,
     /// None older than this.
     pub since: Option<Wall>,
+    /// None younger than this.
+    pub until: Option<Wall>,
+    /// Only what the program wrote to this stream.
+    pub stream: Option<Stream>,
+}
+
+impl Range {
+    /// Whether a line is wanted, `last` aside.
+    pub fn wants(&self, at: Wall, source: Source) -> bool {
+        self.since.is_none_or(|since| at >= since) && self.may_count(at, source)
+    }
+
+    /// Whether a line counts for `last`.
+    fn may_count(&self, at: Wall, source: Source) -> bool {
+        self.until.is_none_or(|until| at <= until)
+            && self.stream.is_none_or(|stream| source == Source::Program(stream))
+    }
 }
 
 impl LogReader {
@@ -61,15 +79,15 @@ impl LogReader {
 
     /// The wanted lines, oldest first.
     pub fn lines(self, range: Range) -> Result<Lines, OutputError> {
-        let mut left = range.last;
+        let mut counting = range.last.map(|left| Counting { range, left, ended: Vec::new() });
         let mut parts = VecDeque::new();
         let mut unreadable = 0;
         for member in self.members {
             let end = if member.number == 0 { self.end } else { u64::MAX };
             let mut broken = false;
-            let part = match &mut left {
+            let part = match &mut counting {
                 None => Ok((Part { reader: member.into_reader(), end }, false)),
-                Some(left) => tail(member, end, left, &mut broken),
+                Some(counting) => tail(member, end, counting, &mut broken),
             };
             let (part, enough) = part.map_err(|source| read_error(&self.family, source))?;
             parts.push_front(part);
@@ -78,13 +96,7 @@ impl LogReader {
                 break;
             }
         }
-        Ok(Lines {
-            family: self.family,
-            parts,
-            since: range.since,
-            parser: Parser::default(),
-            unreadable,
-        })
+        Ok(Lines { family: self.family, parts, range, parser: Parser::default(), unreadable })
     }
 }
 
@@ -95,9 +107,45 @@ struct Part {
     end: u64,
 }
 
-/// Goes back over lines of the program until `left` are found and the end of the one before them,
+/// The count of lines on the way back.
+struct Counting {
+    range: Range,
+    /// How many are still wanted.
+    left: usize,
+    /// Who has ended a line already, seen from the end.
+    ended: Vec<Source>,
+}
+
+impl Counting {
+    /// Whether this is the end of a line that is one too many.
+    fn is_enough(&mut self, head: Head) -> bool {
+        let Head { at, source, partial, .. } = head;
+        if !self.range.may_count(at, source) {
+            return false;
+        }
+        let latest = !self.ended.contains(&source);
+        if latest {
+            self.ended.push(source);
+        }
+        // Pieces before an end belong to it, or to a line that went on meanwhile. A piece after the
+        // last end is a line that has not ended yet.
+        if partial && !latest {
+            return false;
+        }
+        let enough = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        enough
+    }
+}
+
+/// Goes back over lines of the program until enough are found and the end of the one before them,
 /// or the file is over; says whether it was enough. Of a damaged compressed file it takes what there is.
-fn tail(member: Member, end: u64, left: &mut usize, broken: &mut bool) -> io::Result<(Part, bool)> {
+fn tail(
+    member: Member,
+    end: u64,
+    counting: &mut Counting,
+    broken: &mut bool,
+) -> io::Result<(Part, bool)> {
     let text = match member.form {
         Form::Plain => Text::File(member.file.try_clone()?),
         Form::Packed => {
@@ -116,13 +164,9 @@ fn tail(member: Member, end: u64, left: &mut usize, broken: &mut bool) -> io::Re
     let mut from = end;
     let mut enough = false;
     while let Some((place, line)) = backward.line()? {
-        if parser.is_whole(&line) {
-            // Pieces before it belong to it, or to a line that went on meanwhile.
-            if *left == 0 {
-                enough = true;
-                break;
-            }
-            *left -= 1;
+        if parser.head(&line).is_some_and(|head| counting.is_enough(head)) {
+            enough = true;
+            break;
         }
         from = place;
     }
@@ -141,7 +185,7 @@ fn tail(member: Member, end: u64, left: &mut usize, broken: &mut bool) -> io::Re
 pub struct Lines {
     family: Family,
     parts: VecDeque<Part>,
-    since: Option<Wall>,
+    range: Range,
     parser: Parser,
     unreadable: u64,
 }
@@ -170,8 +214,8 @@ impl Lines {
             if bytes.pop() != Some(b'\n') {
                 continue;
             }
-            if let Some(since) = self.since
-                && self.parser.time(&bytes).is_some_and(|at| at < since)
+            if let Some(head) = self.parser.head(&bytes)
+                && !self.range.wants(head.at, head.source)
             {
                 continue;
             }
@@ -226,6 +270,12 @@ impl Follower {
     /// How many lines so far have not the format.
     pub fn unreadable(&self) -> u64 {
         self.unreadable
+    }
+
+    /// Whether lines may have been missed since the last time this was asked, for files were dropped
+    /// faster than they were read.
+    pub fn take_gap(&mut self) -> bool {
+        self.follow.take_gap()
     }
 }
 

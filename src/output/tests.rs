@@ -21,7 +21,7 @@ fn id(name: &str) -> ReplicaId {
 }
 
 fn logging(max_size: u64, max_files: u32, compress: bool) -> Logging {
-    Logging { max_size, max_files, compress, when_full: WhenFull::Block }
+    Logging { max_size, max_files, compress, when_full: WhenFull::Block, ..Logging::default() }
 }
 
 fn at(nanos: u64) -> Wall {
@@ -68,10 +68,7 @@ fn joined(lines: &[Line]) -> BTreeMap<Source, Vec<u8>> {
     let mut bytes: BTreeMap<Source, Vec<u8>> = BTreeMap::new();
     for line in lines {
         let stream = bytes.entry(line.source).or_default();
-        stream.extend_from_slice(&line.text);
-        if !line.partial {
-            stream.push(b'\n');
-        }
+        line.put_raw(stream);
     }
     bytes
 }
@@ -110,7 +107,104 @@ fn what_has_no_line_feed_comes_at_the_end_with_the_time_it_came() {
     assert_eq!((out.len(), formatter.held()), (0, 7));
     formatter.finish(&mut out);
     formatter.finish(&mut out);
-    assert_eq!(String::from_utf8(out).unwrap(), format!("{} stdout F login: \n", at(1)));
+    assert_eq!(String::from_utf8(out).unwrap(), format!("{} stdout F:noeol login: \n", at(1)));
+}
+
+#[test]
+fn a_prompt_is_let_go_of_after_a_while_and_its_line_goes_on() {
+    let mut formatter = LineFormatter::default();
+    let mut out = Vec::new();
+    formatter.push(Stream::Stdout, at(1), b"one\nlogin: ", &mut out);
+    out.clear();
+    formatter.settle(&mut out);
+    assert_eq!((out.len(), formatter.held()), (0, 7), "it may still grow");
+    formatter.push(Stream::Stderr, at(2), b"gro", &mut out);
+    formatter.settle(&mut out);
+    assert_eq!(formatter.held(), 3, "the prompt has waited long enough, the other has not");
+    formatter.push(Stream::Stderr, at(3), b"wing", &mut out);
+    formatter.settle(&mut out);
+    formatter.push(Stream::Stdout, at(4), b"\npassword: ", &mut out);
+    formatter.settle(&mut out);
+    formatter.settle(&mut out);
+    assert_eq!(formatter.held(), 0);
+    formatter.finish(&mut out);
+    formatter.finish(&mut out);
+    let text = String::from_utf8(out).unwrap();
+    let said: Vec<_> = text.lines().map(|line| &line[31..]).collect();
+    assert_eq!(
+        said,
+        [
+            "stdout P login: ",
+            "stdout F ",
+            "stderr P growing",
+            "stdout P password: ",
+            "stdout F:noeol ",
+            "stderr F:noeol ",
+        ]
+    );
+}
+
+#[test]
+fn what_an_earlier_life_left_unfinished_is_ended_before_the_next_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut formatter, mut out) = (LineFormatter::default(), Vec::new());
+    formatter.push(Stream::Stderr, at(0), b"whole\n", &mut out);
+    formatter.push(Stream::Stdout, at(1), b"login: ", &mut out);
+    formatter.settle(&mut out);
+    formatter.settle(&mut out);
+    let write = |files: &mut LogFiles, lines: &[u8]| {
+        files.write(&id("web"), &logging(1 << 20, 5, false), lines).unwrap();
+    };
+    let mut files = LogFiles::open(dir.path()).unwrap();
+    write(&mut files, &out);
+    // In the same life the line may go on, though the file was closed meanwhile.
+    files.close(&id("web"));
+    out.clear();
+    formatter.push(Stream::Stdout, at(2), b"ann", &mut out);
+    formatter.settle(&mut out);
+    formatter.settle(&mut out);
+    write(&mut files, &out);
+    let mut files = LogFiles::open(dir.path()).unwrap();
+    write(&mut files, &line(3, "next"));
+    let lines = read(dir.path(), "web", Range::default());
+    assert_eq!(texts(&lines), ["whole", "login: ", "ann", "", "next"]);
+    assert_eq!(joined(&lines)[&Source::Program(Stream::Stdout)], b"login: annnext\n");
+    let ends: Vec<_> = lines.iter().map(|line| (line.partial, line.noeol)).collect();
+    let (whole, piece, last) = ((false, false), (true, false), (false, true));
+    assert_eq!(ends, [whole, piece, piece, last, whole]);
+}
+
+#[test]
+fn a_line_that_has_not_ended_counts_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = LogFiles::open(dir.path()).unwrap();
+    let (mut formatter, mut out) = (LineFormatter::default(), Vec::new());
+    for (number, (stream, text)) in [
+        (Stream::Stdout, "one\ntwo"),
+        (Stream::Stderr, "err\n"),
+        (Stream::Stdout, " halves\nlog"),
+        (Stream::Stdout, "in: "),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        formatter.push(stream, at(number as u64), text.as_bytes(), &mut out);
+        formatter.settle(&mut out);
+        formatter.settle(&mut out);
+    }
+    files.write(&id("web"), &logging(1 << 20, 5, false), &out).unwrap();
+    let last = |last, stream| {
+        let range = Range { last: Some(last), stream, ..Range::default() };
+        texts(&read(dir.path(), "web", range)).join("|")
+    };
+    assert_eq!(last(0, None), "");
+    assert_eq!(last(1, None), "log|in: ");
+    assert_eq!(last(2, None), " halves|log|in: ");
+    assert_eq!(last(1, Some(Stream::Stderr)), "err");
+    assert_eq!(last(2, Some(Stream::Stdout)), "two| halves|log|in: ");
+    assert_eq!(last(9, Some(Stream::Stdout)), "one|two| halves|log|in: ");
+    let range = Range { last: Some(1), until: Some(at(1)), ..Range::default() };
+    assert_eq!(texts(&read(dir.path(), "web", range)), ["err"]);
 }
 
 #[test]
@@ -317,18 +411,18 @@ fn the_last_lines_and_those_since_a_time() {
     let _next = files.finish(job.unwrap().run()).unwrap();
     assert!(names(dir.path()).contains(&"web.1.log.2.gz".to_owned()));
     for last in 0..10 {
-        let found = texts(&read(dir.path(), "web", Range { last: Some(last), since: None }));
+        let found = texts(&read(dir.path(), "web", Range { last: Some(last), ..Range::default() }));
         let expected: Vec<_> = (8_usize.saturating_sub(last)..8).map(|n| n.to_string()).collect();
         assert_eq!(found, expected, "the last {last}");
     }
     for since in 0..9_u8 {
-        let range = Range { last: Some(5), since: Some(at(u64::from(since))) };
+        let range = Range { last: Some(5), since: Some(at(u64::from(since))), ..Range::default() };
         let expected: Vec<_> = (since.max(3)..8).map(|n| n.to_string()).collect();
         assert_eq!(texts(&read(dir.path(), "web", range)), expected, "since {since}");
     }
     let torn = [fs::read(dir.path().join("web.1.log")).unwrap(), b"2026-".to_vec()].concat();
     fs::write(dir.path().join("web.1.log"), torn).unwrap();
-    assert_eq!(texts(&read(dir.path(), "web", Range { last: Some(1), since: None })), ["7"]);
+    assert_eq!(texts(&read(dir.path(), "web", Range { last: Some(1), ..Range::default() })), ["7"]);
 }
 
 #[test]
@@ -339,7 +433,7 @@ fn the_last_line_is_whole_though_it_was_cut_into_pieces_and_rotated() {
     let bytes = [line(0, "before"), line(1, &long)].concat();
     files.write(&id("web"), &logging(100_000, 9, false), &bytes).unwrap();
     assert!(names(dir.path()).len() > 2);
-    let found = read(dir.path(), "web", Range { last: Some(1), since: None });
+    let found = read(dir.path(), "web", Range { last: Some(1), ..Range::default() });
     assert_eq!(texts(&found).concat(), long);
 }
 
@@ -436,7 +530,7 @@ proptest! {
     fn every_byte_comes_back(
         chunks in chunks(),
         max_size in 1_u64..100_000,
-        events in prop::collection::vec(0_u8..6, 40),
+        events in prop::collection::vec(0_u8..8, 40),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut files = LogFiles::open(dir.path()).unwrap();
@@ -449,6 +543,12 @@ proptest! {
             wrote.entry(Source::Program(stream)).or_default().extend_from_slice(&bytes);
             let mut out = Vec::new();
             formatter.push(stream, at(number as u64), &bytes, &mut out);
+            match event {
+                // An orderly restart: what is held back is written.
+                4 => formatter.finish(&mut out),
+                6 | 7 => formatter.settle(&mut out),
+                _ => {}
+            }
             // No file is ever dropped: what is dropped cannot come back.
             job = job.or(files.write(&id("web"), &logging(max_size, 10_000, true), &out).unwrap());
             match event {
@@ -464,15 +564,14 @@ proptest! {
                     (job, done) = (None, None);
                     files = LogFiles::open(dir.path()).unwrap();
                 }
-                _ => files.close(&id("web")),
+                5 => files.close(&id("web")),
+                _ => {}
             }
         }
         let mut out = Vec::new();
         formatter.finish(&mut out);
         let _job = files.write(&id("web"), &logging(max_size, 10_000, true), &out).unwrap();
         wrote.retain(|_, bytes| !bytes.is_empty());
-        // The end of the program ends its last line as well.
-        wrote.values_mut().filter(|bytes| !bytes.ends_with(b"\n")).for_each(|bytes| bytes.push(b'\n'));
         let lines = read(dir.path(), "web", Range::default());
         prop_assert!(lines.iter().all(|line| line.text.len() <= PIECE));
         prop_assert!(joined(&lines) == wrote, "read back");
@@ -486,7 +585,7 @@ proptest! {
         prop_assert_eq!(followed.len(), lines.len());
         prop_assert!(followed == lines, "followed");
         for last in [1, 2, 7] {
-            let tail = read(dir.path(), "web", Range { last: Some(last), since: None });
+            let tail = read(dir.path(), "web", Range { last: Some(last), ..Range::default() });
             prop_assert!(lines.ends_with(&tail), "the last {}", last);
             let whole = |lines: &[Line]| lines.iter().filter(|line| !line.partial).count();
             prop_assert_eq!(whole(&tail), whole(&lines).min(last));

@@ -11,8 +11,9 @@ use std::time::UNIX_EPOCH;
 
 use flate2::bufread::{GzDecoder, MultiGzDecoder};
 
-/// How many times a listing is repeated while files are being renamed under it.
-const LISTINGS: u32 = 8;
+/// How many times a listing is tried while files are being renamed under it; the last one is taken
+/// as it is.
+const LISTINGS: u32 = 4;
 
 /// How many bytes of its beginning tell a file from its siblings.
 const HEAD: usize = 128;
@@ -115,38 +116,60 @@ impl Family {
     }
 
     /// Every file of the family, opened, youngest first. Each is there once, also while others
-    /// rename them.
+    /// rename and compress them.
     pub(crate) fn members(&self) -> io::Result<Vec<Member>> {
-        let mut members = self.open_all()?;
         for _ in 1..LISTINGS {
-            let seen: Vec<_> = members.iter().map(|member| (member.number, member.ino)).collect();
-            let again = self.open_all()?;
-            let stable = again.iter().map(|member| (member.number, member.ino)).eq(seen);
-            members = again;
-            if stable {
-                break;
+            let (members, moved) = self.open_all()?;
+            if !moved {
+                return Ok(members);
             }
         }
-        Ok(members)
+        Ok(self.open_all()?.0)
     }
 
-    fn open_all(&self) -> io::Result<Vec<Member>> {
-        let mut members: Vec<Member> = Vec::new();
-        let older = self.entries()?.into_iter().map(|(n, form)| (n, self.older(n, form)));
-        for (number, path) in std::iter::once((0, self.current())).chain(older) {
-            match Member::open(number, &path) {
-                // Somebody else's `gzip -k` leaves a copy beside the original; the original counts.
-                Ok(member) => {
-                    let twice = |held: &Member| held.ino == member.ino || held.number == number;
-                    if number == 0 || !members.iter().any(twice) {
-                        members.push(member);
+    /// Opens one file after the other, by ascending numbers: since files only ever move to a higher
+    /// number, none that stays is missed. What was met a second time has moved meanwhile, and its
+    /// later place is the right one beside what is met after it.
+    fn open_all(&self) -> io::Result<(Vec<Member>, bool)> {
+        let mut members: Vec<(Member, Identity)> = Vec::new();
+        let (mut number, mut moved) = (0, false);
+        loop {
+            let last = self.entries()?.last().map_or(0, |entry| entry.0);
+            if number > last {
+                return Ok((members.into_iter().map(|(member, _)| member).collect(), moved));
+            }
+            while number <= last {
+                if let Some(member) = self.open_at(number)? {
+                    let identity = member.identity()?;
+                    let same = |(held, known): &(Member, Identity)| {
+                        held.ino == member.ino || known.is_same(&identity)
+                    };
+                    if let Some(at) = members.iter().position(same) {
+                        moved = true;
+                        members.remove(at);
                     }
+                    members.push((member, identity));
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                number += 1;
             }
         }
-        Ok(members)
+    }
+
+    /// The file with this number. Where somebody else's `gzip -k` left a copy beside the original, the
+    /// original counts.
+    fn open_at(&self, number: u32) -> io::Result<Option<Member>> {
+        let paths = if number == 0 {
+            vec![self.current()]
+        } else {
+            vec![self.older(number, Form::Plain), self.older(number, Form::Packed)]
+        };
+        for path in paths {
+            match Member::open(number, &path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => return other.map(Some),
+            }
+        }
+        Ok(None)
     }
 
     /// Renames every file one number up and the current one to `.1`, so that at most `keep` older
@@ -231,11 +254,19 @@ impl Identity {
             }
             Form::Packed => {
                 let mut packed = GzDecoder::new(BufReader::new(whole));
-                packed.by_ref().take(limit).read_to_end(&mut head)?;
+                // A damaged file is known by what is left of it.
+                let _ = packed.by_ref().take(limit).read_to_end(&mut head);
                 packed.header().and_then(|header| parse_mark(header.comment()?)).unwrap_or((0, 0))
             }
         };
         Ok(Self { ino, born, head })
+    }
+
+    /// Whether both are the same file, of which one may have grown since.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.ino, self.born) == (other.ino, other.born)
+            && self.ino != 0
+            && (self.head.starts_with(&other.head) || other.head.starts_with(&self.head))
     }
 
     /// What is written into a compressed file so that it is known to be this one.
@@ -327,6 +358,36 @@ mod tests {
         assert_eq!(shown(&family), pairs);
         family.rotate(1).unwrap();
         assert_eq!(shown(&family), [], "with nothing current the last one is dropped all the same");
+    }
+
+    #[test]
+    fn a_listing_beside_a_writer_that_rotates_all_the_time_misses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let family = Family::new(dir.path(), "x.log");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..300 {
+                    fs::write(family.current(), format!("{number:04}")).unwrap();
+                    family.rotate(1_000).unwrap();
+                }
+                over.store(true, std::sync::atomic::Ordering::Release);
+            });
+            while !over.load(std::sync::atomic::Ordering::Acquire) {
+                let members = family.members().unwrap();
+                let shown: Vec<u32> = members
+                    .into_iter()
+                    .filter_map(|member| {
+                        let mut text = String::new();
+                        member.into_reader().read_to_string(&mut text).unwrap();
+                        // The youngest may be empty still.
+                        text.parse().ok()
+                    })
+                    .collect();
+                let first = shown.first().map_or(0, |first| first + 1);
+                assert_eq!(shown, (0..first).rev().collect::<Vec<_>>());
+            }
+        });
     }
 
     #[test]

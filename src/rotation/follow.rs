@@ -28,6 +28,8 @@ pub(crate) struct Follow {
     behind: Vec<Identity>,
     /// What comes after it, oldest first.
     ahead: VecDeque<Member>,
+    /// Files may have been dropped before they were read.
+    gap: bool,
 }
 
 impl Follow {
@@ -41,8 +43,15 @@ impl Follow {
             place: if current.is_some() { place } else { 0 },
             behind: older.iter().map(Member::identity).collect::<io::Result<_>>()?,
             ahead: VecDeque::new(),
+            gap: false,
             family,
         })
+    }
+
+    /// Whether lines may have been missed since the last time this was asked: of what was read last
+    /// there is nothing left, so that nobody can say what came after it.
+    pub(crate) fn take_gap(&mut self) -> bool {
+        std::mem::take(&mut self.gap)
     }
 
     /// Appends whole lines, each with its LF, that were not returned before. `true` means that
@@ -120,6 +129,7 @@ impl Follow {
                 }
             }
             let last = self.behind.pop();
+            self.gap |= last.is_some() && known.is_empty() && !self.ahead.is_empty();
             self.behind = known;
             self.behind.extend(last);
         }

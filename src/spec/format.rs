@@ -35,6 +35,8 @@ pub(super) enum Format {
     Cron,
     /// A numeric address with its port.
     Address,
+    /// The path of a socket.
+    Socket,
 }
 
 impl Format {
@@ -53,6 +55,7 @@ impl Format {
             "wharf-octal" => Self::Octal,
             "wharf-cron" => Self::Cron,
             "wharf-address" => Self::Address,
+            "wharf-socket" => Self::Socket,
             _ => Self::Free,
         }
     }
@@ -73,6 +76,7 @@ impl Format {
             Self::Octal => "a file mode in octal digits such as \"022\"",
             Self::Cron => "a time pattern of five fields such as 0 3 * * *",
             Self::Address => "an address such as 127.0.0.1:9464 or [::1]:9464",
+            Self::Socket => "an absolute path, true or false",
         }
     }
 
@@ -92,8 +96,9 @@ impl Format {
             Self::User => user(text),
             Self::Octal => octal(text),
             Self::Cron if text.split_whitespace().count() == 5 => Ok(()),
-            Self::Cron => Err(format!("`{text}` is not {}", self.expected())),
             Self::Address => address(text).map(drop),
+            Self::Socket if text.starts_with('/') && !text.contains('\0') => Ok(()),
+            Self::Cron | Self::Socket => Err(format!("`{text}` is not {}", self.expected())),
         }
     }
 }

@@ -12,8 +12,8 @@ use super::check::Environment;
 use super::mistake::Found;
 use super::tree::{Entry, Node, Place};
 use super::{
-    KillScope, Limits, Logging, OnGiveUp, Policy, Restart, START_TIMEOUT, Service, SignalName,
-    Stop, WhenFull, mean_port, written,
+    Forward, JOURNALD, KillScope, Limits, Logging, OnGiveUp, Policy, Restart, START_TIMEOUT,
+    SYSLOG, Service, SignalName, Stop, WhenFull, mean_port, written,
 };
 use crate::name::ServiceName;
 
@@ -266,6 +266,10 @@ impl Subject<'_, '_> {
                 Some(written::WhenFull::DropOldest) => WhenFull::DropOldest,
                 Some(written::WhenFull::Block) => WhenFull::Block,
             },
+            forward: Forward {
+                journald: forward(written.journald, JOURNALD),
+                syslog: forward(written.syslog, SYSLOG),
+            },
         }
     }
 
@@ -278,6 +282,14 @@ impl Subject<'_, '_> {
             self.complain(&["labels"], "a label has no name");
         }
         labels.into_iter().map(|(key, word)| (key, word.0)).collect()
+    }
+}
+
+fn forward(written: Option<written::Forward>, usual: &str) -> Option<String> {
+    match written {
+        None | Some(written::Forward::Switch(false)) => None,
+        Some(written::Forward::Switch(true)) => Some(usual.to_owned()),
+        Some(written::Forward::Socket(path)) => Some(path.0),
     }
 }
 

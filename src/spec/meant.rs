@@ -193,7 +193,27 @@ pub struct Logging {
     pub compress: bool,
     /// What happens when the disk cannot take output as fast as it comes.
     pub when_full: WhenFull,
+    /// Where it goes besides.
+    #[serde(flatten)]
+    pub forward: Forward,
 }
+
+/// Where lines and ends go besides; absolute paths of Unix datagram sockets.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Forward {
+    /// That of systemd-journald.
+    #[serde(default)]
+    pub journald: Option<String>,
+    /// That of a syslog daemon.
+    #[serde(default)]
+    pub syslog: Option<String>,
+}
+
+/// Where systemd-journald listens.
+pub const JOURNALD: &str = "/run/systemd/journal/socket";
+
+/// Where the syslog daemon of a machine listens.
+pub const SYSLOG: &str = "/dev/log";
 
 /// What happens when the disk cannot take output as fast as it comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -358,7 +378,13 @@ impl Default for Stop {
 
 impl Default for Logging {
     fn default() -> Self {
-        Self { max_size: 10 << 20, max_files: 5, compress: true, when_full: WhenFull::DropOldest }
+        Self {
+            max_size: 10 << 20,
+            max_files: 5,
+            compress: true,
+            when_full: WhenFull::DropOldest,
+            forward: Forward::default(),
+        }
     }
 }
 

@@ -121,6 +121,8 @@ pub(super) fn logging(logging: &Logging) -> Value {
         "max_files": logging.max_files,
         "compress": logging.compress,
         "when_full": logging.when_full,
+        "journald": logging.forward.journald.as_deref().map_or(json!(false), |path| json!(path)),
+        "syslog": logging.forward.syslog.as_deref().map_or(json!(false), |path| json!(path)),
     })
 }
 

@@ -171,9 +171,17 @@ fn the_past_is_told_with_and_without_a_manager() {
         }
         let json: Value = serde_json::from_slice(&run(state, "why web --json").out).unwrap();
         assert_eq!(
-            (&json["exits"][2]["seq"], json["now"].is_array()),
+            (&json["exits"][0]["seq"], json["now"].is_array()),
             (&json!(9), state == &fake.state)
         );
+        assert_eq!(json["exits"][0]["more_like_this"]["count"], 8);
+        let before = "before: 8 more like this between 2026-11-22 07:31:01 and 2026-11-22 07:31:08";
+        assert!(why.text().contains(before), "{}", why.text());
+        let all = run(state, "why");
+        assert_eq!((all.code, all.text().matches("reason: failed").count()), (0, 1));
+        let late = run(state, "why web --since 2026-11-22T07:31:08Z --json");
+        let late: Value = serde_json::from_slice(&late.out).unwrap();
+        assert_eq!(late["exits"][0]["more_like_this"]["count"], 1);
         let none = run(state, "why db");
         assert_eq!((none.code, none.text().contains("db has not ended yet")), (0, true));
         assert_eq!(run(state, "why wbe").code, 4);

@@ -206,6 +206,7 @@ fn snapshot() -> Snapshot {
             cgroups: "in use".to_owned(),
             degraded: vec!["the disk is full".to_owned()],
             output_dropped_bytes: 0,
+            forward_dropped: 0,
             journal_write_errors: 0,
             records_waiting: 0,
             shutting_down: false,

@@ -25,12 +25,12 @@ pub use port::{
     Prefix, Profile, Replies, SendExpect, Sentinel, Stray, Unbuffer,
 };
 pub use service::{
-    Command, Environment, KillScope, Limits, Logging, OnGiveUp, OnManagerExit, Policy, Restart,
-    RestartLong, Service, WhenFull,
+    Command, Environment, Forward, KillScope, Limits, Logging, OnGiveUp, OnManagerExit, Policy,
+    Restart, RestartLong, Service, WhenFull,
 };
 pub use values::{
-    CoreSize, Cron, EnvEntry, Length, NameText, Octal, Pattern, ReasonWord, SignalText, Size, User,
-    Word,
+    CoreSize, Cron, EnvEntry, Length, NameText, Octal, Pattern, ReasonWord, SignalText, Size,
+    SocketPath, User, Word,
 };
 
 /// The services that wharf keeps running, and how.

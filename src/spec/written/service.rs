@@ -8,7 +8,8 @@ use super::later::{
     Capability, Dependencies, Healthcheck, Listen, OneOrMore, Ready, Schedule, Secret,
 };
 use super::{
-    CoreSize, EnvEntry, Length, NameText, Octal, Port, ReasonWord, SignalText, Size, User, Word,
+    CoreSize, EnvEntry, Length, NameText, Octal, Port, ReasonWord, SignalText, Size, SocketPath,
+    User, Word,
 };
 
 /// One program that is kept running.
@@ -268,6 +269,22 @@ pub struct Logging {
     pub compress: Option<bool>,
     /// What happens when the disk cannot take output as fast as it comes.
     pub when_full: Option<WhenFull>,
+    /// Whether lines and ends go to systemd's journal too; a path names another socket than
+    /// `/run/systemd/journal/socket`.
+    pub journald: Option<Forward>,
+    /// Whether lines and ends go to the syslog daemon of this machine too; a path names another
+    /// socket than `/dev/log`.
+    pub syslog: Option<Forward>,
+}
+
+/// Whether something is forwarded, and where to.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Forward {
+    /// To the usual socket, or not.
+    Switch(bool),
+    /// To this Unix datagram socket.
+    Socket(SocketPath),
 }
 
 /// What happens when the disk cannot take output as fast as it comes.

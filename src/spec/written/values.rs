@@ -126,6 +126,17 @@ schema!(Octal, { "type": ["string", "integer"], "format": "wharf-octal" });
 pub struct Cron(pub String);
 schema!(Cron, { "type": "string", "format": "wharf-cron", "examples": ["0 3 * * *"] });
 
+/// The absolute path of a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct SocketPath(pub String);
+schema!(SocketPath, {
+    "type": "string",
+    "format": "wharf-socket",
+    "pattern": "^/",
+    "examples": ["/dev/log"]
+});
+
 /// Why a run ended, as one of the words of an exit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
