@@ -66,6 +66,9 @@ fn told(loss: &Loss) -> String {
         Weight::Loss => "lost",
         Weight::Note => "note",
     };
+    if loss.file == loss.key {
+        return format!("{word}: {}: {}", loss.place(), loss.reason());
+    }
     format!("{word}: {} ({}): {}", loss.key, loss.place(), loss.reason())
 }
 
@@ -227,7 +230,9 @@ fn literal(text: &str) -> bool {
 fn scalar(text: &str, flow: bool) -> String {
     let inside = |c: char| c.is_ascii_alphanumeric() || "_-./=@%+$&*()|;<>~^!' ".contains(c);
     let in_block = |c: char| inside(c) || ":,{}[]\"\\?".contains(c);
-    let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || "/_.$".contains(c));
+    let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || "/_.$".contains(c))
+        || is_option(text)
+        || is_quantity(text);
     let no_number = !text.starts_with('.') || text.starts_with("./") || text.starts_with("../");
     let fits = text.chars().all(|c| if flow { inside(c) } else { in_block(c) });
     let breaks = text.contains(": ") || text.contains(" #") || text.ends_with([' ', ':']);
@@ -240,6 +245,27 @@ fn scalar(text: &str, flow: bool) -> String {
         return text.to_owned();
     }
     crate::spec::quoted(text)
+}
+
+/// `-x` or `--long`, which is no item of a list and no number.
+fn is_option(text: &str) -> bool {
+    let second = text.strip_prefix('-').and_then(|rest| rest.chars().next());
+    second.is_some_and(|c| c.is_ascii_alphabetic() || c == '-') && !text.starts_with("---")
+}
+
+/// A duration or a size: digits and a unit, perhaps several times. No reader takes it for a number.
+fn is_quantity(text: &str) -> bool {
+    const UNITS: &[&str] = &["us", "ms", "s", "m", "h", "d", "B", "KiB", "MiB", "GiB", "TiB"];
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let unit = number.find(|c: char| c.is_ascii_digit()).unwrap_or(number.len());
+        if number.len() == rest.len() || !UNITS.contains(&&number[..unit]) {
+            return false;
+        }
+        rest = &number[unit..];
+    }
+    !text.is_empty()
 }
 
 #[cfg(test)]
@@ -256,7 +282,15 @@ mod tests {
             ("8080", "\"8080\"", "\"8080\""),
             ("yes", "\"yes\"", "\"yes\""),
             ("", "\"\"", "\"\""),
-            ("-c", "\"-c\"", "\"-c\""),
+            ("-c", "-c", "-c"),
+            ("--opt=a b", "--opt=a b", "--opt=a b"),
+            ("-5", "\"-5\"", "\"-5\""),
+            ("- x", "\"- x\"", "\"- x\""),
+            ("---", "\"---\"", "\"---\""),
+            ("1m30s", "1m30s", "1m30s"),
+            ("512MiB", "512MiB", "512MiB"),
+            ("1e5", "\"1e5\"", "\"1e5\""),
+            ("12x", "\"12x\"", "\"12x\""),
             ("./run.sh", "./run.sh", "./run.sh"),
             ("x #y", "\"x #y\"", "\"x #y\""),
             ("*a", "\"*a\"", "\"*a\""),

@@ -256,14 +256,17 @@ impl<'a> Job<'a> {
             }
         }
         let shown = self.shown(path);
-        draft.lose(from, format!("the values of {shown} were copied"), COPIED);
+        draft.tell(Weight::Note, from, format!("the values of {shown} were copied"), COPIED);
         true
     }
 
     /// Says that the values of an environment file stand in the result.
-    pub(super) fn copied(&mut self, from: &Origin) {
+    pub(super) fn copied(&mut self, path: &Path) {
         self.secrets = true;
-        self.lose(from, "its values were copied", COPIED);
+        let file = self.paths.iter().rposition(|known| known == path).unwrap_or_default();
+        let origin = Origin::new(self.shown(path), self.top(file));
+        let (why, instead) = ("its values were copied".to_owned(), COPIED.to_owned());
+        self.missing.push(Missing { weight: Weight::Note, origin, why, instead });
     }
 
     /// The folder to run in, as services.yaml writes it; `None` where it is that file's own folder.
@@ -297,7 +300,8 @@ impl<'a> Job<'a> {
         let mut all = general.clone();
         for draft in &self.drafts {
             let own = draft.missing.iter().map(|m| (order(m), resolved(m, Some(&draft.name))));
-            let own: Vec<_> = own.collect();
+            let mut own: Vec<_> = own.collect();
+            own.sort_by_key(|(order, _)| *order);
             services.push(own.iter().map(|(_, loss)| loss.clone()).collect());
             all.extend(own);
         }

@@ -61,6 +61,8 @@ impl fmt::Display for Loss {
             Weight::Note => "note",
         };
         let service = self.service.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
-        write!(f, "{word}: {}: {service}{}: {}", self.place(), self.key, self.reason())
+        let known = [Some(&self.file), self.service.as_ref()].contains(&Some(&self.key));
+        let key = if known { String::new() } else { format!("{}: ", self.key) };
+        write!(f, "{word}: {}: {service}{key}{}", self.place(), self.reason())
     }
 }

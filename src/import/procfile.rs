@@ -56,13 +56,16 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) -> Result<(), ImportError
             let draft = service(job, process, &around, port, &folder);
             job.drafts.push(draft);
         }
-        let top = Origin::new("Procfile", job.top(file));
+        let top = |key: &str, job: &Job<'_>| Origin::new(key, job.top(file));
         job.note(
-            &top,
+            &top("environment", job),
             "processes do not see the environment of `wharf up`: only PATH, HOME, USER, LANG, TZ and \
              what is written below",
         );
-        job.note(&top, "foreman ends all when one process ends; here what fails is restarted");
+        job.note(
+            &top("restart", job),
+            "foreman ends all when one process ends; here what fails is restarted",
+        );
     }
     Ok(())
 }
@@ -130,8 +133,7 @@ fn surroundings(job: &mut Job<'_>, file: usize) -> Result<Surroundings, ImportEr
     for path in files {
         match job.variables(&path) {
             Some(variables) => {
-                let from = Origin::new(job.shown(&path), job.top(file));
-                job.copied(&from);
+                job.copied(&path);
                 around.variables.extend(variables);
             }
             None if usual => {}

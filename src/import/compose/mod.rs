@@ -149,7 +149,7 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
 fn dotenv(job: &mut Job<'_>, file: usize) -> HashMap<String, String> {
     let path = job.folder(file).join(".env");
     let Some(variables) = job.variables(&path) else { return HashMap::new() };
-    job.copied(&Origin::new(job.shown(&path), job.top(file)));
+    job.copied(&path);
     variables.into_iter().collect()
 }
 
