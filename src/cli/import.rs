@@ -4,7 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -73,6 +73,7 @@ impl Import {
         let folder = if to_file { output.parent().unwrap_or(&here) } else { &here };
         let order = Order {
             files: self.what.iter().map(|f| (f.display().to_string(), here.join(f))).collect(),
+            here: here.clone(),
             folder: folder.to_owned(),
             format: self.from,
             formation: self.formation.clone(),
@@ -149,7 +150,13 @@ pub(super) fn write(path: &Path, text: &str, mode: u32, force: bool) -> Result<(
     } else {
         options.create_new(true);
     }
-    let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = options.open(path).and_then(|mut file| {
+        if mode & 0o077 == 0 {
+            // The mode above is for a new file; one that is there may be open to all.
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+        file.write_all(text.as_bytes())
+    });
     written.map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => Failure::Exists(path.display().to_string()),
         _ => Failure::Io { doing: "write the result", source },

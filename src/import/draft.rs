@@ -42,6 +42,8 @@ pub(super) struct Draft {
     pub(super) about: Vec<String>,
     /// Its keys.
     pub(super) keys: Map<String, Value>,
+    /// Whether it is kept from being started.
+    pub(super) held: bool,
     /// Where it begins.
     pub(super) place: Place,
     /// Which keys came from where, by their dotted paths.
@@ -56,6 +58,7 @@ impl Draft {
             name,
             about: Vec::new(),
             keys: Map::new(),
+            held: false,
             place,
             origins: BTreeMap::new(),
             missing: Vec::new(),
@@ -122,7 +125,7 @@ impl Draft {
 
     /// Keeps the service from being started, and says why.
     pub(super) fn hold(&mut self, from: &Origin, why: impl Into<String>) {
-        self.put("replicas", 0, from);
+        self.held = true;
         self.tell(Weight::Loss, from, why, "it is kept with `replicas: 0`; write 1 to run it");
     }
 }

@@ -94,18 +94,23 @@ fn block(text: &mut String, map: &Map<String, Value>, path: &[&str], depth: usiz
     let mut sorted: Vec<_> =
         map.iter().map(|(key, value)| (place(path, key, keys), key, value)).collect();
     sorted.sort_by_key(|((at, _), ..)| *at);
+    let mut told = false;
     for ((_, supported), key, value) in sorted {
         let below: Vec<&str> = path.iter().copied().chain([key.as_str()]).collect();
         if supported && usable(value, &below, keys) {
             entry(text, key, value, depth, &mut |text, map, depth| {
                 block(text, map, &below, depth, keys);
             });
+            told = false;
             continue;
         }
         let mut lines = String::new();
         entry(&mut lines, key, value, 0, &mut plain_block);
         let margin = "  ".repeat(depth);
-        let _ = writeln!(text, "{margin}# not supported yet:");
+        if !told {
+            let _ = writeln!(text, "{margin}# not supported yet:");
+        }
+        told = true;
         for line in lines.lines() {
             let _ = writeln!(text, "{}", format!("{margin}# {line}").trim_end());
         }

@@ -111,8 +111,11 @@ impl<'a> Job<'a> {
         all.ok_or_else(|| ImportError::Unknown { file: String::new() })
     }
 
-    /// Reads one more file; `None` where there is none or it cannot be read, which is then said.
+    /// Reads one more file, once; `None` where there is none or it cannot be read, which is said.
     pub(super) fn open(&mut self, path: &Path) -> Option<usize> {
+        if let Some(known) = self.paths.iter().position(|known| known == path) {
+            return Some(known);
+        }
         let shown = self.shown(path);
         self.open_as(path, shown)
     }
@@ -141,14 +144,9 @@ impl<'a> Job<'a> {
         self.paths[file].parent().unwrap_or(Path::new("/")).to_owned()
     }
 
-    /// A path as it is shown and written: from the result's folder where it lies below it.
+    /// A path as it is shown: from the current folder where it lies below it.
     pub(super) fn shown(&self, path: &Path) -> String {
-        let path = tidy(path);
-        match path.strip_prefix(tidy(&self.order.folder)) {
-            Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
-            Ok(below) => below.display().to_string(),
-            Err(_) => path.display().to_string(),
-        }
+        from_folder(path, &self.order.here)
     }
 
     /// Says that a file is wrong as a whole.
@@ -203,10 +201,9 @@ impl<'a> Job<'a> {
     }
 
     fn free_name(&self, name: &str) -> String {
-        let taken: HashSet<&str> = self.drafts.iter().map(|draft| draft.name.as_str()).collect();
         let mut free = name.to_owned();
         let mut number = 2_u32;
-        while taken.contains(free.as_str()) {
+        while self.drafts.iter().any(|draft| draft.name == free) {
             let end = format!("-{number}");
             free = format!("{}{end}", &name[..name.len().min(MAX_NAME - end.len())]);
             number += 1;
@@ -236,6 +233,11 @@ impl<'a> Job<'a> {
         self.keys.find(&whole).is_some_and(|(_, supported)| supported)
     }
 
+    /// Whether a key at the top of the file works.
+    pub(super) fn works_at_top(&self, key: &str) -> bool {
+        self.keys.find(&[key]).is_some_and(|(_, supported)| supported)
+    }
+
     /// Gives a service the variables of an environment file: by `env_file` where that works, else
     /// as copies below what it sets itself. Returns whether there is such a file.
     pub(super) fn env_file(&mut self, draft: &mut Draft, path: &Path, from: &Origin) -> bool {
@@ -244,7 +246,8 @@ impl<'a> Job<'a> {
                 Some(Value::Array(files)) => files.clone(),
                 _ => Vec::new(),
             };
-            files.insert(0, Value::String(escape(&self.shown(path))));
+            let written = from_folder(path, &self.order.folder);
+            files.insert(0, Value::String(escape(&written)));
             draft.put("env_file", files, from);
             return !self.missing_file(path);
         }
@@ -271,8 +274,8 @@ impl<'a> Job<'a> {
 
     /// The folder to run in, as services.yaml writes it; `None` where it is that file's own folder.
     pub(super) fn working_dir(&self, folder: &Path) -> Option<String> {
-        let shown = self.shown(folder);
-        (shown != ".").then_some(shown)
+        let written = from_folder(folder, &self.order.folder);
+        (written != ".").then_some(written)
     }
 
     /// What came of it all.
@@ -281,6 +284,9 @@ impl<'a> Job<'a> {
             return Err(ImportError::Mistakes(Mistakes::new(self.found, &self.sources)));
         }
         for draft in &mut self.drafts {
+            if draft.held {
+                put(&mut draft.keys, "replicas", Value::from(0));
+            }
             longest_wait(draft);
             not_yet(draft, &self.keys);
         }
@@ -308,10 +314,16 @@ impl<'a> Job<'a> {
         all.sort_by_key(|(order, _)| *order);
         let losses: Vec<Loss> = all.into_iter().map(|(_, loss)| loss).collect();
         if self.drafts.is_empty() {
-            return Err(ImportError::Nothing { losses });
+            let lost = losses.into_iter().filter(|loss| loss.weight == Weight::Loss).collect();
+            return Err(ImportError::Nothing { losses: lost });
         }
         let general: Vec<Loss> = general.into_iter().map(|(_, loss)| loss).collect();
-        let names: Vec<&str> = self.sources.iter().map(|source| source.name.as_str()).collect();
+        let mut names: Vec<&str> = Vec::new();
+        for source in &self.sources {
+            if !names.contains(&source.name.as_str()) {
+                names.push(&source.name);
+            }
+        }
         let whole = Whole {
             format,
             files: &names,
@@ -409,6 +421,20 @@ pub(super) fn key_origin(entry: &crate::spec::Entry) -> Origin {
     Origin::new(entry.key.clone(), entry.place)
 }
 
+/// Whether a key without an equal asks for anything: nothing, `false` and what is the user's own
+/// (`x-`) do not.
+pub(super) fn asks(entry: &crate::spec::Entry) -> bool {
+    use crate::spec::Kind;
+    let empty = match &entry.value.kind {
+        Kind::Null => true,
+        Kind::Scalar { text, .. } => text.is_empty() || text == "false",
+        Kind::List(items) => items.is_empty(),
+        Kind::Map(entries) => entries.is_empty(),
+        Kind::Bad => false,
+    };
+    !empty && !entry.key.starts_with("x-")
+}
+
 /// A list of texts, or one text; `None` where it is something else.
 pub(super) fn texts(node: &Node) -> Option<Vec<(String, Place)>> {
     match &node.kind {
@@ -429,6 +455,16 @@ fn good_name(name: &str) -> String {
     let text = text.trim_start_matches(['-', '_', '.']).trim_end_matches('-');
     let text: String = text.chars().take(MAX_NAME).collect();
     if text.is_empty() { "service".to_owned() } else { text }
+}
+
+/// A path from a folder where it lies below it, absolute elsewhere.
+fn from_folder(path: &Path, folder: &Path) -> String {
+    let path = tidy(path);
+    match path.strip_prefix(tidy(folder)) {
+        Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
 }
 
 /// A path without `.` and with `..` taken back.

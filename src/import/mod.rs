@@ -47,7 +47,9 @@ pub struct World<'a> {
 pub struct Order {
     /// The files as the user named them, each with its absolute path.
     pub files: Vec<(String, PathBuf)>,
-    /// The folder in which the result will lie, absolute: relative paths start there.
+    /// The current folder, absolute: files are shown from there.
+    pub here: PathBuf,
+    /// The folder in which the result will lie, absolute: its relative paths start there.
     pub folder: PathBuf,
     /// The format, where the user says it.
     pub format: Option<Format>,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::command::{escape, words};
 use super::compose::values::size;
 use super::draft::{Draft, Origin};
-use super::job::{Job, key_origin, place, texts};
+use super::job::{Job, asks, key_origin, place, texts};
 use super::table::{Row, carried, lost, noted};
 use crate::spec::{Entry, Kind, Node, parse};
 use crate::time::{format_duration, parse_duration};
@@ -123,7 +123,7 @@ fn application(job: &mut Job<'_>, file: usize, app: Node) {
     draft.put("command", words(&command), &from);
     draft.put("stop_grace_period", "1600ms", &from);
     for entry in app.entries() {
-        if !take(job, &mut draft, file, &app, entry) && !entry.key.starts_with("x-") {
+        if !take(job, &mut draft, file, &app, entry) && asks(entry) {
             draft.lose_by(TABLE, &key_origin(entry));
         }
     }
@@ -237,7 +237,6 @@ fn take(job: &mut Job<'_>, draft: &mut Draft, file: usize, app: &Node, entry: &E
         "treekill" if text == "false" => draft.put("stop_kill", "process", from),
         "treekill" => {}
         "namespace" => draft.put("labels.namespace", escape(text), from),
-        "watch" if text == "false" => {}
         _ => return false,
     }
     true

@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::command::{escape, look, words};
 use super::compose::interpolate::without_environment;
-use super::compose::translated;
+use super::compose::{dependencies, translated};
 use super::draft::{Draft, Origin};
-use super::job::{Job, key_origin, place, texts};
+use super::job::{Job, asks, key_origin, place, texts};
 use super::table::{Row, carried, lost, noted};
 use crate::exit::Signal;
 use crate::spec::{Entry, Kind, Node, Rule, merge, parse};
@@ -29,7 +29,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("liveness_probe", "`healthcheck`", ""),
     carried("ready_log_line", "`ready.log_line`", "as a regular expression of just that text"),
     carried("shutdown", "`stop_signal`, `stop_grace_period`, `stop_kill`", "a command is lost"),
-    carried("replicas", "`replicas`", ""),
+    carried("replicas", "`replicas`", "$PC_REPLICA_NUM is worked out where the command refers to it"),
     carried("namespace", "`labels.namespace`", ""),
     carried("description", "a comment", ""),
     carried("disabled", "`replicas: 0`", ""),
@@ -69,8 +69,6 @@ struct Around {
     dotenv: HashMap<String, String>,
     environment: Option<Entry>,
     shell: (String, String),
-    /// Names of processes, old and new.
-    names: Vec<String>,
 }
 
 /// Reads the files, a later one laid over those before it.
@@ -110,14 +108,19 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
     let Kind::Map(entries) = processes.value.kind else {
         return job.wrong(&key_origin(&processes), "expected processes by name", "");
     };
-    let names = entries.iter().map(|entry| entry.key.clone()).collect();
     let shell = shell_words_of(shell.as_ref());
-    let around = Around { file, dotenv, environment, shell, names };
+    let around = Around { file, dotenv, environment, shell };
+    let mut names = HashMap::new();
     for entry in entries {
         if entry.key.starts_with("x-") {
             continue;
         }
-        process(job, &around, &entry);
+        if let Some(name) = process(job, &around, &entry) {
+            names.insert(entry.key, name);
+        }
+    }
+    for draft in &mut job.drafts {
+        dependencies(draft, &names);
     }
     job.note(
         &Origin::new("environment", job.top(file)),
@@ -160,10 +163,12 @@ fn shell_words_of(entry: Option<&Entry>) -> (String, String) {
     (program, text("shell_argument").unwrap_or_else(|| "-c".to_owned()))
 }
 
-fn process(job: &mut Job<'_>, around: &Around, entry: &Entry) {
+/// Makes a service of a process; its name.
+fn process(job: &mut Job<'_>, around: &Around, entry: &Entry) -> Option<String> {
     let from = key_origin(entry);
     if !matches!(entry.value.kind, Kind::Map(_)) {
-        return job.wrong(&from, "expected a map of keys", "");
+        job.wrong(&from, "expected a map of keys", "");
+        return None;
     }
     let mut draft = job.draft(&entry.key, &from);
     if let Some(environment) = &around.environment {
@@ -171,13 +176,15 @@ fn process(job: &mut Job<'_>, around: &Around, entry: &Entry) {
         super::compose::environment(job, &mut draft, &environment.value, &from);
     }
     for key in entry.value.entries() {
-        if !take(job, &mut draft, around, key) && !key.key.starts_with("x-") {
+        if !take(job, &mut draft, around, key) && asks(key) {
             draft.lose_by(TABLE, &key_origin(key));
         }
     }
     let own = entry.value.get("is_dotenv_disabled").and_then(Node::text) == Some("true");
     if !own {
-        for (name, value) in &around.dotenv {
+        let mut variables: Vec<_> = around.dotenv.iter().collect();
+        variables.sort();
+        for (name, value) in variables {
             if !draft.has_variable(name) {
                 draft.variable(name, escape(value));
             }
@@ -195,11 +202,9 @@ fn process(job: &mut Job<'_>, around: &Around, entry: &Entry) {
             draft.put("working_dir", escape(&folder), &from);
         }
     }
-    // Variables in the order of their names: those of a map of files have none of their own.
-    if let Some(Value::Object(map)) = draft.keys.get_mut("environment") {
-        map.sort_keys();
-    }
+    let name = draft.name.clone();
     job.drafts.push(draft);
+    Some(name)
 }
 
 /// Takes one key over; `false` where it has no equal.
@@ -236,7 +241,7 @@ fn take(job: &mut Job<'_>, draft: &mut Draft, around: &Around, entry: &Entry) ->
                 }
             }
         }
-        "depends_on" => depends_on(draft, around, value, from),
+        "depends_on" => depends_on(draft, value, from),
         "availability" => availability(job, draft, value, from),
         "readiness_probe" => probe(job, draft, "ready", value, from),
         "liveness_probe" => probe(job, draft, "healthcheck", value, from),
@@ -248,11 +253,7 @@ fn take(job: &mut Job<'_>, draft: &mut Draft, around: &Around, entry: &Entry) ->
         }
         "shutdown" => shutdown(job, draft, value, from),
         "replicas" => match value.text().map(without_environment).map(|text| text.parse::<u32>()) {
-            Some(Ok(count)) => {
-                if draft.get("replicas").is_none() {
-                    draft.put("replicas", count, from);
-                }
-            }
+            Some(Ok(count)) => draft.put("replicas", count, from),
             _ => job.wrong(from, "expected a number", ""),
         },
         "namespace" => draft.put("labels.namespace", value.text().unwrap_or_default(), from),
@@ -281,9 +282,6 @@ fn command(job: &mut Job<'_>, draft: &mut Draft, around: &Around, value: &Node, 
     if plain.contains("{{") {
         draft.lose(from, "a template is not filled in", "write the values");
     }
-    if look.variables.iter().any(|name| name == "PC_REPLICA_NUM") {
-        draft.lose(from, "$PC_REPLICA_NUM is not set", "$WHARF_REPLICA counts from 1");
-    }
     // A reference that wharf puts in may bring anything: then a shell reads it, as before.
     let refers = text.contains("${");
     match shell_words::split(text.trim()) {
@@ -293,10 +291,13 @@ fn command(job: &mut Job<'_>, draft: &mut Draft, around: &Around, value: &Node, 
         Ok(split) if split.is_empty() => job.wrong(from, "the command is empty", ""),
         _ => {
             let (program, argument) = &around.shell;
+            let counted = look.variables.iter().any(|name| name == "PC_REPLICA_NUM");
+            let count =
+                if counted { "export PC_REPLICA_NUM=$$((WHARF_REPLICA - 1)); " } else { "" };
             let line = if look.compound || refers || !look.needs_shell {
-                text.to_owned()
+                format!("{count}{text}")
             } else {
-                format!("exec {}", text.trim_start())
+                format!("{count}exec {}", text.trim_start())
             };
             draft.put("command", json!([program, argument, line]), from);
         }
@@ -308,13 +309,9 @@ fn command(job: &mut Job<'_>, draft: &mut Draft, around: &Around, value: &Node, 
     super::procfile::pass_on(draft, &passed, from);
 }
 
-fn depends_on(draft: &mut Draft, around: &Around, value: &Node, from: &Origin) {
+fn depends_on(draft: &mut Draft, value: &Node, from: &Origin) {
     let mut needed = Map::new();
     for entry in value.entries() {
-        if !around.names.contains(&entry.key) {
-            draft.lose(from, format!("there is no process `{}`", entry.key), "");
-            continue;
-        }
         let condition = match entry.value.get("condition").and_then(Node::text) {
             Some("process_healthy" | "process_log_ready") => "service_healthy",
             Some("process_completed_successfully") => "service_completed_successfully",

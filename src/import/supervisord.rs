@@ -222,7 +222,9 @@ fn groups(job: &mut Job<'_>, whole: &Whole) -> Vec<(String, Vec<String>)> {
                 job.lose(&section.from, format!("there is no program `{program}`"), "");
             }
         }
-        job.lose(&section.from, "`groups` is not supported yet", "it is written as a comment");
+        if !job.works_at_top("groups") {
+            job.lose(&section.from, "`groups` is not supported yet", "it is written as a comment");
+        }
         groups.push((name.trim().to_owned(), programs));
     }
     groups
@@ -355,6 +357,9 @@ impl Process<'_> {
         };
         draft.put("restart.policy", policy, from);
         let mut alone = true;
+        if policy == "no" {
+            return draft.put("restart", policy, from);
+        }
         if let Some(key) = section.get("exitcodes") {
             let codes: Result<Vec<u8>, _> =
                 key.value.split(',').map(|code| code.trim().parse()).collect();
@@ -488,6 +493,7 @@ fn take(
             _ => job.wrong(from, format!("`{raw}` is no number of files"), ""),
         },
         "stdout_logfile" | "stderr_logfile" if stays(raw) => {}
+        "stderr_logfile_maxbytes" if raw == "0" => log_size(job, draft, from, raw),
         "environment" => environment(job, draft, from, value),
         "directory" => {
             let folder = job.folder(file).join(value);
@@ -534,9 +540,7 @@ fn log_size(job: &mut Job<'_>, draft: &mut Draft, from: &Origin, raw: &str) {
         text => (text, 0),
     };
     match number.trim().parse::<u64>() {
-        Ok(0) => {
-            draft.lose(from, "0 means no limit, and every log has one", "see `logging.max_size`");
-        }
+        Ok(0) => draft.note(from, "0 means no limit, and every log has one: see `logging`"),
         Ok(size) => {
             draft.put("logging.max_size", format_size((size << shift).max(1024)), from);
         }

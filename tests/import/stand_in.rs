@@ -127,7 +127,7 @@ impl Stage<'_> {
 out={folder}/out/$WHARF_SERVICE.$WHARF_REPLICA
 {{
   echo \"program: $0\"
-  for argument; do echo \"argument: $argument\"; done
+  for argument; do printf 'argument: %s\\n' \"$argument\"; done
   echo \"folder: $(pwd -P)\"
   /usr/bin/env | LC_ALL=C /usr/bin/sort | /bin/sed 's/^/variable: /'
 }} >> \"$out\"

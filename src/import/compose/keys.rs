@@ -10,7 +10,7 @@ use super::{TABLE, folder_text, host_path};
 use crate::exit::Signal;
 use crate::import::command::{reference, words};
 use crate::import::draft::{Draft, Origin};
-use crate::import::job::{Job, key_origin, texts};
+use crate::import::job::{Job, asks, key_origin, texts};
 use crate::spec::{Entry, Kind, Node};
 
 /// A service as it is written, its references translated.
@@ -35,7 +35,7 @@ impl Service {
         draft.put("command", words(&command), &at.map_or(from.clone(), key_origin));
         self.mounts = self.bind_mounts(job);
         for entry in self.node.clone().entries() {
-            if !self.take(job, &mut draft, entry) && !entry.key.starts_with("x-") {
+            if !self.take(job, &mut draft, entry) && asks(entry) {
                 draft.lose_by(TABLE, &key_origin(entry));
             }
         }

@@ -239,7 +239,7 @@ impl Stack {
 }
 
 /// Keeps dependencies that exist, by their new names.
-fn dependencies(draft: &mut Draft, names: &HashMap<String, String>) {
+pub(super) fn dependencies(draft: &mut Draft, names: &HashMap<String, String>) {
     let Some(Value::Object(old)) = draft.keys.get("depends_on").cloned() else { return };
     let from = draft.origins.get("depends_on").cloned();
     let mut kept = serde_json::Map::new();

@@ -8,7 +8,7 @@ mod unit;
 
 use std::path::{Path, PathBuf};
 
-use super::draft::{Draft, Origin};
+use super::draft::Origin;
 use super::job::Job;
 use super::table::{Row, carried, lost, noted};
 use unit::{Line, Names};
@@ -42,7 +42,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("TimeoutSec", "`start_timeout`, `stop_grace_period`", ""),
     carried("KillSignal", "`stop_signal`", ""),
     carried("KillMode", "`stop_kill`", "control-group and mixed are tree, process is process; none is lost"),
-    carried("LimitNOFILE", "`limits.nofile`", "the hard limit"),
+    carried("LimitNOFILE", "`limits.nofile`", "the hard limit; infinity is 1048576"),
     carried("LimitCORE", "`limits.core`", ""),
     carried("MemoryMax", "`limits.memory`", "also MemoryLimit; a percentage is lost"),
     carried("MemoryLimit", "`limits.memory`", ""),
@@ -59,7 +59,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("LogsDirectory", "`environment: { LOGS_DIRECTORY }`", ""),
     carried("ConfigurationDirectory", "`environment: { CONFIGURATION_DIRECTORY }`", ""),
     carried("Description", "a comment", ""),
-    carried("After", "`depends_on`", "for units of the same import; targets are there before wharf"),
+    carried("After", "`depends_on`", "for units of the same import, with the condition that `Type` stands for; targets are there before wharf"),
     carried("Requires", "`depends_on`", "also Wants, with `required: false`, BindsTo and Requisite"),
     carried("Wants", "`depends_on`", ""),
     carried("BindsTo", "`depends_on`", ""),
@@ -130,6 +130,7 @@ pub(super) const TABLE: &[Row] = &[
     lost("RootDirectory", "programs see this machine's folders", ""),
     lost("RootImage", "programs see this machine's folders", ""),
     lost("Limit*", "there is no such limit", "set it before `wharf up` with ulimit"),
+    lost("MemoryDenyWriteExecute", "system calls are not restricted", ""),
     lost("Memory*", "there is no such limit", "`limits.memory` is the one there is"),
     lost("CPU*", "processors are not shared out", "`limits.cpus` bounds it"),
     lost("IO*", "input and output are not limited", ""),
@@ -187,6 +188,16 @@ pub(super) const TABLE: &[Row] = &[
     lost("WakeSystem", "the machine is left to sleep", ""),
     lost("Accept", "one program serves all connections", ""),
     lost("Socket*", "sockets have the usual options", ""),
+    lost("NoDelay", "sockets have the usual options", ""),
+    lost("KeepAlive*", "sockets have the usual options", ""),
+    lost("Backlog", "sockets have the usual options", ""),
+    lost("ReusePort", "sockets have the usual options", ""),
+    lost("FreeBind", "sockets have the usual options", ""),
+    lost("Broadcast", "sockets have the usual options", ""),
+    lost("Pass*", "sockets have the usual options", ""),
+    lost("BindIPv6Only", "sockets have the usual options", ""),
+    lost("MaxConnections*", "connections are not counted", ""),
+    lost("DirectoryMode", "folders have the usual mode", ""),
     lost("ListenSequentialPacket", "there are streams and datagrams", ""),
     lost("ListenFIFO", "there are sockets only", ""),
     lost("ListenNetlink", "there are sockets only", ""),
@@ -244,10 +255,9 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
         units.push(unit);
     }
     neighbours::find(job, &mut units);
-    let mut made: Vec<(String, Draft, Vec<service::Need>)> = Vec::new();
+    let mut made: Vec<service::Made> = Vec::new();
     for unit in units.iter().filter(|unit| unit.kind() == "service") {
-        if let Some((draft, needs)) = service::read(job, unit) {
-            let mut draft = draft;
+        if let Some((mut draft, needs)) = service::read(job, unit) {
             for other in units.iter().filter(|other| neighbours::served(other) == unit.names.full) {
                 match other.kind() {
                     "timer" => neighbours::timer(job, &mut draft, other),
@@ -255,19 +265,26 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
                     _ => {}
                 }
             }
-            job.drafts.push(draft.clone());
-            made.push((unit.names.full.clone(), draft, needs));
+            made.push(service::Made {
+                unit: unit.names.full.clone(),
+                name: draft.name.clone(),
+                condition: service::condition(unit),
+                needs,
+            });
+            job.drafts.push(draft);
         }
     }
     for unit in &units {
         let for_whom = neighbours::served(unit);
-        if unit.kind() != "service" && !made.iter().any(|(name, ..)| *name == for_whom) {
+        if unit.kind() != "service" && !made.iter().any(|made| made.unit == for_whom) {
             let from = Origin::new(unit.names.full.as_str(), job.top(unit.file));
             let why = format!("{for_whom}, which it is for, is not part of this import");
             job.lose(&from, why, "name that unit too");
         }
     }
-    service::dependencies(job, &made);
+    let others: Vec<_> = units.iter().filter(|unit| unit.kind() != "service").collect();
+    let others: Vec<_> = others.iter().map(|unit| unit.names.full.clone()).collect();
+    service::dependencies(job, &made, &others);
 }
 
 /// A unit with its drop-ins, from a file that was read.

@@ -43,7 +43,7 @@ pub(super) fn read(job: &mut Job<'_>, unit: &Unit) -> Option<(Draft, Vec<Need>)>
     }
     let mut draft = job.draft(unit.names.stem(), &top);
     let about = unit.last("Unit", "Description");
-    draft.about.extend(about.map(|line| unit.names.expand(&line.value).0));
+    draft.about.extend(about.map(|line| written(&unit.names.expand(&line.value).0)));
     let variables = environment(job, &mut draft, unit);
     if !exec(job, &mut draft, unit, &variables, &top) {
         return None;
@@ -52,11 +52,11 @@ pub(super) fn read(job: &mut Job<'_>, unit: &Unit) -> Option<(Draft, Vec<Need>)>
     restart(job, &mut draft, unit, &top);
     let mut needs = Vec::new();
     for line in &unit.lines {
-        if line.value.is_empty() {
+        if line.value.is_empty() || line.from.key == "Description" {
             continue;
         }
         let value = text(&mut draft, unit, line);
-        if !take(job, &mut draft, line, &value, &mut needs) {
+        if !take(job, &mut draft, line, &value, &mut needs) && asks(line) {
             draft.lose_by(TABLE, &line.from);
         }
     }
@@ -64,6 +64,13 @@ pub(super) fn read(job: &mut Job<'_>, unit: &Unit) -> Option<(Draft, Vec<Need>)>
         draft.put("stop_grace_period", "1m30s", &top);
     }
     Some((draft, needs))
+}
+
+/// Whether a key without an equal asks for anything. `no` does not, unless `yes` is the default.
+fn asks(line: &Line) -> bool {
+    let by_default = ["SendSIGKILL", "IgnoreSIGPIPE", "DefaultDependencies", "GuessMainPID"];
+    by_default.contains(&line.from.key.as_str())
+        || !matches!(line.value.to_ascii_lowercase().as_str(), "no" | "false" | "off" | "0")
 }
 
 /// A value with its specifiers, escaped for services.yaml.
@@ -175,11 +182,9 @@ fn exec(
             }
         }
     }
-    if !chain.iter().any(|(key, _)| *key == "ExecStart") {
-        if job.found.is_empty() {
-            let from = Origin::new(unit.names.full.as_str(), job.top(unit.file));
-            job.lose(&from, "the service is left out: nothing says what to run", "");
-        }
+    if unit.all("Service", "ExecStart").is_empty() {
+        let from = Origin::new(unit.names.full.as_str(), job.top(unit.file));
+        job.lose(&from, "the service is left out: nothing says what to run", "");
         return false;
     }
     match chain.as_slice() {
@@ -229,11 +234,15 @@ fn tell(draft: &mut Draft, from: &Origin, command: &Command) {
     }
     if !command.used.is_empty() {
         let names = command.used.join(", $");
-        draft.note(from, format!("${names} is replaced by its value of now"));
+        draft.note(from, format!("the value of now is put in for ${names}"));
     }
     if !command.unset.is_empty() {
         let names = command.unset.join(", $");
-        draft.lose(from, format!("${names} is not set in the unit and taken for empty"), "");
+        draft.lose(
+            from,
+            format!("nothing is put in for ${names}, which the unit does not set"),
+            "",
+        );
     }
 }
 
@@ -303,7 +312,10 @@ fn restart(job: &mut Job<'_>, draft: &mut Draft, unit: &Unit, top: &Origin) {
             draft.lose(&from, "there is no watchdog", "see `healthcheck`");
             "no"
         }
-        _ => return job.wrong(&from, format!("`{word}` is no value of Restart"), ""),
+        _ => {
+            job.wrong(&from, format!("`{word}` is no value of Restart"), "");
+            "no"
+        }
     };
     let mut keys = Map::new();
     keys.insert("policy".to_owned(), json!(policy));
@@ -459,7 +471,17 @@ fn take(
                 value.trim_start_matches('~').split_whitespace().map(str::to_owned).collect();
             draft.put("cap_drop", names, from);
         }
-        "StandardInput" => return value == "null",
+        "CapabilityBoundingSet" => draft.lose(
+            from,
+            "capabilities are named by what is taken, not by what is kept",
+            "see `cap_drop`",
+        ),
+        "StandardInput" if value == "null" => {}
+        "StandardInput" => draft.lose(
+            from,
+            "standard input is empty without a `port:`",
+            "speak to the program over a `port:`",
+        ),
         "StandardOutput" | "StandardError" => {
             if value.contains(':') || value == "null" || value == "tty" {
                 draft.lose(from, "output is kept in .wharf/log", "read it with `wharf logs NAME`");
@@ -484,7 +506,12 @@ fn unit_key(draft: &mut Draft, key: &str, line: &Line, needs: &mut Vec<Need>) ->
         if unit.ends_with(".target") {
             draft.note(&line.from, format!("{unit} is reached before wharf is started"));
         } else {
-            needs.push(Need { unit: unit.to_owned(), strength, from: line.from.clone() });
+            match needs.iter_mut().find(|need| need.unit == unit) {
+                Some(known) => known.strength = known.strength.max(strength),
+                None => {
+                    needs.push(Need { unit: unit.to_owned(), strength, from: line.from.clone() });
+                }
+            }
         }
     }
     true
@@ -550,11 +577,11 @@ fn kind(draft: &mut Draft, from: &Origin, value: &str) {
 }
 
 fn timeout(job: &mut Job<'_>, draft: &mut Draft, line: &Line) {
-    if line.value == "infinity" {
+    if line.value == "infinity" || span(&line.value).as_deref() == Some("0") {
         let instead = "the longest wait that makes sense goes there";
         return draft.lose(&line.from, "no wait is without an end", instead);
     }
-    let Some(length) = length(job, line).filter(|length| length != "0") else { return };
+    let Some(length) = length(job, line) else { return };
     if line.from.key != "TimeoutStartSec" {
         draft.put("stop_grace_period", length.as_str(), &line.from);
     }
@@ -572,11 +599,17 @@ fn kill_mode(draft: &mut Draft, from: &Origin, value: &str) {
     }
 }
 
+/// The kernel's default of `fs.nr_open` (proc(5)): no process may have more.
+const KERNEL_NOFILE: u64 = 1_048_576;
+
 /// A limit; `false` where there is no such one.
 fn limit(job: &mut Job<'_>, draft: &mut Draft, key: &str, from: &Origin, value: &str) -> bool {
     let hard = value.rsplit(':').next().unwrap_or(value);
     match key {
-        "LimitNOFILE" if hard == "infinity" => draft.put("limits.nofile", 1_073_741_816, from),
+        "LimitNOFILE" if hard == "infinity" => {
+            draft.put("limits.nofile", KERNEL_NOFILE, from);
+            draft.note(from, "infinity is as many as the kernel allows by default (fs.nr_open)");
+        }
         "LimitNOFILE" => match hard.parse::<u64>() {
             Ok(number) => draft.put("limits.nofile", number.max(8), from),
             Err(_) => job.wrong(from, format!("`{value}` is no limit"), ""),
@@ -627,42 +660,48 @@ fn is_true(word: &str) -> bool {
     matches!(word.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "1")
 }
 
-/// Gives services what they need of one another, now that all names are known.
-pub(super) fn dependencies(job: &mut Job<'_>, made: &[(String, Draft, Vec<Need>)]) {
-    for (_, draft, needs) in made {
-        let mut kept: BTreeMap<&str, &Need> = BTreeMap::new();
-        let Some(at) = job.drafts.iter().position(|known| known.name == draft.name) else {
-            continue;
-        };
-        for need in needs {
-            match made.iter().find(|(name, ..)| *name == need.unit) {
-                Some((_, other, _)) => {
-                    let known = kept.entry(other.name.as_str()).or_insert(need);
-                    if need.strength > known.strength {
-                        *known = need;
-                    }
-                }
-                None => job.drafts[at].lose(
-                    &need.from,
-                    format!("{} is not part of this import", need.unit),
-                    "see to it that it runs",
-                ),
-            }
-        }
-        for (name, need) in kept {
-            let mut value = json!({ "condition": "service_started" });
+/// A service that was made of a unit.
+pub(super) struct Made {
+    /// The unit's full name.
+    pub(super) unit: String,
+    /// The service's name.
+    pub(super) name: String,
+    /// What it has reached when others may start: the unit's `Type` says it.
+    pub(super) condition: &'static str,
+    pub(super) needs: Vec<Need>,
+}
+
+/// What a unit must have reached before those that come after it are started.
+pub(super) fn condition(unit: &Unit) -> &'static str {
+    match unit.last("Service", "Type").map(|line| line.value.as_str()) {
+        Some("oneshot") => "service_completed_successfully",
+        Some("notify" | "notify-reload") => "service_healthy",
+        _ => "service_started",
+    }
+}
+
+/// Gives services what they need of one another, now that all names are known. `others` are the
+/// units of the import that are no services.
+pub(super) fn dependencies(job: &mut Job<'_>, made: &[Made], others: &[String]) {
+    for one in made {
+        let Some(at) = job.drafts.iter().position(|draft| draft.name == one.name) else { continue };
+        for need in one.needs.iter().filter(|need| !others.contains(&need.unit)) {
+            let draft = &mut job.drafts[at];
+            let Some(other) = made.iter().find(|other| other.unit == need.unit) else {
+                let why = format!("{} is not part of this import", need.unit);
+                draft.lose(&need.from, why, "see to it that it runs");
+                continue;
+            };
+            let mut value = json!({ "condition": other.condition });
             if need.strength == Strength::Wish {
                 value["required"] = json!(false);
             }
-            let draft = &mut job.drafts[at];
-            if let Some(Value::Object(map)) = draft.keys.get_mut("depends_on") {
-                map.insert(name.to_owned(), value);
-            } else {
-                draft.put(
-                    "depends_on",
-                    Value::Object(Map::from_iter([(name.to_owned(), value)])),
-                    &need.from,
-                );
+            match draft.keys.get_mut("depends_on") {
+                Some(Value::Object(map)) => drop(map.insert(other.name.clone(), value)),
+                _ => {
+                    let map = Map::from_iter([(other.name.clone(), value)]);
+                    draft.put("depends_on", Value::Object(map), &need.from);
+                }
             }
         }
     }
