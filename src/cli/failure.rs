@@ -120,10 +120,7 @@ impl Failure {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::ClosedPipe => OK,
-            Self::Usage(_) => 2,
             Self::Invalid(_) | Self::NoFile | Self::Import(ImportError::Mistakes(_)) => 3,
-            Self::Import(ImportError::Nothing { .. }) => FAILED,
-            Self::Import(_) => 2,
             Self::NoSuchService { .. } => 4,
             Self::Unreachable { .. } => 5,
             Self::TimedOut(_) => 6,
@@ -134,7 +131,8 @@ impl Failure {
                 "bad_name" | "no_such_signal" => 2,
                 _ => FAILED,
             },
-            Self::Broken(_)
+            Self::Import(ImportError::Nothing { .. })
+            | Self::Broken(_)
             | Self::NotStarted(_)
             | Self::State(_)
             | Self::Journal(_)
@@ -142,6 +140,7 @@ impl Failure {
             | Self::Guardian(_)
             | Self::Exists(_)
             | Self::Io { .. } => FAILED,
+            Self::Usage(_) | Self::Import(_) => 2,
         }
     }
 

@@ -16,6 +16,8 @@ use super::out;
 use crate::import::{Format, Imported, Order, Weight, World, import};
 use crate::spec;
 
+/// The mode of a file that may hold secrets.
+const PRIVATE: u32 = 0o600;
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
 
@@ -83,7 +85,7 @@ impl Import {
         let world = World { read: &read, list: &list };
         let imported = import(&order, world, &spec::schema())?;
         if to_file {
-            let mode = if imported.secrets { 0o600 } else { 0o644 };
+            let mode = if imported.secrets { PRIVATE } else { 0o644 };
             write(&output, &imported.yaml, mode, self.force)?;
         }
         if self.json {
@@ -151,7 +153,7 @@ pub(super) fn write(path: &Path, text: &str, mode: u32, force: bool) -> Result<(
         options.create_new(true);
     }
     let written = options.open(path).and_then(|mut file| {
-        if mode & 0o077 == 0 {
+        if mode == PRIVATE {
             // The mode above is for a new file; one that is there may be open to all.
             file.set_permissions(fs::Permissions::from_mode(mode))?;
         }

@@ -45,22 +45,18 @@ fn assignment(rest: &str, end: usize) -> (Result<(String, String), String>, usiz
     }
     let blank = rest[value_at..].len() - rest[value_at..].trim_start_matches([' ', '\t']).len();
     let from = value_at + blank;
-    match rest[from..].chars().next() {
-        Some(quote @ ('"' | '\'')) => match quoted(&rest[from + 1..], quote) {
-            Some((value, length)) => {
-                let after = from + 1 + length;
-                let left = rest[after..].find('\n').map_or(rest.len(), |end| after + end + 1);
-                (Ok((name.to_owned(), value)), left)
-            }
-            None => (Err(format!("the quote of `{name}` is not closed")), end),
-        },
-        _ => {
-            let value = rest[value_at..end].trim();
-            let comment = value.find(" #").or_else(|| value.find("\t#"));
-            let value = comment.map_or(value, |at| value[..at].trim_end());
-            (Ok((name.to_owned(), value.to_owned())), end)
-        }
-    }
+    let Some(quote @ ('"' | '\'')) = rest[from..].chars().next() else {
+        let value = rest[value_at..end].trim();
+        let comment = value.find(" #").or_else(|| value.find("\t#"));
+        let value = comment.map_or(value, |at| value[..at].trim_end());
+        return (Ok((name.to_owned(), value.to_owned())), end);
+    };
+    let Some((value, length)) = quoted(&rest[from + 1..], quote) else {
+        return (Err(format!("the quote of `{name}` is not closed")), end);
+    };
+    let after = from + 1 + length;
+    let left = rest[after..].find('\n').map_or(rest.len(), |end| after + end + 1);
+    (Ok((name.to_owned(), value)), left)
 }
 
 /// The text up to the closing quote, and how many bytes it takes with it.

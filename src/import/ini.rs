@@ -56,16 +56,13 @@ pub(super) fn read(job: &mut Job<'_>, file: usize) -> Vec<Section> {
         }
         if let Some(name) = trimmed.strip_prefix('[') {
             open = false;
-            match name.split_once(']') {
-                Some((name, _)) => {
-                    let name = name.trim().to_owned();
-                    let from = Origin::new(format!("[{name}]"), spot);
-                    sections.push(Section { name, from, keys: Vec::new() });
-                }
-                None => {
-                    let from = Origin::new(String::new(), spot);
-                    job.wrong(&from, "the bracket of a section is not closed", "write [NAME]");
-                }
+            if let Some((name, _)) = name.split_once(']') {
+                let name = name.trim().to_owned();
+                let from = Origin::new(format!("[{name}]"), spot);
+                sections.push(Section { name, from, keys: Vec::new() });
+            } else {
+                let from = Origin::new(String::new(), spot);
+                job.wrong(&from, "the bracket of a section is not closed", "write [NAME]");
             }
             continue;
         }

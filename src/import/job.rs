@@ -186,7 +186,7 @@ impl<'a> Job<'a> {
     }
 
     /// The place where a file begins.
-    pub(super) fn top(&self, file: usize) -> Place {
+    pub(super) fn top(file: usize) -> Place {
         Place { file: narrow(file), start: 0, end: 0 }
     }
 
@@ -267,7 +267,7 @@ impl<'a> Job<'a> {
     pub(super) fn copied(&mut self, path: &Path) {
         self.secrets = true;
         let file = self.paths.iter().rposition(|known| known == path).unwrap_or_default();
-        let origin = Origin::new(self.shown(path), self.top(file));
+        let origin = Origin::new(self.shown(path), Self::top(file));
         let (why, instead) = ("its values were copied".to_owned(), COPIED.to_owned());
         self.missing.push(Missing { weight: Weight::Note, origin, why, instead });
     }

@@ -82,7 +82,7 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
             job.lose_by(TABLE, &key_origin(entry));
         }
         for app in apps {
-            application(job, file, if running { running_app(&app) } else { app });
+            application(job, file, &if running { running_app(&app) } else { app });
         }
     }
 }
@@ -111,7 +111,7 @@ fn running_app(app: &Node) -> Node {
     Node::new(app.place, Kind::Map(kept))
 }
 
-fn application(job: &mut Job<'_>, file: usize, app: Node) {
+fn application(job: &mut Job<'_>, file: usize, app: &Node) {
     let text = |key: &str| app.get(key).and_then(Node::text);
     let from = Origin::new(text("name").unwrap_or("script"), app.place);
     let Some(script) = text("script") else {
@@ -119,15 +119,15 @@ fn application(job: &mut Job<'_>, file: usize, app: Node) {
     };
     let stem = Path::new(script).file_stem().and_then(|stem| stem.to_str()).unwrap_or("app");
     let mut draft = job.draft(text("name").unwrap_or(stem), &from);
-    let command: Vec<_> = command(&app, script).iter().map(|word| escape(word)).collect();
+    let command: Vec<_> = command(app, script).iter().map(|word| escape(word)).collect();
     draft.put("command", words(&command), &from);
     draft.put("stop_grace_period", "1600ms", &from);
     for entry in app.entries() {
-        if !take(job, &mut draft, file, &app, entry) && asks(entry) {
+        if !take(job, &mut draft, file, app, entry) && asks(entry) {
             draft.lose_by(TABLE, &key_origin(entry));
         }
     }
-    restart(&mut draft, &app, &from);
+    restart(&mut draft, app, &from);
     if draft.get("working_dir").is_none() {
         let folder = job.folder(file);
         if let Some(folder) = job.working_dir(&folder) {
@@ -234,8 +234,11 @@ fn take(job: &mut Job<'_>, draft: &mut Draft, file: usize, app: &Node, entry: &E
             let group = group.map(|group| format!(":{group}")).unwrap_or_default();
             draft.put("user", format!("{text}{group}"), from);
         }
-        "treekill" if text == "false" => draft.put("stop_kill", "process", from),
-        "treekill" => {}
+        "treekill" => {
+            if text == "false" {
+                draft.put("stop_kill", "process", from);
+            }
+        }
         "namespace" => draft.put("labels.namespace", escape(text), from),
         _ => return false,
     }

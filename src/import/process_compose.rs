@@ -123,7 +123,7 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
         dependencies(draft, &names);
     }
     job.note(
-        &Origin::new("environment", job.top(file)),
+        &Origin::new("environment", Job::top(file)),
         "processes do not see the environment of `wharf up`: only PATH, HOME, USER, LANG, TZ and \
          what is written below",
     );

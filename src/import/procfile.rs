@@ -9,7 +9,7 @@ use super::command::{Line, assignment, escape, look, reference, words};
 use super::draft::{Draft, Origin};
 use super::job::{Job, place};
 use super::table::{Row, carried, lost, noted};
-use crate::spec::parse;
+use crate::spec::{Node, parse};
 
 /// What becomes of what a Procfile and its neighbours say.
 #[rustfmt::skip]
@@ -56,14 +56,14 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) -> Result<(), ImportError
             let draft = service(job, process, &around, port, &folder);
             job.drafts.push(draft);
         }
-        let top = |key: &str, job: &Job<'_>| Origin::new(key, job.top(file));
+        let top = |key: &str| Origin::new(key, Job::top(file));
         job.note(
-            &top("environment", job),
+            &top("environment"),
             "processes do not see the environment of `wharf up`: only PATH, HOME, USER, LANG, TZ and \
              what is written below",
         );
         job.note(
-            &top("restart", job),
+            &top("restart"),
             "foreman ends all when one process ends; here what fails is restarted",
         );
     }
@@ -111,7 +111,8 @@ fn surroundings(job: &mut Job<'_>, file: usize) -> Result<Surroundings, ImportEr
     let mut formation = job.order.formation.clone();
     let mut env_files = job.order.env_files.clone();
     if let Some(foreman) = job.open(&folder.join(".foreman")) {
-        for entry in parse(foreman, &job.sources, &mut job.found).iter().flat_map(|n| n.entries()) {
+        let options = parse(foreman, &job.sources, &mut job.found);
+        for entry in options.iter().flat_map(Node::entries) {
             let from = super::job::key_origin(entry);
             let text = entry.value.text().unwrap_or_default().to_owned();
             match entry.key.as_str() {
@@ -138,7 +139,7 @@ fn surroundings(job: &mut Job<'_>, file: usize) -> Result<Surroundings, ImportEr
             }
             None if usual => {}
             None => {
-                let from = Origin::new("env", job.top(file));
+                let from = Origin::new("env", Job::top(file));
                 job.wrong(&from, format!("there is no file {}", job.shown(&path)), "");
             }
         }

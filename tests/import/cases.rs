@@ -39,8 +39,8 @@ fn each_case(format: &str, least: usize) {
     assert!(cases.len() >= least, "{format} has {} cases", cases.len());
     let only = std::env::var("WHARF_CASE").unwrap_or_default();
     for case in cases.iter().filter(|case| case.to_str().unwrap().contains(&only)) {
-        println!("{}", case.display());
-        Case::new(case).check();
+        let checked = std::panic::catch_unwind(|| Case::new(case).check());
+        assert!(checked.is_ok(), "{}: see above", case.display());
     }
 }
 

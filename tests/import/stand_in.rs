@@ -120,8 +120,8 @@ impl Stage<'_> {
     /// ends then; so does a program that is meant to end; all else goes on running.
     fn script(&self) -> String {
         let folder = self.folder.display();
-        let ends: Vec<_> = self.ends.iter().map(|name| format!("{name})")).collect();
-        let ends = ends.iter().map(|name| format!("{name} exit 0;;\n")).collect::<String>();
+        let ends: Vec<_> = self.ends.iter().map(|name| format!("{name}) exit 0;;\n")).collect();
+        let ends = ends.concat();
         format!(
             "#!/bin/sh
 out={folder}/out/$WHARF_SERVICE.$WHARF_REPLICA

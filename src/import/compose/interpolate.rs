@@ -4,8 +4,9 @@
 //! What `.env` says becomes the default, since the environment comes before it there too.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
-use crate::import::command::reference;
+use crate::import::command::{escape, reference};
 
 /// A text after it was translated.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -77,7 +78,7 @@ fn braces(inside: &str, dotenv: &HashMap<String, String>, out: &mut Translated) 
     let name = name_of(inside);
     let rest = &inside[name.len()..];
     if name.is_empty() {
-        out.text.push_str(&format!("$${{{inside}}}"));
+        let _ = write!(out.text, "$${{{inside}}}");
         return;
     }
     let (sign, value) = match rest.strip_prefix(':') {
@@ -105,7 +106,7 @@ fn braces(inside: &str, dotenv: &HashMap<String, String>, out: &mut Translated) 
             ));
         }
         Some(_) => {
-            out.text.push_str(&format!("$${{{inside}}}"));
+            let _ = write!(out.text, "$${{{inside}}}");
             out.remarks.push(format!("${{{inside}}} is not understood and left as it stands"));
         }
     }
@@ -118,12 +119,11 @@ fn variable(name: &str, default: &str, dotenv: &HashMap<String, String>, out: &m
         out.remarks.push(format!("the default of ${name} is `{plain}` whatever it refers to"));
     }
     let default = dotenv.get(name).filter(|value| !value.is_empty()).cloned().unwrap_or(plain);
-    match reference(name, &default) {
-        Some(reference) => out.text.push_str(&reference),
-        None => {
-            out.text.push_str(&crate::import::command::escape(&default));
-            out.remarks.push(format!("${name} is replaced by its value of now"));
-        }
+    if let Some(reference) = reference(name, &default) {
+        out.text.push_str(&reference);
+    } else {
+        out.text.push_str(&escape(&default));
+        out.remarks.push(format!("${name} is replaced by its value of now"));
     }
 }
 

@@ -55,22 +55,21 @@ impl Service {
         let mut parts = Vec::new();
         for key in ["entrypoint", "command"] {
             let Some(entry) = self.node.entry(key) else { continue };
-            match &entry.value.kind {
-                Kind::Null => {}
-                Kind::Scalar { text, .. } => match shell_words::split(text) {
-                    Ok(split) => parts.extend(split),
-                    Err(_) => {
-                        job.wrong(&key_origin(entry), "a quote is opened and not closed", "");
-                        return None;
-                    }
-                },
-                _ => match texts(&entry.value) {
-                    Some(list) => parts.extend(list.into_iter().map(|(text, _)| text)),
-                    None => {
-                        job.wrong(&key_origin(entry), "expected a text or a list of texts", "");
-                        return None;
-                    }
-                },
+            let read = match &entry.value.kind {
+                Kind::Null => Ok(Vec::new()),
+                Kind::Scalar { text, .. } => {
+                    shell_words::split(text).map_err(|_| "a quote is opened and not closed")
+                }
+                _ => texts(&entry.value)
+                    .map(|list| list.into_iter().map(|(text, _)| text).collect())
+                    .ok_or("expected a text or a list of texts"),
+            };
+            match read {
+                Ok(words) => parts.extend(words),
+                Err(message) => {
+                    job.wrong(&key_origin(entry), message, "");
+                    return None;
+                }
             }
         }
         let image = self.node.get("image").and_then(Node::text).unwrap_or("an image");
@@ -319,12 +318,11 @@ pub(in crate::import) fn environment(
             job.wrong(from, format!("`{name}` is no name of a variable"), "");
             continue;
         }
-        match value {
-            Some(value) => draft.variable(&name, value),
-            None => {
-                draft.variable(&name, reference(&name, "").unwrap_or_default());
-                draft.note(from, format!("${name} is taken from the environment of `wharf up`"));
-            }
+        if let Some(value) = value {
+            draft.variable(&name, value);
+        } else {
+            draft.variable(&name, reference(&name, "").unwrap_or_default());
+            draft.note(from, format!("${name} is taken from the environment of `wharf up`"));
         }
     }
 }
@@ -504,7 +502,7 @@ fn ulimits(job: &mut Job<'_>, draft: &mut Draft, value: &Node, _from: &Origin) {
             "core" if hard.text() == Some("-1") => draft.put("limits.core", "unlimited", &from),
             "core" => text_number(job, draft, "limits.core", hard, &from),
             _ => {
-                draft.lose(&from, "there is no such limit", "set it before `wharf up` with ulimit")
+                draft.lose(&from, "there is no such limit", "set it before `wharf up` with ulimit");
             }
         }
     }

@@ -194,7 +194,7 @@ impl Stack {
                 None => self.left_out.push(entry.key.clone()),
             }
         }
-        self.rename(job, made);
+        rename(job, made);
     }
 
     /// Takes over what a service extends.
@@ -218,23 +218,23 @@ impl Stack {
             ),
         }
     }
+}
 
-    /// Gives drafts their names, and dependencies those names.
-    fn rename(&self, job: &mut Job<'_>, made: Vec<(String, Draft)>) {
-        let mut names = HashMap::new();
-        let mut drafts = Vec::new();
-        for (old, mut draft) in made {
-            let fresh = job.draft(&old, &Origin::new(old.as_str(), draft.place));
-            draft.name.clone_from(&fresh.name);
-            draft.missing.extend(fresh.missing);
-            names.insert(old, fresh.name);
-            job.drafts.push(draft.clone());
-            drafts.push(draft);
-        }
-        let start = job.drafts.len() - drafts.len();
-        for draft in &mut job.drafts[start..] {
-            dependencies(draft, &names);
-        }
+/// Gives drafts their names, and dependencies those names.
+fn rename(job: &mut Job<'_>, made: Vec<(String, Draft)>) {
+    let mut names = HashMap::new();
+    let mut drafts = Vec::new();
+    for (old, mut draft) in made {
+        let fresh = job.draft(&old, &Origin::new(old.as_str(), draft.place));
+        draft.name.clone_from(&fresh.name);
+        draft.missing.extend(fresh.missing);
+        names.insert(old, fresh.name);
+        job.drafts.push(draft.clone());
+        drafts.push(draft);
+    }
+    let start = job.drafts.len() - drafts.len();
+    for draft in &mut job.drafts[start..] {
+        dependencies(draft, &names);
     }
 }
 

@@ -1,9 +1,12 @@
 //! systemd's units: services with their drop-ins, timers and sockets.
 
 mod exec;
+mod needs;
 mod neighbours;
+mod restart;
 mod schedule;
 mod service;
+mod start;
 mod unit;
 
 use std::path::{Path, PathBuf};
@@ -255,7 +258,7 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
         units.push(unit);
     }
     neighbours::find(job, &mut units);
-    let mut made: Vec<service::Made> = Vec::new();
+    let mut made: Vec<needs::Made> = Vec::new();
     for unit in units.iter().filter(|unit| unit.kind() == "service") {
         if let Some((mut draft, needs)) = service::read(job, unit) {
             for other in units.iter().filter(|other| neighbours::served(other) == unit.names.full) {
@@ -265,10 +268,10 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
                     _ => {}
                 }
             }
-            made.push(service::Made {
+            made.push(needs::Made {
                 unit: unit.names.full.clone(),
                 name: draft.name.clone(),
-                condition: service::condition(unit),
+                condition: needs::condition(unit),
                 needs,
             });
             job.drafts.push(draft);
@@ -277,14 +280,14 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
     for unit in &units {
         let for_whom = neighbours::served(unit);
         if unit.kind() != "service" && !made.iter().any(|made| made.unit == for_whom) {
-            let from = Origin::new(unit.names.full.as_str(), job.top(unit.file));
+            let from = Origin::new(unit.names.full.as_str(), Job::top(unit.file));
             let why = format!("{for_whom}, which it is for, is not part of this import");
             job.lose(&from, why, "name that unit too");
         }
     }
     let others: Vec<_> = units.iter().filter(|unit| unit.kind() != "service").collect();
     let others: Vec<_> = others.iter().map(|unit| unit.names.full.clone()).collect();
-    service::dependencies(job, &made, &others);
+    needs::dependencies(job, &made, &others);
 }
 
 /// A unit with its drop-ins, from a file that was read.
@@ -303,7 +306,7 @@ fn open(job: &mut Job<'_>, file: usize) -> Unit {
     folders.push(with_end(&path));
     for folder in folders {
         let mut dropped = (job.world.list)(&folder);
-        dropped.retain(|name| name.ends_with(".conf"));
+        dropped.retain(|name| Path::new(name).extension().is_some_and(|end| end == "conf"));
         dropped.sort();
         for name in dropped {
             if let Some(more) = job.open(&folder.join(name)) {

@@ -45,7 +45,7 @@ pub(super) fn find(job: &mut Job<'_>, units: &mut Vec<Unit>) {
 /// A timer as the schedule of its service.
 pub(super) fn timer(job: &mut Job<'_>, draft: &mut Draft, unit: &Unit) {
     let mut schedule: Map<String, Value> = Map::new();
-    let mut origin = Origin::new("[Timer]", job.top(unit.file));
+    let mut origin = Origin::new("[Timer]", Job::top(unit.file));
     for line in &unit.lines {
         let from = &line.from;
         match (line.section.as_str(), from.key.as_str()) {
@@ -85,7 +85,7 @@ pub(super) fn socket(job: &mut Job<'_>, draft: &mut Draft, unit: &Unit) {
     let stem = unit.names.stem().replace('@', "-");
     let name = unit.last("Socket", "FileDescriptorName").map(|line| line.value.clone());
     let name = name.unwrap_or(stem);
-    let mut origin = Origin::new("[Socket]", job.top(unit.file));
+    let mut origin = Origin::new("[Socket]", Job::top(unit.file));
     for line in &unit.lines {
         let from = &line.from;
         match (line.section.as_str(), from.key.as_str()) {

@@ -63,15 +63,12 @@ fn joined(text: &str) -> Vec<(usize, usize, String)> {
             None => (line, false),
         };
         let indent = line.len() - trimmed.len();
-        match lines.last_mut().filter(|_| goes_on) {
-            Some((.., joined)) => {
-                joined.push(' ');
-                joined.push_str(content.trim());
-            }
-            None => {
-                let end = start + line.trim_end().len();
-                lines.push((start + indent, end, content.trim_start().to_owned()));
-            }
+        if let Some((.., joined)) = lines.last_mut().filter(|_| goes_on) {
+            joined.push(' ');
+            joined.push_str(content.trim());
+        } else {
+            let end = start + line.trim_end().len();
+            lines.push((start + indent, end, content.trim_start().to_owned()));
         }
         goes_on = more;
     }
