@@ -176,7 +176,7 @@ impl Failure {
                  `wharf start NAME` starts what is down",
             ),
             Self::State(StateError::Orphaned { .. }) => Some("`wharf down` ends it"),
-            Self::Exists(_) => Some("--force writes over it, -o FILE writes elsewhere"),
+            Self::Exists(_) => Some("--force writes over it"),
             Self::NoFile => Some("name one with -f FILE, or change to its folder"),
             Self::Unreachable { hint, .. } => Some(hint),
             _ => None,

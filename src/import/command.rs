@@ -9,9 +9,11 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// A reference to a variable of the environment in which wharf reads services.yaml; empty, or
-/// `default`, where it is not set. `None` where the default cannot be written.
+/// `default`, where it is not set. `None` where the name or the default cannot be written.
 pub(super) fn reference(name: &str, default: &str) -> Option<String> {
-    (!default.contains(['}', '$'])).then(|| format!("${{{name}:-{default}}}"))
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let good = begins && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    (good && !default.contains(['}', '$'])).then(|| format!("${{{name}:-{default}}}"))
 }
 
 /// Words as `command:` takes them: one line where it reads the same, a list otherwise. They are
@@ -255,5 +257,6 @@ mod tests {
         assert_eq!(escape("a $B ${C} $$"), "a $$B $${C} $$$$");
         assert_eq!(reference("A", "b").as_deref(), Some("${A:-b}"));
         assert_eq!(reference("A", "}"), None);
+        assert_eq!(reference("A.b", ""), None);
     }
 }

@@ -232,7 +232,7 @@ fn take(job: &mut Job<'_>, draft: &mut Draft, file: usize, app: &Node, entry: &E
         "uid" => {
             let group = app.get("gid").and_then(Node::text);
             let group = group.map(|group| format!(":{group}")).unwrap_or_default();
-            draft.put("user", format!("{text}{group}"), from);
+            job.user(draft, &escape(&format!("{text}{group}")), from);
         }
         "treekill" => {
             if text == "false" {

@@ -67,6 +67,7 @@ pub(crate) use {
     interpolate::interpolated,
     merge::{Rule, merge},
     mistake::{Found, Source},
+    read::mistakes_in,
     resolve::quoted,
     schema::Keys,
     tree::{Entry, Kind, Node, Place},

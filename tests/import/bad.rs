@@ -143,6 +143,13 @@ fn compose_files() {
             "lost: compose.yaml:3: cache:",
         ],
     );
+    // What services.yaml cannot hold is told at the key it came from.
+    refused(
+        3,
+        "compose.yaml",
+        "services:\n  a:\n    image: x\n    command: y\n    ulimits: { nofile: 3 }\n",
+        &["--> compose.yaml:5:16", "`limits.nofile`: expected a whole number from 8"],
+    );
 }
 
 #[test]

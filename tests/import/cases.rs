@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use wharf::import::{Order, World, import};
+use wharf::import::{ImportError, Imported, Order, World, import};
 use wharf::spec;
 
 use crate::stand_in::Stage;
@@ -116,23 +116,10 @@ impl Case {
             return; // options are the command's, and the same either way
         }
         let folder = &self.place.folder;
-        let order = Order {
-            files: args.split_whitespace().map(|f| (f.to_owned(), folder.join(f))).collect(),
-            here: folder.clone(),
-            folder: folder.clone(),
-            format: None,
-            formation: None,
-            port: None,
-            env_files: Vec::new(),
-        };
-        let read = |path: &Path| fs::read_to_string(path).ok().map(Ok);
-        let list = |folder: &Path| {
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
-        };
+        let files: Vec<_> = args.split_whitespace().collect();
         let mut schema = spec::schema();
         all_supported(&mut schema);
-        let imported = import(&order, World { read: &read, list: &list }, &schema).unwrap();
+        let imported = import_here(folder, &files, &schema).unwrap();
         assert!(!imported.yaml.contains("not supported yet"), "{}", imported.yaml);
         self.place.write("later.yaml", &imported.yaml);
         let file = folder.join("later.yaml");
@@ -265,6 +252,29 @@ fn copy(from: &Path, to: &Path, folder: &str) {
             fs::write(to.join(name), text).unwrap();
         }
     }
+}
+
+/// Imports files of a folder, without the command.
+pub(crate) fn import_here(
+    folder: &Path,
+    files: &[&str],
+    schema: &Value,
+) -> Result<Imported, ImportError> {
+    let order = Order {
+        files: files.iter().map(|file| ((*file).to_owned(), folder.join(file))).collect(),
+        here: folder.to_owned(),
+        folder: folder.to_owned(),
+        format: None,
+        formation: None,
+        port: None,
+        env_files: Vec::new(),
+    };
+    let read = |path: &Path| fs::read_to_string(path).ok().map(Ok);
+    let list = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    };
+    import(&order, World { read: &read, list: &list }, schema)
 }
 
 /// Takes `x-supported: false` out of a schema.

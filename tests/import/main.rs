@@ -16,5 +16,6 @@ mod bad;
 mod cases;
 mod docs;
 mod init;
+mod mutants;
 mod stand_in;
 mod support;

@@ -78,7 +78,7 @@ fn braces(inside: &str, dotenv: &HashMap<String, String>, out: &mut Translated) 
     let name = name_of(inside);
     let rest = &inside[name.len()..];
     if name.is_empty() {
-        let _ = write!(out.text, "$${{{inside}}}");
+        let _ = write!(out.text, "$${{{}}}", escape(inside));
         return;
     }
     let (sign, value) = match rest.strip_prefix(':') {
@@ -106,7 +106,7 @@ fn braces(inside: &str, dotenv: &HashMap<String, String>, out: &mut Translated) 
             ));
         }
         Some(_) => {
-            let _ = write!(out.text, "$${{{inside}}}");
+            let _ = write!(out.text, "$${{{}}}", escape(inside));
             out.remarks.push(format!("${{{inside}}} is not understood and left as it stands"));
         }
     }

@@ -145,7 +145,7 @@ impl Service {
             "env_file" => self.env_file(job, draft, value, from),
             "working_dir" => self.working_dir(job, draft, value, from),
             "volumes" => volumes(draft, value, from),
-            "user" => text(job, draft, "user", value, from),
+            "user" => job.user(draft, value.text().unwrap_or_default(), from),
             "restart" => restart(job, draft, value, from),
             "depends_on" => depends_on(job, draft, value, from),
             "links" => links(draft, value, from),
@@ -219,13 +219,6 @@ impl Service {
             format!("{} is a folder of the image; it runs in {home}", inside.display()),
             "",
         );
-    }
-}
-
-fn text(job: &mut Job<'_>, draft: &mut Draft, path: &str, value: &Node, from: &Origin) {
-    match value.text() {
-        Some(text) => draft.put(path, text, from),
-        None => job.wrong(from, "expected a text", ""),
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn take(
             Ok(length) => draft.put("stop_grace_period", format!("{length}s"), from),
             Err(_) => job.wrong(from, format!("`{raw}` is no number of seconds"), ""),
         },
-        "user" => draft.put("user", value, from),
+        "user" => job.user(draft, value, from),
         "stdout_logfile_maxbytes" => log_size(job, draft, from, raw),
         "stdout_logfile_backups" => match raw.parse::<u32>() {
             Ok(files) if files <= 1000 => draft.put("logging.max_files", files, from),

@@ -99,7 +99,7 @@ fn folder_and_user(job: &mut Job<'_>, draft: &mut Draft, unit: &Unit, top: &Orig
             let name = text(draft, unit, user);
             let group = group.map(|line| text(draft, unit, line));
             let group = group.map(|group| format!(":{group}")).unwrap_or_default();
-            draft.put("user", format!("{name}{group}"), &user.from);
+            job.user(draft, &format!("{name}{group}"), &user.from);
         }
         (None, Some(group)) => {
             draft.lose(

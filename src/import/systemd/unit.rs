@@ -281,8 +281,8 @@ mod tests {
             read,
             [
                 (4, "[Service]".to_owned()),
-                (14, "ExecStart=/bin/a  -b  c".to_owned()),
-                (70, "User=x".to_owned())
+                (14, "ExecStart=/bin/a  -b c".to_owned()),
+                (60, "User=x".to_owned())
             ]
         );
     }
