@@ -41,7 +41,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("x-*", "left out", "anchors in them are followed"),
     noted("version", "services.yaml has a version of its own"),
     noted("log_level", "programs' output is kept whatever it says"),
-    noted("log_length", "`wharf logs -n` chooses how much is shown"),
+    noted("log_length", "`wharf logs -n 100` chooses how much is shown"),
     noted("is_strict", "unknown keys are always refused"),
     noted("is_tui_disabled", "`wharf up` has no screen of its own"),
     noted("is_dotenv_disabled", "files of variables are read once, by this import"),

@@ -69,32 +69,3 @@ fn every_key_that_is_carried_over_is_tried() {
     }
     assert!(missing.is_empty(), "\n{}\n", missing.join("\n"));
 }
-
-#[test]
-fn the_commands_of_the_page_work() {
-    let page = fs::read_to_string("docs/import.md").unwrap();
-    let mut tried = 0;
-    for block in page.split("```console\n").skip(1) {
-        let place = crate::support::Place::new();
-        place.write("Procfile", "web: ./web --port $PORT\nworker: ./worker\n");
-        place.write("compose.yaml", "services: { web: { image: x, command: ./web, tty: true } }\n");
-        place.write("compose.override.yaml", "services: { web: { command: ./other } }\n");
-        place.write("supervisord.conf", "[program:web]\ncommand=./web\n");
-        place.write("units/worker@.service", "[Service]\nExecStart=/bin/worker %i\n");
-        for line in block.split("```").next().unwrap().lines() {
-            let Some(command) = line.strip_prefix("$ ") else { continue };
-            let words = shell_words::split(command).unwrap();
-            let (code, words) = match words.as_slice() {
-                [first, rest @ ..] if first == "!" => (1, rest),
-                all => (0, all),
-            };
-            assert_eq!(words[0], "wharf", "{command}");
-            let words: Vec<_> = words[1..].iter().map(String::as_str).collect();
-            let output = place.run(&words);
-            let told = crate::support::text(&output.stderr);
-            assert_eq!(output.status.code(), Some(code), "{command}: {told}");
-            tried += 1;
-        }
-    }
-    assert!(tried >= 5, "{tried}");
-}
