@@ -16,6 +16,8 @@ pub mod time;
 // Floor 1: what was asked for, how it is spoken, and the operating system.
 pub mod correlation;
 pub mod framing;
+#[cfg(feature = "daemon")]
+pub mod import;
 pub mod os;
 #[cfg(feature = "daemon")]
 mod rotation;

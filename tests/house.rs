@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("spec", 10),
     ("framing", 11),
     ("correlation", 11),
+    ("import", 12),
     ("os", 12),
     ("rotation", 13),
     ("event", 20),
@@ -49,6 +50,7 @@ const DECIDING: &[&str] = &[
     "correlation",
     "message",
     "spec",
+    "import",
     "event",
     "supervise",
 ];

@@ -12,6 +12,8 @@ use super::down::Down;
 use super::events::Events;
 use super::exits::Exits;
 use super::guard::{Guardian, Manager};
+use super::import::Import;
+use super::init::Init;
 use super::logs::Logs;
 use super::man::Man;
 use super::ps::Ps;
@@ -104,6 +106,8 @@ pub(super) enum Command {
     Check(Check),
     Config(Config),
     Schema(Schema),
+    Init(Init),
+    Import(Import),
     Logs(Logs),
     Exits(Exits),
     Events(Events),

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::out;
 use crate::guardian::GuardianError;
+use crate::import::ImportError;
 use crate::journal::JournalError;
 use crate::output::OutputError;
 use crate::spec::Mistakes;
@@ -84,6 +85,12 @@ pub(super) enum Failure {
     /// The guardian.
     #[error(transparent)]
     Guardian(#[from] GuardianError),
+    /// Another tool's configuration.
+    #[error(transparent)]
+    Import(ImportError),
+    /// A file that is not overwritten.
+    #[error("write {0}: it is there already")]
+    Exists(String),
     /// Something of the system.
     #[error("{doing}")]
     Io {
@@ -95,6 +102,15 @@ pub(super) enum Failure {
     },
 }
 
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Mistakes(mistakes) => Self::Invalid(mistakes),
+            other => Self::Import(other),
+        }
+    }
+}
+
 impl Failure {
     pub(super) fn usage(text: impl Into<String>) -> Self {
         Self::Usage(text.into())
@@ -104,8 +120,7 @@ impl Failure {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::ClosedPipe => OK,
-            Self::Usage(_) => 2,
-            Self::Invalid(_) | Self::NoFile => 3,
+            Self::Invalid(_) | Self::NoFile | Self::Import(ImportError::Mistakes(_)) => 3,
             Self::NoSuchService { .. } => 4,
             Self::Unreachable { .. } => 5,
             Self::TimedOut(_) => 6,
@@ -116,13 +131,16 @@ impl Failure {
                 "bad_name" | "no_such_signal" => 2,
                 _ => FAILED,
             },
-            Self::Broken(_)
+            Self::Import(ImportError::Nothing { .. })
+            | Self::Broken(_)
             | Self::NotStarted(_)
             | Self::State(_)
             | Self::Journal(_)
             | Self::Output(_)
             | Self::Guardian(_)
+            | Self::Exists(_)
             | Self::Io { .. } => FAILED,
+            Self::Usage(_) | Self::Import(_) => 2,
         }
     }
 
@@ -158,6 +176,7 @@ impl Failure {
                  `wharf start NAME` starts what is down",
             ),
             Self::State(StateError::Orphaned { .. }) => Some("`wharf down` ends it"),
+            Self::Exists(_) => Some("--force writes over it"),
             Self::NoFile => Some("name one with -f FILE, or change to its folder"),
             Self::Unreachable { hint, .. } => Some(hint),
             _ => None,
@@ -213,6 +232,11 @@ mod tests {
             JournalError::Read { path: "/x/exits.jsonl".into(), source: io() }.into(),
             OutputError::Read { path: "/x/log/web.1.log".into(), source: io() }.into(),
             GuardianError::GaveUp("it ended 5 times".into()).into(),
+            ImportError::Unknown { file: "notes.txt".into() }.into(),
+            ImportError::JavaScript { file: "ecosystem.config.js".into() }.into(),
+            ImportError::Formation("web".into()).into(),
+            ImportError::Nothing { losses: Vec::new() }.into(),
+            Failure::Exists("services.yaml".into()),
             Failure::Io { doing: "read standard input", source: io() },
         ];
         let told: Vec<_> =

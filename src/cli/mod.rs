@@ -27,6 +27,8 @@ mod down;
 mod events;
 mod exits;
 mod guard;
+mod import;
+mod init;
 mod logs;
 mod man;
 mod ps;
@@ -84,6 +86,8 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Check(command) => command.run(context),
         Command::Config(command) => command.run(context),
         Command::Schema(command) => command.run(),
+        Command::Init(command) => command.run(context),
+        Command::Import(command) => command.run(context),
         Command::Logs(command) => command.run(context),
         Command::Exits(command) => command.run(context),
         Command::Events(command) => command.run(context),

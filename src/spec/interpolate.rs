@@ -49,6 +49,14 @@ pub(super) fn interpolate<'t>(
     if wrong.is_empty() { Ok(Interpolated { text: Cow::Owned(out), left }) } else { Err(wrong) }
 }
 
+/// The text with values in place, where all of it can be read.
+pub(crate) fn interpolated(
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Option<String> {
+    interpolate(text, environment).ok().map(|done| done.text.into_owned())
+}
+
 /// A name and perhaps a default.
 fn reference(inside: &str) -> Option<(&str, Option<&str>)> {
     let (name, default) = match inside.split_once(":-") {

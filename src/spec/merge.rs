@@ -12,7 +12,7 @@ use super::tree::{Entry, Kind, Node};
 
 /// Which keys of a map are merged in a way of their own.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     /// A whole services.yaml.
     File,
     /// Services by name.
@@ -45,7 +45,7 @@ impl Rule {
 }
 
 /// Lays `over` on `base`.
-pub(super) fn merge(base: &mut Node, over: Node, rule: Rule) {
+pub(crate) fn merge(base: &mut Node, over: Node, rule: Rule) {
     let replace = matches!(rule, Rule::Whole);
     match (&mut base.kind, over.kind) {
         (Kind::Map(below), Kind::Map(above)) if !replace => {

@@ -18,24 +18,24 @@ const WIDEST: usize = 120;
 
 /// A file as it was read.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// Its name, as the user gave it.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its text.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// Something that is wrong, found while reading; not yet told to anybody.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Where; `None` when a file as a whole is meant.
-    pub(super) place: Option<Place>,
+    pub(crate) place: Option<Place>,
     /// The path of the key, such as `services.web.restart`, or the name of a file.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// What is wrong.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// What could be done about it.
-    pub(super) help: Option<String>,
+    pub(crate) help: Option<String>,
 }
 
 /// One mistake, or a warning in the same form.
@@ -92,7 +92,7 @@ impl Mistakes {
         self.total
     }
 
-    pub(super) fn new(found: Vec<Found>, sources: &[Source]) -> Self {
+    pub(crate) fn new(found: Vec<Found>, sources: &[Source]) -> Self {
         let (mistakes, total) = told(found, sources);
         Self { total, mistakes }
     }

@@ -60,3 +60,16 @@ pub use {
     resolve::{resolved, resolved_value},
     schema::{profile_schema, schema},
 };
+
+// The means of reading, for those who read what others wrote (`import`).
+#[cfg(feature = "daemon")]
+pub(crate) use {
+    interpolate::interpolated,
+    merge::{Rule, merge},
+    mistake::{Found, Source},
+    read::mistakes_in,
+    resolve::quoted,
+    schema::Keys,
+    tree::{Entry, Kind, Node, Place},
+    yaml::parse,
+};

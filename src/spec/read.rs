@@ -68,6 +68,22 @@ pub(super) fn read(given: Vec<Given>, world: World<'_>) -> Result<Loaded, Mistak
     }
 }
 
+/// What is wrong with a text that refers to no other file and to no variable that is set.
+pub(crate) fn mistakes_in(text: String) -> Vec<Mistake> {
+    let source = Source { name: "services.yaml".to_owned(), text };
+    let world = World {
+        environment: &|_| None,
+        profile: &|_| None,
+        profiles: &Vec::new,
+        folder: PathBuf::from("/"),
+        files: Vec::new(),
+    };
+    match read(vec![Given { source, refused: None }], world) {
+        Ok(_) => Vec::new(),
+        Err(mistakes) => mistakes.iter().cloned().collect(),
+    }
+}
+
 struct Reader<'a> {
     world: World<'a>,
     sources: Vec<Source>,

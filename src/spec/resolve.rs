@@ -217,6 +217,11 @@ fn scalar(text: &str) -> String {
     if begins && text.chars().all(simple) && !other {
         return text.to_owned();
     }
+    quoted(text)
+}
+
+/// A text in double quotes, as YAML reads it.
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for c in text.chars() {

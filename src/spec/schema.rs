@@ -3,12 +3,15 @@
 //! The same document guides editors and the checker, so they cannot disagree. Nothing is checked
 //! here.
 
+use std::rc::Rc;
+
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use super::resolve::{logging, port, restart, service_defaults};
+use super::shape::{MapShape, Shape};
 use super::written::{File, Profile};
 use super::{Logging, Port, Restart};
 
@@ -88,5 +91,45 @@ fn without_null(schema: &mut Map<String, Value>) {
                 schema.entry(key).or_insert(value);
             }
         }
+    }
+}
+
+/// The keys of a service and of the whole file as a schema has them: their order, and which of
+/// them work yet.
+pub(crate) struct Keys {
+    file: Shape,
+}
+
+impl Keys {
+    /// Those of a schema as [`schema`] makes it.
+    pub(crate) fn of(schema: &Value) -> Self {
+        Self { file: Shape::of(schema) }
+    }
+
+    /// Where a key stands among its neighbours and whether it works; `None` for one there is not.
+    /// The path begins at the top of the file.
+    pub(crate) fn find(&self, path: &[&str]) -> Option<(usize, bool)> {
+        let (last, before) = path.split_last()?;
+        let mut shape = self.file.clone();
+        for step in before {
+            let map = map_of(&shape)?;
+            shape = match map.keys.get(*step) {
+                Some(key) => key.shape.clone(),
+                None => map.others.clone()?,
+            };
+        }
+        let map = map_of(&shape)?;
+        match map.keys.get_full(*last) {
+            Some((at, _, key)) => Some((at, key.supported)),
+            None => map.others.as_ref().map(|_| (usize::MAX, true)),
+        }
+    }
+}
+
+fn map_of(shape: &Shape) -> Option<Rc<MapShape>> {
+    match shape {
+        Shape::Map(map) => Some(Rc::clone(map)),
+        Shape::Union(union) => union.map.as_ref().and_then(map_of),
+        _ => None,
     }
 }

@@ -5,29 +5,29 @@
 
 /// A stretch of one of the files that are read, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The index of the file among all that are read.
-    pub(super) file: u32,
+    pub(crate) file: u32,
     /// Where it begins.
-    pub(super) start: u32,
+    pub(crate) start: u32,
     /// Where it ends.
-    pub(super) end: u32,
+    pub(crate) end: u32,
 }
 
 /// A value.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Where it is written.
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// What it is.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// Whether an anchor makes it usable elsewhere.
-    pub(super) anchored: bool,
+    pub(crate) anchored: bool,
 }
 
 /// What a value is. Whether a scalar is a number is decided by what is expected in its place.
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Nothing, `~` or `null`.
     Null,
     /// A scalar as it was written.
@@ -47,38 +47,38 @@ pub(super) enum Kind {
 
 /// A key and its value.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// The key.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// Where the key is written.
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// The value.
-    pub(super) value: Node,
+    pub(crate) value: Node,
 }
 
 impl Node {
     /// A node without an anchor.
-    pub(super) fn new(place: Place, kind: Kind) -> Self {
+    pub(crate) fn new(place: Place, kind: Kind) -> Self {
         Self { place, kind, anchored: false }
     }
 
     /// The entries of a map; none for anything else.
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         if let Kind::Map(entries) = &self.kind { entries } else { &[] }
     }
 
     /// The entry with this key.
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries().iter().find(|entry| entry.key == key)
     }
 
     /// The value with this key.
-    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
         self.entry(key).map(|entry| &entry.value)
     }
 
     /// The value with this key, to be changed.
-    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
         match &mut self.kind {
             Kind::Map(entries) => {
                 entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// Takes the entry with this key out.
-    pub(super) fn take(&mut self, key: &str) -> Option<Entry> {
+    pub(crate) fn take(&mut self, key: &str) -> Option<Entry> {
         match &mut self.kind {
             Kind::Map(entries) => {
                 let at = entries.iter().position(|entry| entry.key == key)?;
@@ -99,12 +99,12 @@ impl Node {
     }
 
     /// The text of a scalar.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         if let Kind::Scalar { text, .. } = &self.kind { Some(text) } else { None }
     }
 
     /// The place of the value at `path`, or of the innermost value on the way that exists.
-    pub(super) fn place_of(&self, path: &[&str]) -> Place {
+    pub(crate) fn place_of(&self, path: &[&str]) -> Place {
         let mut node = self;
         for step in path {
             let next = match &node.kind {
@@ -120,7 +120,7 @@ impl Node {
     }
 
     /// How many nodes it has, itself included.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         1 + match &self.kind {
             Kind::List(items) => items.iter().map(Self::count).sum(),
             Kind::Map(entries) => entries.iter().map(|entry| entry.value.count()).sum(),
@@ -129,7 +129,7 @@ impl Node {
     }
 
     /// How many levels it has, itself included.
-    pub(super) fn height(&self) -> usize {
+    pub(crate) fn height(&self) -> usize {
         1 + match &self.kind {
             Kind::List(items) => items.iter().map(Self::height).max().unwrap_or(0),
             Kind::Map(entries) => {

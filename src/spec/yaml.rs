@@ -19,7 +19,7 @@ const MAX_NODES: usize = 500_000;
 
 /// Reads file number `file` of `sources`. `None` when it holds nothing or stops being YAML; what
 /// is wrong is added to `found`.
-pub(super) fn parse(file: usize, sources: &[Source], found: &mut Vec<Found>) -> Option<Node> {
+pub(crate) fn parse(file: usize, sources: &[Source], found: &mut Vec<Found>) -> Option<Node> {
     let text = sources[file].text.as_str();
     let mut options = granit_parser::options! { block_nesting_limit: MAX_LEVELS };
     options.flow_nesting_limit = MAX_LEVELS;
