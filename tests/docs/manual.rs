@@ -53,7 +53,7 @@ fn pages_are_found_by_their_names_and_read_as_meant() {
         assert!(whole.contains(words), "{words}\n{whole}");
     }
     let why = said("wharf-why");
-    assert!(why.contains("wharf why web/2 -n 10"), "{why}");
+    assert!(why.contains("wharf why web/2 --since yesterday -n 10"), "{why}");
     for name in ["5 wharf.yaml", "5 services.yaml"] {
         let file = said(name);
         for words in ["restart.delay: duration (default 200ms)", "unless-stopped", "A SERVICE"] {
