@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -14,10 +15,14 @@ use crate::os::{clock, fds};
 use crate::spec::Spec;
 use crate::state::{Applied, Intent};
 use crate::supervise::restart_needed;
+use crate::time::Tick;
 
 use super::control::Control;
 use super::disk::Persist;
 use super::request::{Published, Refusal, ReplicaStatus, Request};
+
+/// How long after a failure the small file of what operators want is written again.
+const INTENT_RETRY: Duration = Duration::from_secs(1);
 
 /// Somebody who waits for a wish to come true.
 pub(super) struct Waiter {
@@ -169,10 +174,19 @@ impl Control {
                 self.persisted = self.persisted.max(version);
                 if let Some((_, spec, by)) = applying {
                     self.configure(spec, by);
+                } else if self.health.intent.take().is_some() {
+                    tracing::info!("what operators want is written down again");
+                    self.publish_health();
                 }
             }
             Err(msg) => {
                 self.health.reload_refused |= applying.is_some();
+                if applying.is_none() {
+                    self.intent_again = Some(clock::now() + INTENT_RETRY);
+                    if self.health.intent.replace(msg.clone()).is_none() {
+                        self.publish_health();
+                    }
+                }
                 tracing::error!(error = %msg, "cannot persist what was asked for");
                 self.persisted = self.persisted.max(version);
                 let failed = self.waiters.extract_if(.., |waiter| waiter.version == version);
@@ -180,8 +194,8 @@ impl Control {
                     match waiter.answer {
                         Answer::Command(reply) => {
                             let msg = format!(
-                                "it is done, but could not be written down, so that a new manager \
-                                 would not know of it: {msg}"
+                                "it is done, but cannot be written down yet, and until then a new \
+                                 manager would not know of it: {msg}"
                             );
                             drop(reply.send(Err(Refusal::Disk { msg })));
                         }
@@ -222,6 +236,14 @@ impl Control {
             {
                 run.service = Arc::clone(service);
             }
+        }
+    }
+
+    /// Tries again to write down what operators want.
+    pub(super) fn intent_due(&mut self, now: Tick) {
+        if self.intent_again.is_some_and(|at| at <= now) {
+            self.intent_again = None;
+            self.persist_intent();
         }
     }
 

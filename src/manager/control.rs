@@ -151,6 +151,8 @@ pub(super) struct Control {
     pub(super) intent: u64,
     /// The version of the small files that is on disk.
     pub(super) persisted: u64,
+    /// When the small file of what operators want is tried again, after it could not be written.
+    pub(super) intent_again: Option<Tick>,
     /// Configurations that take effect once they are on disk.
     pub(super) applying: Vec<(u64, Arc<Spec>, Requester)>,
     pub(super) foreground: bool,
@@ -203,6 +205,8 @@ pub(super) struct Health {
     pub(super) output: Option<String>,
     pub(super) journal_errors: u64,
     pub(super) dropped: u64,
+    /// Why what operators want is not on disk.
+    pub(super) intent: Option<String>,
     /// Why metrics cannot be scraped over TCP.
     pub(super) metrics: Option<String>,
     /// Whether the last configuration that was to take effect did not.
@@ -282,6 +286,7 @@ impl Control {
             self.supervisor.next_deadline(),
             self.port_deadlines.first().map(|(at, _)| *at),
             self.output_paused.filter(|_| !self.output_overdue),
+            self.intent_again,
             self.prompts.due(),
             self.pending.values().filter_map(|pending| pending.deadline).min(),
         ];
@@ -305,6 +310,7 @@ impl Control {
         if self.prompts.due().is_some_and(|at| at <= now) {
             self.look_at_prompts(now);
         }
+        self.intent_due(now);
         self.overdue_records(now);
     }
 

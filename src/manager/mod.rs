@@ -246,6 +246,7 @@ fn start(
         protocols: speak::Protocols::default(),
         intent: 0,
         persisted: 0,
+        intent_again: None,
         applying: Vec::new(),
         foreground: options.foreground,
         handle: handle.clone(),

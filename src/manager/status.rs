@@ -56,9 +56,11 @@ impl Control {
         let output = self.health.output.as_ref();
         let journal = journal.map(|why| format!("exit records wait in memory: {why}"));
         let output = output.map(|why| format!("program output is dropped: {why}"));
+        let intent = self.health.intent.as_ref();
+        let intent = intent.map(|why| format!("what operators want is not on disk: {why}"));
         let metrics = self.health.metrics.clone();
         let forward = self.forward.trouble();
-        journal.into_iter().chain(output).chain(metrics).chain(forward).collect()
+        journal.into_iter().chain(output).chain(intent).chain(metrics).chain(forward).collect()
     }
 
     /// The process of a replica; `None` when there is none.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 
-use crate::support::{Wharf, at, until};
+use crate::support::{Wharf, at, text, until};
 
 #[test]
 fn a_wrong_configuration_never_replaces_a_running_one() {
@@ -146,6 +146,28 @@ fn a_full_disk_degrades_and_never_stops_supervision() {
     });
     wharf.ok(&["restart", "quiet"]);
     assert!(wharf.pid("quiet") > 0);
+}
+
+#[test]
+fn a_stop_that_the_disk_refuses_is_written_down_later() {
+    let wharf = Wharf::up("services:\n  s: { command: [sleep, '1000'] }\n");
+    wharf.wait_state("s", "running");
+    let file = wharf.state().join("intent.json");
+    let _ = std::fs::remove_file(&file);
+    // Nothing can be renamed onto a folder.
+    std::fs::create_dir(&file).unwrap();
+    let refused = wharf.run(&["stop", "s"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("cannot be written down yet"), "{refused:?}");
+    assert_eq!(wharf.row("s")["state"], "stopped");
+    assert!(wharf.manager()["degraded"].to_string().contains("what operators want"));
+    std::fs::remove_dir(&file).unwrap();
+    until("the stop on disk", || {
+        std::fs::read_to_string(&file).is_ok_and(|intent| intent.contains("\"s\"")).then_some(())
+    });
+    until("all to be well", || {
+        wharf.manager()["degraded"].as_array().unwrap().is_empty().then_some(())
+    });
 }
 
 #[test]
