@@ -24,7 +24,7 @@ use crate::os::live::Table;
 use crate::os::signal::Inbox;
 use crate::os::user::Identity;
 use crate::os::{clock, memory};
-use crate::spec::{self, Service, Spec};
+use crate::spec::{self, Spec};
 use crate::state::StateDir;
 use crate::supervise::Supervisor;
 use crate::time::{Tick, Wall};
@@ -115,6 +115,8 @@ pub(super) struct Control {
     /// What is told of replicas whose last end has not been told yet: it comes after that.
     pub(super) held: HashMap<ReplicaId, Held>,
     pub(super) spawner: SyncSender<spawner::Request>,
+    /// Announces requests to the spawner.
+    pub(super) bell: Waker,
     pub(super) answers: OwnedFd,
     pub(super) disk: Disk,
     pub(super) sweeper: Sweeper,
@@ -177,8 +179,6 @@ pub(super) struct Control {
     pub(super) buffer: Vec<u8>,
     pub(super) inbox: VecDeque<Event>,
     pub(super) verdicts: Vec<(Incarnation, ReplicaId, Box<Verdict>)>,
-    /// Runs to be started once the records of this turn are under way.
-    pub(super) orders: Vec<(Incarnation, ReplicaId, Arc<Service>)>,
     /// What is told of replicas once the records of this turn are under way.
     pub(super) news: Vec<(ReplicaId, Published)>,
     pub(super) feeding: bool,
@@ -321,22 +321,12 @@ impl Control {
             return;
         }
         self.feeding = true;
-        loop {
-            while let Some(event) = self.inbox.pop_front() {
-                for action in self.supervisor.step(clock::now(), event) {
-                    self.act(action);
-                }
-            }
-            self.write_records();
-            if self.orders.is_empty() {
-                break;
-            }
-            // The disk works on the record of an end while its successor is being prepared.
-            self.disk.go();
-            for (incarnation, replica, service) in std::mem::take(&mut self.orders) {
-                self.order(incarnation, replica, &service);
+        while let Some(event) = self.inbox.pop_front() {
+            for action in self.supervisor.step(clock::now(), event) {
+                self.act(action);
             }
         }
+        self.write_records();
         for (replica, event) in std::mem::take(&mut self.news) {
             self.publish_of(&replica, event);
         }
@@ -354,7 +344,7 @@ impl Control {
     fn act(&mut self, action: Action) {
         match action {
             Action::Spawn { incarnation, replica, service } => {
-                self.orders.push((incarnation, replica, service));
+                self.order(incarnation, replica, &service);
             }
             Action::Signal { incarnation, signal, group } => {
                 self.send_signal(incarnation, signal, group);

@@ -187,6 +187,7 @@ fn start(
     let disk = disk::Disk::start(files, waker.clone(), announcer.clone())
         .map_err(system("starting a thread"))?;
     let sweeper = sweeper::Sweeper::start(waker.clone()).map_err(system("starting a thread"))?;
+    let bell = Waker::new().map_err(system("making an eventfd"))?;
     let (orders, ordered) = sync_channel(2 * MAX_STARTING);
     let (answers, spawner_socket) = fds::message_pair().map_err(system("making a socket"))?;
     let child = crate::exit::Signal::new(libc::SIGCHLD).expect("SIGCHLD is a signal");
@@ -220,6 +221,7 @@ fn start(
         announcer,
         held: HashMap::new(),
         spawner: orders,
+        bell: bell.clone(),
         answers,
         disk,
         sweeper,
@@ -265,7 +267,6 @@ fn start(
         buffer: vec![0; 32 << 10],
         inbox: VecDeque::new(),
         verdicts: Vec::new(),
-        orders: Vec::new(),
         news: Vec::new(),
         feeding: false,
         rested: false,
@@ -295,7 +296,7 @@ fn start(
     };
     vital("control", live).map_err(system("starting a thread"))?;
     serve(listener, handle).map_err(system("serving the socket"))?;
-    let served = spawner::serve(&ordered, spawner_socket);
+    let served = spawner::serve(&ordered, &bell, spawner_socket);
     // The loop ends the process; until then this thread must live, or its children would be killed.
     if let Err(error) = served {
         tracing::error!(%error, "the spawner cannot go on");

@@ -1,18 +1,18 @@
 //! The main thread's whole life: making processes, and telling the loop how it went.
 //!
 //! It has a descriptor table of its own, so that a child copies and closes a handful of descriptors
-//! however many programs the loop watches. Requests come through a channel, answers go through a
-//! socket that carries the child's descriptors over to the loop's table. It never decides anything.
+//! however many programs the loop watches. Requests come through a channel, announced by an eventfd (to
+//! wake by a socket would have the scheduler wait until the loop sleeps); answers go through a socket that carries the child's descriptors over to the loop's table. It never decides anything.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 
 use crate::exit::{Errno, Signal, Stage};
 use crate::name::Incarnation;
 use crate::os::epoll::{Interest, Poller, Ready};
-use crate::os::fds::{self, Pipe};
+use crate::os::fds::{self, Pipe, Waker};
 use crate::os::spawn::{Flight, Landing, Launch, Stacks};
 use crate::os::{errno_of, prctl, signal};
 
@@ -108,15 +108,18 @@ struct Way {
     told: bool,
 }
 
-const REQUESTS: u64 = 0;
+/// Tokens beside the incarnations, which begin at 1 and never come that far.
+const BELL: u64 = 0;
+const SOCKET: u64 = u64::MAX;
 
-/// Serves requests until the loop closes its end of the socket. One byte on the socket announces
-/// one request in the channel. Must run on the main thread, after all other threads were started.
-pub(super) fn serve(requests: &Receiver<Request>, socket: OwnedFd) -> io::Result<()> {
+/// Serves requests, announced by `bell`, until the loop closes its end of the socket. Must run on
+/// the main thread, after all other threads were started.
+pub(super) fn serve(requests: &Receiver<Request>, bell: &Waker, socket: OwnedFd) -> io::Result<()> {
     prctl::unshare_descriptors()?;
-    fds::close_others(&[socket.as_raw_fd()])?;
+    fds::close_others(&[socket.as_raw_fd(), bell.as_fd().as_raw_fd()])?;
     let poller = Poller::new()?;
-    poller.add(socket.as_fd(), REQUESTS, Interest::Read)?;
+    poller.add(bell.as_fd(), BELL, Interest::Read)?;
+    poller.add(socket.as_fd(), SOCKET, Interest::Read)?;
     let mut spawner = Spawner {
         null: File::options().read(true).write(true).open("/dev/null")?,
         answers: socket,
@@ -129,32 +132,35 @@ pub(super) fn serve(requests: &Receiver<Request>, socket: OwnedFd) -> io::Result
         spawner.poller.wait(&mut ready, None)?;
         let tokens: Vec<u64> = ready.tokens().collect();
         for token in tokens {
-            if token == REQUESTS {
-                if !spawner.take_requests(requests)? {
-                    return Ok(());
+            match token {
+                BELL => {
+                    bell.clear();
+                    if !spawner.take_requests(requests) {
+                        return Ok(());
+                    }
                 }
-            } else {
-                spawner.land(Incarnation(token));
+                // Nothing is ever sent this way, so the loop has closed its end.
+                SOCKET => return Ok(()),
+                incarnation => spawner.land(Incarnation(incarnation)),
             }
         }
     }
 }
 
 impl Spawner {
-    /// Takes what has been announced; false when the loop is gone.
-    fn take_requests(&mut self, requests: &Receiver<Request>) -> io::Result<bool> {
-        let mut byte = [0; 1];
-        while let Some(received) = fds::receive(self.answers.as_fd(), &mut byte)? {
-            if received.bytes == 0 {
-                return Ok(false);
-            }
-            let Ok(request) = requests.recv() else { return Ok(false) };
+    /// Takes what is in the channel; false when the loop is gone.
+    fn take_requests(&mut self, requests: &Receiver<Request>) -> bool {
+        loop {
+            let request = match requests.try_recv() {
+                Ok(request) => request,
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            };
             let incarnation = request.incarnation;
             if let Err((stage, errno)) = self.start(request) {
                 let _ = self.answer(incarnation, Answer::Refused { stage, errno }, &[]);
             }
         }
-        Ok(true)
     }
 
     fn start(&mut self, request: Request) -> Result<(), (Stage, Errno)> {

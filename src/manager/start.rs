@@ -146,11 +146,9 @@ impl Control {
             Err((stage, errno)) => return self.never_started(incarnation, stage, errno),
         };
         let request = spawner::Request { incarnation, launch, input, owner };
-        // The supervisor starts few at once, so neither the channel nor the socket is ever full.
+        // The supervisor starts few at once, so the channel is never full.
         let sent = self.spawner.try_send(request).map_err(|_| Errno(libc::EAGAIN));
-        let sent = sent.and_then(|()| {
-            fds::send(self.answers.as_fd(), &[1], &[]).map_err(|error| errno_of(&error))
-        });
+        self.bell.wake();
         if let Err(errno) = sent {
             self.not_now(incarnation, errno);
         }
