@@ -3,8 +3,8 @@ CARGO ?= cargo
 export RUST_BACKTRACE ?= 0
 
 # Programs that the tests speak to, and the Debian packages they come from.
-TEST_PROGRAMS = awk:mawk bash:bash bc:bc curl:curl git:git python3:python3 setpriv:util-linux \
-	setsid:util-linux unshare:util-linux
+TEST_PROGRAMS = awk:mawk bash:bash bc:bc curl:curl git:git python3:python3 py-ensurepip:python3-venv \
+	setpriv:util-linux setsid:util-linux unshare:util-linux
 # What scrapes us and what takes what we forward.
 TEST_PROGRAMS += journalctl:systemd prometheus:prometheus promtool:prometheus
 # What reads our documents: manual pages, completions, recipes.

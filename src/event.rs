@@ -262,6 +262,7 @@ pub struct Verdict {
 
 /// The state of a replica, in the words of `ps`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It is to run and waits for resources or for something else to be over.

@@ -132,6 +132,7 @@ impl fmt::Display for Target {
 
 /// One run of anything. The number only grows within a state directory and is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Incarnation(pub u64);
 
@@ -143,6 +144,7 @@ impl fmt::Display for Incarnation {
 
 /// The manager's own lives within a state directory, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Generation(pub u64);
 
@@ -154,6 +156,21 @@ pub struct Realm(pub u64);
 impl fmt::Display for Realm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(feature = "daemon")]
+impl schemars::JsonSchema for Realm {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Realm".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[0-9a-f]{16}$" })
     }
 }
 

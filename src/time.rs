@@ -68,6 +68,21 @@ impl<'de> Deserialize<'de> for Wall {
     }
 }
 
+#[cfg(feature = "daemon")]
+impl schemars::JsonSchema for Wall {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Wall".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "date-time" })
+    }
+}
+
 /// Why a text is no length of time or no size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {

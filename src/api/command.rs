@@ -11,6 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use super::error::ApiError;
@@ -74,11 +75,21 @@ async fn plain(
     obey(shared, verb, name, query, by).await
 }
 
-/// `{"signal": "HUP"}`
-#[derive(Debug, Deserialize)]
+/// Which signal to send.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(super) struct Which {
+    /// Its name with or without `SIG`, or its number as text: `HUP`, `SIGTERM`, `15`.
+    #[schemars(schema_with = "signal_names")]
     signal: String,
+}
+
+fn signal_names(_: &mut SchemaGenerator) -> Schema {
+    // Those up to 31 have names, the others are counted from SIGRTMIN on.
+    let names = (1..=31).filter_map(|number| Signal::new(number).ok()).map(|one| one.to_string());
+    let names: Vec<_> = names.map(|name| name.trim_start_matches("SIG").to_owned()).collect();
+    let pattern = format!("^((SIG)?({}|RTMIN(\\+[0-9])?)|[1-9]|[12][0-9]|3[01])$", names.join("|"));
+    json_schema!({ "type": "string", "pattern": pattern })
 }
 
 pub(super) async fn signal(

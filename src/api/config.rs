@@ -6,33 +6,48 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::input::{self, Asked};
 use super::server::{Door, Shared};
 use crate::manager::{Refusal, Request};
-use crate::spec::{self, Loaded, Mistakes};
+use crate::spec::{self, Change, Loaded, Mistake, Mistakes};
 
 pub(super) async fn config(State(shared): Door) -> Result<Json<Value>, ApiError> {
     let spec = shared.ask(|reply| Request::Spec { reply }).await?;
     Ok(Json(spec::resolved_value(&spec, true)))
 }
 
-/// `{"plan": true}`
-#[derive(Debug, Deserialize)]
+/// How to reload.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Reload {
+pub(super) struct Reload {
+    /// Only say what would change.
     #[serde(default)]
     plan: bool,
+}
+
+/// What a reload changed, or would change.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Reloaded {
+    /// What becomes of each service.
+    changes: Vec<Change>,
+    /// What changes that is the manager's own, as dotted paths.
+    manager: Vec<String>,
+    /// What is allowed and hardly meant.
+    warnings: Vec<Mistake>,
+    /// Whether the new configuration is in effect now.
+    applied: bool,
 }
 
 pub(super) async fn reload(
     State(shared): Door,
     asked: Asked,
     request: HttpRequest,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Reloaded>, ApiError> {
     let (parts, body) = request.into_parts();
     let wanted: Reload = input::json(&parts, body, "{}").await?;
     let before = shared.ask(|reply| Request::Spec { reply }).await?;
@@ -48,9 +63,8 @@ pub(super) async fn reload(
         let spec = Box::new(loaded.spec);
         shared.ask(|reply| Request::Apply { spec, by: asked.by, reply }).await??;
     }
-    Ok(Json(json!({
-        "changes": changes, "manager": own, "warnings": loaded.warnings, "applied": !wanted.plan,
-    })))
+    let warnings = loaded.warnings;
+    Ok(Json(Reloaded { changes, manager: own, warnings, applied: !wanted.plan }))
 }
 
 /// Reads the files away from the reactor, since a disk may hang.

@@ -3,10 +3,113 @@
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::manager::{Refusal, SpeakError};
+use crate::event::State;
+use crate::exit::Reason;
+use crate::manager::{ReadState, Refusal, SpeakError};
+use crate::name::Incarnation;
+use crate::spec::Mistake;
+
+/// An error by its code.
+pub(super) struct Known {
+    pub(super) code: &'static str,
+    pub(super) status: u16,
+    pub(super) about: &'static str,
+}
+
+const fn known(status: u16, code: &'static str, about: &'static str) -> Known {
+    Known { code, status, about }
+}
+
+/// Every code, with its status: what the document says, and what is answered.
+pub(super) const CODES: &[Known] = &[
+    known(400, "bad_request", "what was sent is no HTTP/1.1"),
+    known(400, "bad_path", "the path is not percent-encoded UTF-8"),
+    known(400, "bad_query", "a query key is unknown, repeated, or has no such value"),
+    known(400, "bad_header", "a header has no such value"),
+    known(400, "bad_name", "what stands for a service or replica cannot be a name"),
+    known(400, "bad_body", "the body is not what is expected"),
+    known(400, "no_such_signal", "there is no such signal"),
+    known(404, "no_such_route", "there is no such path"),
+    known(404, "no_such_service", "there is no such service"),
+    known(404, "no_such_replica", "the service has no such replica"),
+    known(405, "wrong_verb", "this path is not used with that verb; `Allow` has those that are"),
+    known(408, "slow_body", "the body did not come in time"),
+    known(409, "ended", "it ended instead"),
+    known(409, "not_running", "it does not run"),
+    known(413, "too_large", "the body is too large"),
+    known(414, "uri_too_long", "the address is too long"),
+    known(415, "unsupported_type", "the body is of another type, or compressed"),
+    known(422, "invalid", "the configuration has mistakes; the one in effect stays"),
+    known(422, "not_a_port", "the service has no port"),
+    known(422, "no_replies", "the port gives no replies"),
+    known(422, "unfit", "the message does not fit the port's framing"),
+    known(431, "headers_too_large", "there are too many headers, or they are too long"),
+    known(500, "disk", "it could not be written down"),
+    known(500, "internal", "something of the manager's own failed"),
+    known(502, "bad_reply", "the reply is not the port's protocol, or too large"),
+    known(503, "busy", "too much is waiting already"),
+    known(503, "shutting_down", "everything is being stopped"),
+    known(504, "timed_out", "no answer in time"),
+];
+
+/// What an error looks like. Which of the parts beside the first two are there depends on the code.
+#[derive(Debug, JsonSchema)]
+#[expect(dead_code, reason = "it only describes; errors of the manager serialise themselves")]
+pub(super) struct ErrorBody {
+    /// What is wrong, as a sentence.
+    error: String,
+    /// The same as one word of a closed list.
+    code: String,
+    /// Which service or replica is meant.
+    #[schemars(default)]
+    name: Option<String>,
+    /// `no_such_service`: a name that is close to it.
+    #[schemars(default)]
+    suggestion: Option<String>,
+    /// `no_such_replica`: the service.
+    #[schemars(default)]
+    service: Option<String>,
+    /// `no_such_replica`: how many it has.
+    #[schemars(default)]
+    replicas: Option<u32>,
+    /// `not_running`: its state.
+    #[schemars(default)]
+    state: Option<State>,
+    /// The end or the failure as a sentence.
+    #[schemars(default)]
+    msg: Option<String>,
+    /// `timed_out`: how long was waited, in seconds.
+    #[schemars(default)]
+    after_s: Option<f64>,
+    /// `ended`: why.
+    #[schemars(default)]
+    reason: Option<Reason>,
+    /// `ended`: the exit code, where it exited.
+    #[schemars(default)]
+    exit_code: Option<i32>,
+    /// `ended`: the signal's name, where one ended it.
+    #[schemars(default)]
+    signal: Option<String>,
+    /// `ended`: which run.
+    #[schemars(default, with = "Option<u64>")]
+    incarnation: Option<Incarnation>,
+    /// `ended`: whether the program can have seen the message.
+    #[schemars(default)]
+    read: Option<ReadState>,
+    /// `invalid`: how many mistakes there are.
+    #[schemars(default)]
+    total: Option<usize>,
+    /// `invalid`: the first thousand of them.
+    #[schemars(default)]
+    mistakes: Option<Vec<Mistake>>,
+    /// `invalid`: the mistakes as a text for people.
+    #[schemars(default)]
+    text: Option<String>,
+}
 
 /// What a client is told instead of what it wanted.
 #[derive(Debug)]
@@ -86,26 +189,43 @@ impl From<SpeakError> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// Its JSON, with a newline.
+    pub(super) fn body(self) -> String {
         let mut body = Map::from_iter([("error".to_owned(), self.error.into())]);
         body.extend(self.fields);
-        let text = Value::Object(body).to_string() + "\n";
-        (self.status, [(CONTENT_TYPE, "application/json")], text).into_response()
+        Value::Object(body).to_string() + "\n"
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let text = self.body();
+        (status, [(CONTENT_TYPE, "application/json")], text).into_response()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::State;
-    use crate::exit::Reason;
-    use crate::manager::ReadState;
-    use crate::name::Incarnation;
+
+    /// What is answered is what the document says: the code's status, and no field it knows not.
+    fn is_described(error: &ApiError) {
+        let code = error.fields["code"].as_str().unwrap();
+        let known = CODES.iter().find(|known| known.code == code).unwrap();
+        assert_eq!(known.status, error.status.as_u16(), "{code}");
+        let schema = schemars::schema_for!(ErrorBody);
+        let fields = schema.get("properties").unwrap();
+        for field in error.fields.keys() {
+            assert!(fields.get(field).is_some(), "{code}: {field}");
+        }
+    }
 
     /// Every error with its status, one a line.
     fn told(errors: impl IntoIterator<Item = ApiError>) -> String {
         let line = |error: ApiError| {
+            is_described(&error);
             let mut body = Map::from_iter([("error".to_owned(), error.error.into())]);
             body.extend(error.fields);
             format!("{} {}", error.status.as_u16(), Value::Object(body))

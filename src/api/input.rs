@@ -5,9 +5,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query};
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -98,6 +98,11 @@ pub(super) async fn body(parts: &Parts, body: Body, most: usize) -> Result<Bytes
         let text = format!("the body is larger than {most} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text)
     };
+    let packed = parts.headers.get(CONTENT_ENCODING);
+    if packed.is_some_and(|packed| !packed.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let text = "a compressed body is not read";
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", text));
+    }
     let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if announced.and_then(|text| text.parse::<u64>().ok()).is_some_and(|all| all > most as u64) {
         return Err(too_large());
@@ -110,7 +115,7 @@ pub(super) async fn body(parts: &Parts, body: Body, most: usize) -> Result<Bytes
         }
         Err(_) => {
             let text = format!("the body did not come within {} s", BODY_TIME.as_secs());
-            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "timed_out", text))
+            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow_body", text))
         }
     }
 }
@@ -121,11 +126,78 @@ pub(super) async fn json<T: DeserializeOwned>(
     given: Body,
     empty: &str,
 ) -> Result<T, ApiError> {
+    json_type(parts)?;
     let bytes = body(parts, given, LARGEST_BODY).await?;
     let bytes = if bytes.is_empty() { empty.as_bytes() } else { &bytes };
+    // A list of the values in their order would be taken for the object itself.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ApiError::bad_request("bad_body", "the body is a list, an object is expected"));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
         ApiError::bad_request("bad_body", format!("the body is not what is expected: {error}"))
     })
+}
+
+/// A body that is read as JSON must not say that it is something else. What curl says of any body
+/// (`application/x-www-form-urlencoded`) says nothing.
+fn json_type(parts: &Parts) -> Result<(), ApiError> {
+    let Some(kind) = parts.headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let text = kind.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let json =
+        matches!(&*essence, "application/json" | "text/json" | "application/x-www-form-urlencoded");
+    if json || essence.starts_with("application/") && essence.ends_with("+json") {
+        return Ok(());
+    }
+    let text = "the body is read as application/json, and says that it is something else";
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", text))
+}
+
+/// The path and the query must be what RFC 3986 allows: escapes of two digits that make UTF-8, and
+/// of the query's keys each one that is `known`, once.
+pub(super) fn address(uri: &Uri, known: Option<&[&str]>) -> Result<(), ApiError> {
+    if let Err(why) = decoded(uri.path()) {
+        return Err(ApiError::bad_request("bad_path", format!("the path {why}")));
+    }
+    let bad = |text: String| ApiError::bad_request("bad_query", text);
+    let Some(known) = known else { return Ok(()) };
+    let mut seen = Vec::new();
+    for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let key = decoded(key).map_err(|why| bad(format!("a key of the query {why}")))?;
+        if !known.contains(&&*key) {
+            let text = if known.is_empty() {
+                format!("there is no query key {key:?} here, nor any other")
+            } else {
+                format!("there is no query key {key:?} here; there are {}", known.join(", "))
+            };
+            return Err(bad(text));
+        }
+        decoded(value).map_err(|why| bad(format!("{key}: the value {why}")))?;
+        if seen.contains(&key) {
+            return Err(bad(format!("{key} is given more than once")));
+        }
+        seen.push(key);
+    }
+    Ok(())
+}
+
+/// A text without its percent-encoding, or what is wrong with it.
+fn decoded(text: &str) -> Result<String, &'static str> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
+        let (Some(high), Some(low)) = (digit(), digit()) else {
+            return Err("has a % that two hexadecimal digits do not follow");
+        };
+        bytes.push(u8::try_from(high * 16 + low).map_err(|_| "has a digit that is none")?);
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8")
 }
 
 /// The body must be empty, or white space.

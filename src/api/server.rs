@@ -1,5 +1,6 @@
 //! The thread that serves: connections, their bound, and who is at the other end.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
@@ -8,10 +9,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::http::{Method, Request, Uri};
+use axum::extract::{MatchedPath, Request as HttpRequest};
+use axum::http::header::ALLOW;
+use axum::http::{Method, Request, StatusCode, Uri};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::MethodRouter;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -21,8 +24,10 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::error::ApiError;
-use super::input::Caller;
-use super::{command, config, events, exits, listener, metrics, read};
+use super::input::{self, Caller};
+use super::line::Line;
+use super::routes::{Place, ROUTES, Verb};
+use super::{listener, metrics};
 use crate::manager::{Handle, Refusal, Request as Question};
 use crate::os::socket;
 use crate::state::StateDir;
@@ -34,7 +39,9 @@ const SUBSCRIBERS: usize = 128;
 /// How many threads may read files at once.
 const READERS: usize = 4;
 /// How long a connection may stay open without a request.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(30);
+/// How long a client may leave what is written to it where it is, before it counts as gone.
+const STALL: Duration = Duration::from_secs(30);
 /// The longest wait for the loop to answer a question.
 const QUESTION: Duration = Duration::from_secs(30);
 /// The pause after a connection could not be accepted, for want of descriptors for example.
@@ -121,7 +128,7 @@ async fn converse(stream: UnixStream, connection: u64, router: Router) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Line::new(stream, STALL)), service)
         .await;
     if let Err(error) = served {
         // Clients hang up as they like.
@@ -129,30 +136,59 @@ async fn converse(stream: UnixStream, connection: u64, router: Router) {
     }
 }
 
+/// The router of the table. Every path answers `OPTIONS` with the verbs it knows.
 fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/v1/manager", get(read::manager))
-        .route("/v1/services", get(read::services))
-        .route("/v1/services/{name}", get(read::service))
-        .route("/v1/services/{name}/start", post(command::start))
-        .route("/v1/services/{name}/stop", post(command::stop))
-        .route("/v1/services/{name}/restart", post(command::restart))
-        .route("/v1/services/{name}/signal", post(command::signal))
-        .route("/v1/services/{name}/call", post(command::call))
-        .route("/v1/services/{name}/send", post(command::send))
-        .route("/v1/shutdown", post(command::shutdown))
-        .route("/v1/exits", get(exits::exits))
-        .route("/v1/events", get(events::events))
-        .route("/metrics", get(metrics::metrics))
-        .route("/v1/config", get(config::config))
-        .route("/v1/reload", post(config::reload))
+    let mut paths: BTreeMap<&str, MethodRouter<Arc<Shared>>> = BTreeMap::new();
+    for route in ROUTES {
+        let served = paths.remove(route.path).unwrap_or_default().merge((route.serve)());
+        paths.insert(route.path, served);
+    }
+    let mut router = Router::new();
+    for (path, served) in paths {
+        let verbs =
+            ROUTES.iter().filter(|route| route.path == path).map(|route| match route.verb {
+                Verb::Get => "GET,HEAD",
+                Verb::Post => "POST",
+            });
+        let allow = verbs.chain(["OPTIONS"]).collect::<Vec<_>>().join(",");
+        let options = move || {
+            let allow = allow.clone();
+            async move { (StatusCode::NO_CONTENT, [(ALLOW, allow)]) }
+        };
+        router = router.route(path, served.options(options));
+    }
+    router
+        .route_layer(middleware::from_fn(strictly))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_verb)
         .with_state(shared)
 }
 
+/// Nothing of an address is ignored: what cannot be read or is not known is refused.
+async fn strictly(request: HttpRequest, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let verb = match *request.method() {
+        Method::GET | Method::HEAD => Some(Verb::Get),
+        Method::POST => Some(Verb::Post),
+        _ => None,
+    };
+    let route = ROUTES.iter().find(|route| Some(route.path) == path && Some(route.verb) == verb);
+    let keys = route.map(|route| {
+        let queries = route.parameters.iter().filter(|one| one.place == Place::Query);
+        queries.map(|one| one.name).collect::<Vec<_>>()
+    });
+    match input::address(request.uri(), keys.as_deref()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
 async fn unknown(uri: Uri) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "no_such_route", format!("there is no {}", uri.path()))
+    if let Err(error) = input::address(&uri, None) {
+        return error;
+    }
+    let text = format!("there is no {}; /openapi.json lists what there is", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "no_such_route", text)
 }
 
 async fn wrong_verb(method: Method, uri: Uri) -> Response {

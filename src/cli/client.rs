@@ -26,6 +26,8 @@ use crate::state::StateDir;
 const RESTART: Duration = Duration::from_secs(5);
 /// The pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(20);
+/// The pause before a stream that broke off is taken up again.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long an answer to a question may take.
 const QUESTION: Duration = Duration::from_secs(60);
 /// How long an answer to a command may take; the manager itself gives up after an hour.
@@ -53,15 +55,27 @@ pub(super) struct Question {
     method: Method,
     path: String,
     body: Bytes,
+    last_event: Option<String>,
+}
+
+/// A part of a stream of events: an event, or only a place in the stream.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Its place in the stream; empty where it has none.
+    pub(super) id: String,
+    /// Its kind; empty where it is no event.
+    pub(super) kind: String,
+    /// Its JSON; empty where it is no event.
+    pub(super) data: String,
 }
 
 impl Question {
     pub(super) fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), body: Bytes::new() }
+        Self { method: Method::GET, path: path.into(), body: Bytes::new(), last_event: None }
     }
 
     pub(super) fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { method: Method::POST, path: path.into(), body: body.into() }
+        Self { method: Method::POST, path: path.into(), body: body.into(), last_event: None }
     }
 }
 
@@ -141,28 +155,42 @@ impl Client {
         })
     }
 
-    /// Listens to events until the manager ends: `each` gets the kind and the data of one, or two
-    /// empty texts when the subscription has begun.
+    /// Listens to events until the stream ends, for whatever reason. `last` is the id of the last
+    /// event that was heard before.
     pub(super) fn events(
         &self,
-        mut each: impl FnMut(&str, &str) -> Result<(), Failure>,
+        path: &str,
+        last: Option<&str>,
+        mut each: impl FnMut(&Heard) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let stream = self.connect()?;
-        let question = Question::get("/v1/events");
+        let mut question = Question::get(path);
+        question.last_event = last.map(str::to_owned);
         self.runtime.block_on(async {
-            let (_sender, response) = exchange(stream, question, &self.command).await?;
+            let answer = exchange(stream, question, &self.command);
+            let limited = tokio::time::timeout(QUESTION, answer).await;
+            let (_sender, response) = limited.unwrap_or_else(|_| Err(silent(QUESTION)))?;
             let (parts, mut body) = response.into_parts();
             if parts.status != StatusCode::OK {
                 return Err(refused(&body.collect().await.map_err(broken)?.to_bytes()));
             }
-            each("", "")?;
             let mut parser = Parser::default();
-            while let Some(frame) = body.frame().await {
-                let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            // A stream that breaks off has ended.
+            while let Some(Ok(frame)) = body.frame().await {
+                let Ok(data) = frame.into_data() else { continue };
                 parser.feed(&data, &mut each)?;
             }
             Ok(())
         })
+    }
+
+    /// Waits a moment where the guardian lives, since then there will be a manager again; says
+    /// whether it does.
+    pub(super) fn will_be_back(&self) -> Result<bool, Failure> {
+        match guardian_of(&self.state) {
+            None => Ok(false),
+            Some(guardian) => Ok(!ends_within(&guardian, PAUSE)?),
+        }
     }
 
     /// Connects. Where the guardian lives and only the manager does not answer, it is being started
@@ -251,9 +279,11 @@ async fn whole(stream: UnixStream, question: Question, command: String) -> Resul
         let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
         if status.is_success() { Ok(Reply { body }) } else { Err(refused(&body)) }
     };
-    tokio::time::timeout(limit, conversation).await.unwrap_or_else(|_| {
-        Err(Failure::TimedOut(format!("the manager gave no answer within {} s", limit.as_secs())))
-    })
+    tokio::time::timeout(limit, conversation).await.unwrap_or_else(|_| Err(silent(limit)))
+}
+
+fn silent(limit: Duration) -> Failure {
+    Failure::TimedOut(format!("the manager gave no answer within {} s", limit.as_secs()))
 }
 
 type Sender = http1::SendRequest<Full<Bytes>>;
@@ -270,7 +300,11 @@ async fn exchange(
     let stream = begin().map_err(|source| Failure::Io { doing: "use the socket", source })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(connection);
-    let request = Request::builder()
+    let mut request = Request::builder();
+    if let Some(id) = question.last_event {
+        request = request.header("last-event-id", id);
+    }
+    let request = request
         .method(question.method)
         .uri(question.path)
         .header("host", "wharf")
@@ -307,15 +341,14 @@ fn refused(body: &[u8]) -> Failure {
 #[derive(Debug, Default)]
 struct Parser {
     line: Vec<u8>,
-    kind: String,
-    data: String,
+    heard: Heard,
 }
 
 impl Parser {
     fn feed(
         &mut self,
         bytes: &[u8],
-        each: &mut impl FnMut(&str, &str) -> Result<(), Failure>,
+        each: &mut impl FnMut(&Heard) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(piece);
@@ -325,18 +358,16 @@ impl Parser {
             let line = String::from_utf8_lossy(&self.line).into_owned();
             self.line.clear();
             if line.is_empty() {
-                if !self.data.is_empty() {
-                    each(&self.kind, &self.data)?;
+                let heard = std::mem::take(&mut self.heard);
+                if heard != Heard::default() {
+                    each(&heard)?;
                 }
-                self.kind.clear();
-                self.data.clear();
             } else if let Some(kind) = line.strip_prefix("event: ") {
-                kind.clone_into(&mut self.kind);
+                kind.clone_into(&mut self.heard.kind);
+            } else if let Some(id) = line.strip_prefix("id: ") {
+                id.clone_into(&mut self.heard.id);
             } else if let Some(data) = line.strip_prefix("data: ") {
-                if !self.data.is_empty() {
-                    self.data.push('\n');
-                }
-                self.data.push_str(data);
+                self.heard.data.push_str(data);
             }
         }
         Ok(())
@@ -349,17 +380,17 @@ mod tests {
 
     #[test]
     fn events_are_understood_wherever_they_are_cut() {
-        let text = ": listening\n\nevent: exit\nid: 7\ndata: {\"seq\":7}\n\n:\n\nevent: missed\ndata: {}\n\n";
+        let text = ": listening\nretry: 1\nid: 6\n\nevent: exit\nid: 7\ndata: {\"seq\":7}\n\n:\n\nevent: gap\ndata: {}\n\n";
         for cut in 0..text.len() {
             let mut parser = Parser::default();
             let mut found = Vec::new();
-            let mut each = |kind: &str, data: &str| {
-                found.push(format!("{kind} {data}"));
+            let mut each = |heard: &Heard| {
+                found.push(format!("{}|{}|{}", heard.id, heard.kind, heard.data));
                 Ok(())
             };
             parser.feed(&text.as_bytes()[..cut], &mut each).unwrap();
             parser.feed(&text.as_bytes()[cut..], &mut each).unwrap();
-            assert_eq!(found, ["exit {\"seq\":7}", "missed {}"], "{cut}");
+            assert_eq!(found, ["6||", "7|exit|{\"seq\":7}", "|gap|{}"], "{cut}");
         }
     }
 

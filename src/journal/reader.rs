@@ -231,7 +231,9 @@ fn forget_older(members: &mut Vec<Member>, seq: u64) -> io::Result<()> {
     for at in 0..members.len() {
         let mut line = Vec::new();
         BufReader::new(members[at].try_clone()?.into_reader()).read_until(b'\n', &mut line)?;
-        if serde_json::from_slice::<Numbered>(&line).is_ok_and(|first| first.seq <= seq + 1) {
+        if serde_json::from_slice::<Numbered>(&line)
+            .is_ok_and(|first| first.seq <= seq.saturating_add(1))
+        {
             members.truncate(at + 1);
             return Ok(());
         }

@@ -236,6 +236,7 @@ fn filters_choose() {
         (Filter { cause: Some("stop_requested".parse().unwrap()), ..none() }, &[]),
         (Filter { since_seq: Some(9), ..none() }, &[10, 11]),
         (Filter { since_seq: Some(11), ..none() }, &[]),
+        (Filter { since_seq: Some(u64::MAX), ..none() }, &[]),
         (Filter { last: Some(2), ..none() }, &[10, 11]),
         (Filter { last: Some(0), ..none() }, &[]),
         (Filter { last: Some(2), targets: targets(&["web"]), ..none() }, &[6, 9]),

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -80,10 +81,11 @@ impl Journal {
     }
 
     /// Numbers `records` and writes them, all or none. After an error they keep the numbers they
-    /// had, none is used up, and the same call may be made again.
-    pub fn append(&mut self, records: &mut [ExitRecord]) -> Result<(), JournalError> {
+    /// had, none is used up, and the same call may be made again. Returns each record as it stands
+    /// in the journal: its line, without the LF.
+    pub fn append(&mut self, records: &mut [ExitRecord]) -> Result<Vec<Bytes>, JournalError> {
         if records.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.find_file()?;
         self.cut_rubbish()?;
@@ -124,21 +126,31 @@ impl Journal {
         Ok(found)
     }
 
-    fn write(&mut self, records: &mut [ExitRecord]) -> Result<(), JournalError> {
+    fn write(&mut self, records: &mut [ExitRecord]) -> Result<Vec<Bytes>, JournalError> {
         let mut bytes = Vec::with_capacity(records.len() * 1024);
+        let mut ends = Vec::with_capacity(records.len());
         let mut seq = self.last_seq;
         for record in records {
             seq += 1;
             record.seq = seq;
             serde_json::to_writer(&mut bytes, record)
                 .map_err(|error| self.append_error(error.into()))?;
+            ends.push(bytes.len());
             bytes.push(b'\n');
         }
         match append_whole(&mut self.file, self.good, &bytes) {
             Ok(()) => {
                 self.good += bytes.len() as u64;
                 self.last_seq = seq;
-                Ok(())
+                // Slices of what was written, so that nobody makes the text again.
+                let all = Bytes::from(bytes);
+                let mut start = 0;
+                let lines = ends.into_iter().map(|end| {
+                    let line = all.slice(start..end);
+                    start = end + 1;
+                    line
+                });
+                Ok(lines.collect())
             }
             Err(unwritten) => {
                 self.torn = unwritten.torn;

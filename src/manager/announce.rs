@@ -1,53 +1,115 @@
-//! Telling subscribers: the loop and the disk thread both do, and each end is told by one of them.
+//! Telling subscribers: the loop and the disk thread both do, and a client begins to listen without
+//! asking either.
+//!
+//! What was told and what is being told are behind one lock, so that a client that begins to listen
+//! gets each event once: either among what was, or among what comes. The lock is held for as long as
+//! it takes to give an event its place, and nobody waits for a subscriber.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::exit::ExitRecord;
-use crate::spec::Forward;
-
 use super::forward::Forwarder;
-use super::request::Published;
+use super::history::{History, Recalled, Since};
+use super::notice::Teller;
+use super::published::{Published, What};
+use super::request::EVENTS;
+use crate::exit::{ExitRecord, HostPart};
+use crate::name::ReplicaId;
+use crate::os::clock;
+use crate::spec::Forward;
 
 /// Tells everybody who listens. Clones tell the same people.
 #[derive(Debug, Clone)]
-pub(super) struct Announcer {
+pub struct Announcer {
+    history: Arc<Mutex<History>>,
     events: broadcast::Sender<Arc<Published>>,
+    teller: Teller,
     forward: Forwarder,
 }
 
+/// What a client is given that listens to events.
+#[derive(Debug)]
+pub struct Subscription {
+    /// What was.
+    pub recalled: Recalled,
+    /// What comes.
+    pub live: broadcast::Receiver<Arc<Published>>,
+    /// Who tells.
+    pub teller: Teller,
+}
+
 impl Announcer {
-    /// Tells those who listen to `events`, and of ends those whom `forward` reaches.
-    pub(super) fn new(events: broadcast::Sender<Arc<Published>>, forward: Forwarder) -> Self {
-        Self { events, forward }
+    /// Tells what happens on this machine from here on.
+    pub fn new(history: History, host: HostPart) -> Self {
+        let teller = Teller { host, generation: history.now().generation };
+        let (events, _) = broadcast::channel(EVENTS);
+        let forward = Forwarder::default();
+        Self { history: Arc::new(Mutex::new(history)), events, teller, forward }
+    }
+
+    /// Tells of ends those too whom `forward` reaches.
+    pub(super) fn forwarding(self, forward: Forwarder) -> Self {
+        Self { forward, ..self }
+    }
+
+    /// Nothing in the critical sections can panic half-way, so a poisoned history is still whole.
+    fn lock(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether anybody listens.
-    pub(super) fn is_heard(&self) -> bool {
+    pub fn is_heard(&self) -> bool {
         self.events.receiver_count() > 0
     }
 
-    /// Tells everybody who listens; never waits for any of them.
-    pub(super) fn publish(&self, event: Published) {
+    /// Tells everybody who listens, and those who ask later; never waits for any of them.
+    pub fn publish(&self, what: What) {
+        let mut history = self.lock();
+        let event = history.add(clock::wall(), what);
         if self.is_heard() {
             // An error only says that nobody listens any more.
-            let _ = self.events.send(Arc::new(event));
+            let _ = self.events.send(event);
         }
     }
 
-    /// Tells of an end, unless that was done before.
-    pub(super) fn end(&self, once: &Once, record: ExitRecord) {
+    /// Tells of an end whose record is in the journal as `line`.
+    pub(super) fn end(&self, once: &Once, record: ExitRecord, line: Bytes) {
+        let record = Arc::new(record);
+        self.publish(What::Exit { record: Arc::clone(&record), line });
         if once.claim() {
             self.forward.exit(&once.forward, &record);
-            self.publish(Published::Exit(Box::new(record)));
         }
+    }
+
+    /// Tells of an end whose record the disk does not take in time: the exit itself is told once,
+    /// with its number, when it is written.
+    pub(super) fn late_end(&self, once: &Once, replica: ReplicaId, record: &ExitRecord) {
+        if once.claim() {
+            let (reason, msg) = (record.exit.reason, record.msg.as_str().into());
+            let incarnation = record.service.incarnation;
+            self.publish(What::Unrecorded { replica, incarnation, reason, msg });
+            self.forward.exit(&once.forward, record);
+        }
+    }
+
+    /// What was, and the way to what comes, without anything in between or twice.
+    pub fn subscribe(&self, since: Option<Since>) -> Subscription {
+        let history = self.lock();
+        let live = self.events.subscribe();
+        Subscription { recalled: history.recall(since), live, teller: self.teller.clone() }
+    }
+
+    /// Ends when nobody listens any more.
+    pub(super) async fn unheard(&self) {
+        self.events.closed().await;
     }
 }
 
-/// The right to tell of one end, which exists once: the disk thread takes it when the record is
-/// written, the loop when the disk is too late.
+/// The right to forward one end, and to call it late, which exists once: the disk thread takes it
+/// when the record is written, the loop when the disk is too late.
 #[derive(Debug, Clone)]
 pub(super) struct Once {
     taken: Arc<AtomicBool>,
@@ -59,11 +121,6 @@ impl Once {
     /// The right to tell of a new end.
     pub(super) fn new(forward: Forward) -> Self {
         Self { taken: Arc::default(), forward }
-    }
-
-    /// Whether it was taken.
-    pub(super) fn is_taken(&self) -> bool {
-        self.taken.load(Ordering::Relaxed)
     }
 
     /// Takes the right; false when it was taken before.

@@ -14,12 +14,13 @@ use crate::os::live::Phase;
 use crate::os::{clock, fds};
 use crate::spec::Spec;
 use crate::state::{Applied, Intent};
-use crate::supervise::restart_needed;
+use crate::supervise::{View, restart_needed};
 use crate::time::Tick;
 
-use super::control::Control;
+use super::control::{Control, Shown};
 use super::disk::Persist;
-use super::request::{Published, Refusal, ReplicaStatus, Request};
+use super::published::What;
+use super::request::{Refusal, ReplicaStatus, Request};
 
 /// How long after a failure the small file of what operators want is written again.
 const INTENT_RETRY: Duration = Duration::from_secs(1);
@@ -225,7 +226,7 @@ impl Control {
         self.spec = Arc::clone(&spec);
         self.measured_anew();
         self.rested = false;
-        self.publish(Published::Reload { ts: clock::wall(), by: by.clone() });
+        self.publish(What::Reload { by: by.clone(), services: spec.services.len() });
         let stopped = self.stopped.clone();
         let configure = Configure { spec, by, past: Vec::new(), stopped };
         self.feed(Event::Configure(Box::new(configure)));
@@ -265,6 +266,7 @@ impl Control {
             "shutting down"
         );
         self.shutting_down = true;
+        self.publish(What::ManagerStopping { by: by.clone() });
         self.feed(Event::Shutdown { cause, by });
     }
 
@@ -358,27 +360,38 @@ impl Control {
                 _ => Phase::Between,
             });
         }
-        let shown = (view.state, view.incarnation);
-        if self.shown.insert(replica.clone(), shown) == Some(shown) {
+        self.tell_change(replica, &view);
+    }
+
+    /// Tells what has changed since it was last told.
+    fn tell_change(&mut self, replica: &ReplicaId, view: &View) {
+        let (state, incarnation) = (view.state, view.incarnation);
+        let crash_looping = view.crash_looping;
+        let shown = Shown { state, incarnation, crash_looping };
+        let before = self.shown.insert(replica.clone(), shown);
+        if before == Some(shown) {
             return;
         }
+        let mut tell = |what| self.news.push((replica.clone(), what));
+        if before.is_some_and(|before| before.crash_looping) != crash_looping {
+            if crash_looping {
+                tracing::warn!(%replica, failures = view.row, "crash-looping");
+            }
+            let replica = replica.clone();
+            tell(What::CrashLoop { replica, active: crash_looping, failures: view.row });
+        }
+        let same = before.map(|before| (before.state, before.incarnation));
+        if same == Some((state, incarnation)) {
+            return;
+        }
+        tracing::debug!(%replica, state = state.as_str(), "state");
         let pid = self.pid_of(replica);
-        if view.crash_looping && view.state == State::Backoff {
-            tracing::warn!(%replica, failures = view.row, "crash-looping");
+        let before = before.map(|before| before.state);
+        let mut tell = |what| self.news.push((replica.clone(), what));
+        tell(What::State { replica: replica.clone(), state, before, incarnation, pid });
+        if let (State::Running, Some(incarnation)) = (state, incarnation) {
+            tell(What::Ready { replica: replica.clone(), incarnation, pid });
         }
-        tracing::debug!(%replica, state = view.state.as_str(), "state");
-        if !self.announcer.is_heard() {
-            return;
-        }
-        let state = Published::State {
-            ts: clock::wall(),
-            service: replica.service.to_string(),
-            replica: replica.replica,
-            state: view.state,
-            pid,
-            incarnation: view.incarnation,
-        };
-        self.news.push((replica.clone(), state));
     }
 
     /// A replica is gone from the configuration, and nothing of it runs.

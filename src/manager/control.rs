@@ -36,8 +36,9 @@ use super::ending::Pending;
 use super::forward::Forwarder;
 use super::launch::Surroundings;
 use super::prompts::Prompts;
+use super::published::What;
 use super::record::Origin;
-use super::request::{Handle, LastExit, Published, Request};
+use super::request::{Handle, LastExit, Request};
 use super::run::Run;
 use super::speak::Call;
 use super::streams::Lingering;
@@ -142,7 +143,7 @@ pub(super) struct Control {
     /// Unfinished lines that are held back.
     pub(super) prompts: Prompts,
     pub(super) last: HashMap<ReplicaId, Arc<LastExit>>,
-    pub(super) shown: HashMap<ReplicaId, (State, Option<Incarnation>)>,
+    pub(super) shown: HashMap<ReplicaId, Shown>,
     pub(super) waiters: Vec<Waiter>,
     pub(super) calls: HashMap<u64, Call>,
     pub(super) next_call: u64,
@@ -180,7 +181,7 @@ pub(super) struct Control {
     pub(super) inbox: VecDeque<Event>,
     pub(super) verdicts: Vec<(Incarnation, ReplicaId, Box<Verdict>)>,
     /// What is told of replicas once the records of this turn are under way.
-    pub(super) news: Vec<(ReplicaId, Published)>,
+    pub(super) news: Vec<(ReplicaId, What)>,
     pub(super) feeding: bool,
     /// Whether it has come to rest since the last configuration or request.
     pub(super) rested: bool,
@@ -192,7 +193,15 @@ pub(super) struct Held {
     /// How many ends are on their way to the journal.
     pub(super) ends: usize,
     /// What comes after them, in order.
-    pub(super) events: Vec<Published>,
+    pub(super) events: Vec<What>,
+}
+
+/// What was last told of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) state: State,
+    pub(super) incarnation: Option<Incarnation>,
+    pub(super) crash_looping: bool,
 }
 
 /// What a look-up of a user found, for the run that waits for it.
@@ -364,12 +373,12 @@ impl Control {
     }
 
     /// Tells everybody who listens.
-    pub(super) fn publish(&self, event: Published) {
+    pub(super) fn publish(&self, event: What) {
         self.announcer.publish(event);
     }
 
     /// Tells of one replica: after its last end, where that is still on its way to the journal.
-    fn publish_of(&mut self, replica: &ReplicaId, event: Published) {
+    pub(super) fn publish_of(&mut self, replica: &ReplicaId, event: What) {
         match self.held.get_mut(replica) {
             Some(held) => held.events.push(event),
             None => self.publish(event),

@@ -149,7 +149,7 @@ impl Disk {
     }
 
     /// Queues a record, to be written after the next [`Disk::go`]: many at once cost little more
-    /// than one. Subscribers hear of it once it is written, unless somebody has claimed `once`.
+    /// than one. Subscribers hear of it once it is written.
     pub(super) fn record(&mut self, record: Arc<ExitRecord>, once: Once) {
         self.records.push((record, once));
     }
@@ -339,12 +339,13 @@ impl Writer {
 
     fn append(&mut self) {
         match self.files.journal.append(&mut self.waiting) {
-            Ok(()) => {
+            Ok(lines) => {
                 self.retry_at = None;
                 let records = std::mem::take(&mut self.waiting);
                 let runs = records.iter().map(|record| record.service.incarnation).collect();
-                for (record, once) in records.into_iter().zip(std::mem::take(&mut self.untold)) {
-                    self.announcer.end(&once, record);
+                let untold = std::mem::take(&mut self.untold);
+                for ((record, once), line) in records.into_iter().zip(untold).zip(lines) {
+                    self.announcer.end(&once, record, line);
                 }
                 self.tell(Done::Appended(runs));
             }
@@ -452,8 +453,11 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::forward::Forwarder;
+    use super::super::History;
     use super::*;
+    use crate::exit::HostPart;
+    use crate::name::{Generation, Realm};
+    use crate::time::Wall;
 
     #[test]
     fn small_files_do_not_stand_behind_output_that_waits_for_room() {
@@ -467,8 +471,9 @@ mod tests {
             journal: Journal::open(&state.state).unwrap().0,
             output: LogFiles::open(&state.output()).unwrap(),
         };
-        let events = tokio::sync::broadcast::channel(1).0;
-        let announcer = Announcer::new(events, Forwarder::default());
+        let history = History::new(Realm(1), Generation(1), 0, Wall(0));
+        let host = HostPart { name: "h".to_owned(), boot_id: "b".to_owned() };
+        let announcer = Announcer::new(history, host);
         let mut disk = Disk::start(files, Waker::new().unwrap(), announcer).unwrap();
         let logging = Logging { when_full: WhenFull::Block, ..Logging::default() };
         disk.output(Chunk { replica, logging, lines: b"line\n".to_vec() });

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{End, Event, Verdict};
-use crate::exit::{Cause, ExitRecord, How, Signal};
+use crate::exit::{Cause, Decision, ExitRecord, How, RestartPart, Signal};
 use crate::journal::{Filter, Reader};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::cgroup::Group;
@@ -23,8 +23,9 @@ use super::LAST_WRITES;
 use super::announce::Once;
 use super::control::Control;
 use super::disk::Done;
+use super::published::What;
 use super::record::{self, Facts};
-use super::request::{LastExit, Published};
+use super::request::LastExit;
 use super::run::Run;
 use super::spawner::Answer;
 use super::sweeper::{Report, Sweep, Swept};
@@ -51,6 +52,9 @@ impl Pending {
 
 /// How many of the journal's last records are looked at when a manager starts.
 const RECALLED: usize = 2_000;
+
+/// How long a manager that is done waits for those who listen to events.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How long an end waits for its record to be written before it is told all the same.
 const RECORD_PATIENCE: Duration = Duration::from_secs(1);
@@ -223,6 +227,8 @@ impl Control {
             self.disk_done(done);
         }
         if orderly {
+            self.publish(What::ManagerStop);
+            self.see_subscribers_off();
             self.discard_groups();
             let _ = std::fs::remove_file(self.state.socket());
         }
@@ -242,6 +248,18 @@ impl Control {
             }
         }
         root.remove();
+    }
+
+    /// Gives those who listen a moment to hear the last words.
+    fn see_subscribers_off(&self) {
+        if !self.announcer.is_heard() {
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        if let Ok(runtime) = runtime {
+            let gone = async { tokio::time::timeout(LAST_WORDS, self.announcer.unheard()).await };
+            let _ = runtime.block_on(gone);
+        }
     }
 
     /// Learns the last end of each replica from the journal's newest records, for `ps` and `status`.
@@ -323,11 +341,10 @@ impl Control {
         let Some(pending) = self.pending.get_mut(&incarnation) else { return };
         let open = pending.deadline.take().is_some();
         let pidfd = pending.pidfd.take();
-        if !pending.once.is_taken() {
-            // The disk is late. When it writes the record, nobody is told a second time.
-            self.announcer.end(&pending.once, (*pending.record).clone());
-        }
         let (replica, record) = (pending.replica.clone(), Arc::clone(&pending.record));
+        if !written {
+            self.announcer.late_end(&pending.once, replica.clone(), &record);
+        }
         if written {
             // Only now may the table forget the run.
             let slot = pending.slot;
@@ -338,6 +355,7 @@ impl Control {
         }
         if open {
             self.measured_exit(&record);
+            self.tell_restart(&replica, incarnation, &record.restart);
             self.release_held(&replica);
         }
         match (pidfd, self.sweeping.get_mut(&incarnation)) {
@@ -345,6 +363,19 @@ impl Control {
             (Some(pidfd), Some(sweeping)) => sweeping.1 = Some(pidfd),
             (Some(pidfd), None) => drop(wait::reap(pidfd.as_fd())),
             (None, _) => {}
+        }
+    }
+
+    /// What was decided upon an end that has been told.
+    fn tell_restart(&self, replica: &ReplicaId, incarnation: Incarnation, restart: &RestartPart) {
+        let replica = replica.clone();
+        let (delay_s, attempt) = (restart.delay_s.unwrap_or(0.0), restart.attempt);
+        match restart.decision {
+            Decision::Restart => {
+                self.publish(What::Restart { replica, incarnation, delay_s, attempt });
+            }
+            Decision::GaveUp => self.publish(What::GiveUp { replica, incarnation }),
+            Decision::No | Decision::Stopped => {}
         }
     }
 
@@ -385,7 +416,7 @@ impl Control {
     }
 
     pub(super) fn publish_health(&self) {
-        self.publish(Published::Degraded { ts: clock::wall(), what: self.degraded() });
+        self.publish(What::Degraded { what: self.degraded() });
     }
 
     /// Reaps orphans of programs that were given to this process. Runs have their own way: while one
@@ -466,10 +497,8 @@ impl Control {
         {
             tracing::info!(%replica, incarnation = %swept.incarnation, killed = ?swept.killed, left = ?swept.left,
                 "killed what a run left behind");
-            self.publish(Published::Cleaned {
-                ts: clock::wall(),
-                service: replica.service.to_string(),
-                replica: replica.replica,
+            self.publish(What::Cleaned {
+                replica,
                 incarnation: swept.incarnation,
                 killed: swept.killed.clone(),
                 left: swept.left.clone(),

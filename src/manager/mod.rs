@@ -10,9 +10,12 @@ mod control;
 mod disk;
 mod ending;
 mod forward;
+mod history;
 mod launch;
 mod measure;
+mod notice;
 mod prompts;
+mod published;
 mod record;
 mod recover;
 mod request;
@@ -46,8 +49,17 @@ use crate::spec::{Cgroups, Spec};
 use crate::state::{StateDir, StateError};
 use crate::supervise::{MAX_STARTING, Supervisor};
 
+pub use announce::{Announcer, Subscription};
+pub use history::{
+    Cursor, CursorError, Gap, GapReason, History, Missing, Recalled, Since, SinceTextError,
+};
+pub use notice::{
+    AboutPart, CleanedPart, CrashLoopPart, ExitEvent, ExitKind, MessagePart, Notice, StreamEvent,
+    Teller, event_schema,
+};
+pub use published::{Kind, Published, What};
 pub use request::{
-    EVENTS, Handle, LastExit, ManagerStatus, PortStatus, Published, REQUESTS, ReadState, Refusal,
+    EVENTS, Handle, LastExit, ManagerStatus, PortStatus, REQUESTS, ReadState, Refusal,
     ReplicaStatus, Request, Snapshot, SpeakError, Speech,
 };
 
@@ -176,11 +188,14 @@ fn start(
 
     let waker = Waker::new().map_err(system("making an eventfd"))?;
     let (requests, inbox) = sync_channel(REQUESTS);
-    let (events, _) = tokio::sync::broadcast::channel(EVENTS);
+    let realm = table.realm();
+    let host = HostPart { name: procfs::host_name(), boot_id: procfs::boot_id() };
+    let history = History::new(realm, generation, opened.last_seq, clock::wall());
     let forward = forward::Forwarder::default();
-    let announcer = announce::Announcer::new(events.clone(), forward.clone());
+    let announcer = Announcer::new(history, host.clone()).forwarding(forward.clone());
+    announcer.publish(What::ManagerStart);
     let (metrics, wanted) = tokio::sync::watch::channel(applied.spec.metrics);
-    let handle = Handle { requests, waker: waker.clone(), events, metrics: wanted };
+    let handle = Handle::new(requests, waker.clone(), announcer.clone(), wanted);
     let listener = socket::listen(&state.socket()).map_err(system("listening on the socket"))?;
     let output = LogFiles::open(&state.output())?;
     let files = disk::Files { state: state.clone(), journal, output };
@@ -197,11 +212,8 @@ fn start(
     let spec = Arc::new(applied.spec);
     let mut control = control::Control {
         state,
-        realm: table.realm(),
-        origin: record::Origin {
-            host: HostPart { name: procfs::host_name(), boot_id: procfs::boot_id() },
-            generation,
-        },
+        realm,
+        origin: record::Origin { host, generation },
         started_at: clock::wall(),
         guardian_pid,
         spec: Arc::clone(&spec),

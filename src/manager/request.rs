@@ -2,7 +2,7 @@
 //!
 //! A [`Handle`] is how the API reaches the loop. Requests go through a bounded channel and are
 //! answered through a one-shot channel each; events are broadcast, and a subscriber that is too slow
-//! is told how many it missed.
+//! asks for what it missed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,32 +11,36 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::event::{State, Verb};
-use crate::exit::{Cause, ExitRecord, Reason};
+use crate::exit::{Cause, Reason};
 use crate::metrics::Sample;
 use crate::name::{Generation, Incarnation, Realm, Requester, Target};
 use crate::os::fds::Waker;
 use crate::spec::{Metrics, Spec};
 use crate::time::Wall;
 
+use super::announce::{Announcer, Subscription};
+use super::history::Since;
+
 /// How many requests may wait for the loop. It takes them many thousands a second; a full queue
 /// means that a client floods it, and the next request is refused as busy. The connections are
 /// bounded to as many.
 pub const REQUESTS: usize = 256;
 
-/// How many events a subscriber may lag behind before it misses some (and is told so).
-pub const EVENTS: usize = 1024;
+/// How many events a subscriber may lag behind before it has to ask for what it missed.
+pub const EVENTS: usize = 256;
 
 /// The way to the manager's loop.
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(super) requests: SyncSender<Request>,
     pub(super) waker: Waker,
-    pub(super) events: broadcast::Sender<Arc<Published>>,
-    pub(super) metrics: watch::Receiver<Option<Metrics>>,
+    announcer: Announcer,
+    metrics: watch::Receiver<Option<Metrics>>,
 }
 
 /// One question or order.
@@ -250,7 +254,7 @@ fn last(msg: Option<&str>) -> String {
 }
 
 /// Whether a program that ended can have seen a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadState {
     /// Not a byte of it: trying again is safe.
@@ -279,7 +283,7 @@ pub struct Snapshot {
 }
 
 /// The manager's own state.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ManagerStatus {
     /// Its version.
     pub version: String,
@@ -311,7 +315,7 @@ pub struct ManagerStatus {
 }
 
 /// One replica; a row of `ps --json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicaStatus {
     /// The service.
     pub service: String,
@@ -348,7 +352,7 @@ pub struct ReplicaStatus {
 }
 
 /// A replica's last end, in short.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LastExit {
     /// When.
     pub ts: Wall,
@@ -367,7 +371,7 @@ pub struct LastExit {
 }
 
 /// A running port's counters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortStatus {
     /// Its framing.
     pub framing: String,
@@ -379,83 +383,21 @@ pub struct PortStatus {
     pub queued: u64,
 }
 
-/// What is told to subscribers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Published {
-    /// A run ended; its record is in the journal.
-    Exit(Box<ExitRecord>),
-    /// A replica changed its state.
-    State {
-        /// When.
-        ts: Wall,
-        /// Of which replica.
-        service: String,
-        /// The replica, from 1.
-        replica: u32,
-        /// The new state.
-        state: State,
-        /// Its process.
-        pid: Option<i32>,
-        /// Its run.
-        incarnation: Option<Incarnation>,
-    },
-    /// A port said something that is no reply.
-    Message {
-        /// When.
-        ts: Wall,
-        /// Which service.
-        service: String,
-        /// Which replica.
-        replica: u32,
-        /// What it said, where it is text.
-        text: Option<String>,
-        /// Its size in bytes.
-        bytes: u64,
-    },
-    /// What a run left behind was killed, or could not be.
-    Cleaned {
-        /// When.
-        ts: Wall,
-        /// Which service.
-        service: String,
-        /// Which replica.
-        replica: u32,
-        /// The run that left them behind.
-        incarnation: Incarnation,
-        /// The processes that were killed.
-        killed: Vec<i32>,
-        /// The processes that are still there.
-        left: Vec<i32>,
-        /// Whether nothing can have escaped the search.
-        exact: bool,
-    },
-    /// A configuration took effect.
-    Reload {
-        /// When.
-        ts: Wall,
-        /// By whom.
-        by: Requester,
-    },
-    /// Something is not as it should be, or is so again.
-    Degraded {
-        /// When.
-        ts: Wall,
-        /// What, in words; empty when all is well again.
-        what: Vec<String>,
-    },
-}
-
 impl Handle {
-    /// A way to whoever takes from the other end of `requests` when `waker` wakes it, and who
-    /// publishes through `events`; `metrics` tells where metrics are to be scraped.
+    /// A way to whoever takes from the other end of `requests` when `waker` wakes it, and to what
+    /// `announcer` tells; `metrics` tells where metrics are to be scraped.
     pub fn new(
         requests: SyncSender<Request>,
         waker: Waker,
-        events: broadcast::Sender<Arc<Published>>,
+        announcer: Announcer,
         metrics: watch::Receiver<Option<Metrics>>,
     ) -> Self {
-        Self { requests, waker, events, metrics }
+        Self { requests, waker, announcer, metrics }
+    }
+
+    /// Listens to events: what was, from that place on, and what comes.
+    pub fn subscribe(&self, since: Option<Since>) -> Subscription {
+        self.announcer.subscribe(since)
     }
 
     /// Where metrics are to be scraped over TCP, now and whenever that changes.
@@ -473,10 +415,5 @@ impl Handle {
             Err(TrySendError::Full(_)) => Err(Refusal::Busy),
             Err(TrySendError::Disconnected(_)) => Err(Refusal::ShuttingDown),
         }
-    }
-
-    /// Listens to everything that is published from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Published>> {
-        self.events.subscribe()
     }
 }

@@ -23,7 +23,8 @@ use crate::spec::Service;
 use crate::time::Tick;
 
 use super::control::{Control, Kind};
-use super::request::{Published, ReadState as ToldState, SpeakError, Speech};
+use super::published::What;
+use super::request::{ReadState as ToldState, SpeakError, Speech};
 
 /// A client that waits for its message's fate.
 pub(super) struct Call {
@@ -314,16 +315,12 @@ impl Control {
     }
 
     /// A message that is nobody's reply goes to whoever listens to events.
-    fn said(&self, incarnation: Incarnation, message: &Bytes) {
+    fn said(&mut self, incarnation: Incarnation, message: &Bytes) {
         let Some(run) = self.runs.get(&incarnation) else { return };
         let text = std::str::from_utf8(message).ok().filter(|text| text.len() <= SHOWN);
-        self.publish(Published::Message {
-            ts: clock::wall(),
-            service: run.replica.service.to_string(),
-            replica: run.replica.replica,
-            text: text.map(str::to_owned),
-            bytes: message.len() as u64,
-        });
+        let (text, bytes) = (text.map(Box::from), message.len() as u64);
+        let replica = run.replica.clone();
+        self.publish(What::Message { replica, incarnation, text, bytes });
     }
 
     fn broke_protocol(&mut self, incarnation: Incarnation, error: &FramingError) {
@@ -337,7 +334,10 @@ impl Control {
             let _ = self.ports.remove(output.as_fd());
         }
         run.output = None;
-        if run.end.is_none() {
+        let alive = run.end.is_none();
+        let (replica, error) = (run.replica.clone(), error.to_string().into());
+        self.publish(What::ProtocolError { replica, incarnation, error });
+        if alive {
             self.feed(Event::ProtocolError { incarnation });
         }
     }

@@ -16,6 +16,7 @@ use crate::spec::Service;
 
 use super::control::{Control, Found, Kind};
 use super::launch::{self, Order};
+use super::published::What;
 use super::run::Run;
 use super::spawner::{self, Answer};
 
@@ -251,7 +252,13 @@ impl Control {
             Answer::Executed => {
                 let path = procfs::executable(run.pid);
                 run.executable = path.map(|path| path.to_string_lossy().into_owned());
+                // One that has ended already shows none any more.
+                let asked = run.service.command.first();
+                let executable = run.executable.as_ref().or(asked).map(|path| path.as_str().into());
+                let (replica, pid) = (run.replica.clone(), run.pid);
                 self.measured_landing(incarnation);
+                let start = What::Start { replica: replica.clone(), incarnation, pid, executable };
+                self.publish_of(&replica, start);
                 self.feed(Event::Started { incarnation });
                 self.write_input(incarnation);
             }

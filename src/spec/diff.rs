@@ -31,8 +31,10 @@ const OF_THE_MANAGER: &[&str] = &["metrics"];
 
 /// What becomes of one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Change {
     /// The service.
+    #[cfg_attr(feature = "daemon", schemars(with = "String"))]
     pub service: ServiceName,
     /// What becomes of it.
     #[serde(flatten)]
@@ -41,6 +43,7 @@ pub struct Change {
 
 /// What becomes of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum ChangeKind {
     /// Nothing.
@@ -60,6 +63,7 @@ pub enum ChangeKind {
 
 /// What it takes for a change to be in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// Running processes are left alone.

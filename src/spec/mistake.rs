@@ -40,6 +40,7 @@ pub(crate) struct Found {
 
 /// One mistake, or a warning in the same form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Mistake {
     /// The path of the key, such as `services.web.restart`; empty for the whole file.
     pub path: String,
@@ -55,6 +56,7 @@ pub struct Mistake {
 
 /// A place in a file with the line that stands there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 pub struct Spot {
     /// The name of the file, as it was given.
     pub file: String,

@@ -2,42 +2,40 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fake::{self, Asked, Fake};
 use serde_json::{Value, json};
 use wharf::event::Verb;
 use wharf::exit::Signal;
-use wharf::manager::{Published, Speech};
+use wharf::manager::Speech;
 use wharf::name::Requester;
 use wharf::os::socket;
-use wharf::time::Wall;
 
 /// Long enough for any machine; what fails, fails at once.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn connect(fake: &Fake) -> UnixStream {
+pub(crate) fn connect(fake: &Fake) -> UnixStream {
     let stream = socket::connect(&fake.state.socket()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| {
             panic!("{error}: {}\n{}", self.head, String::from_utf8_lossy(&self.body))
         })
     }
 
     /// The status, the code and the sentence of an error.
-    fn error(&self) -> (u16, String, String) {
+    pub(crate) fn error(&self) -> (u16, String, String) {
         assert!(self.head.contains("content-type: application/json"), "{}", self.head);
         let json = self.json();
         let text = |field: &str| json[field].as_str().unwrap().to_owned();
@@ -46,7 +44,7 @@ impl Answer {
 }
 
 /// Reads what comes until the server closes, and takes chunks apart.
-fn read_answer(mut stream: UnixStream) -> Answer {
+pub(crate) fn read_answer(mut stream: UnixStream) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let at = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
@@ -71,7 +69,7 @@ fn read_answer(mut stream: UnixStream) -> Answer {
     Answer { status, head, body }
 }
 
-fn ask_with(fake: &Fake, verb: &str, path: &str, header: &str, body: &[u8]) -> Answer {
+pub(crate) fn ask_with(fake: &Fake, verb: &str, path: &str, header: &str, body: &[u8]) -> Answer {
     let mut stream = connect(fake);
     let length = body.len();
     let head = format!(
@@ -81,11 +79,11 @@ fn ask_with(fake: &Fake, verb: &str, path: &str, header: &str, body: &[u8]) -> A
     read_answer(stream)
 }
 
-fn ask(fake: &Fake, verb: &str, path: &str, body: &str) -> Answer {
+pub(crate) fn ask(fake: &Fake, verb: &str, path: &str, body: &str) -> Answer {
     ask_with(fake, verb, path, "", body.as_bytes())
 }
 
-fn get(fake: &Fake, path: &str) -> Answer {
+pub(crate) fn get(fake: &Fake, path: &str) -> Answer {
     ask(fake, "GET", path, "")
 }
 
@@ -204,6 +202,21 @@ fn every_mistake_is_a_clear_error() {
         ("GET", "/v1/services/web%2F1?replica=2", "", 400, "bad_name"),
         ("GET", "/v1/services/web?replica=x", "", 400, "bad_query"),
         ("GET", "/v1/services/web?rpelica=1", "", 400, "bad_query"),
+        ("GET", "/v1/services/web?replica=1&replica=2", "", 400, "bad_query"),
+        ("GET", "/v1/services/web?replica=%zz", "", 400, "bad_query"),
+        ("GET", "/v1/services/web?%ff=1", "", 400, "bad_query"),
+        ("GET", "/v1/manager?x", "", 400, "bad_query"),
+        ("POST", "/v1/shutdown?now=1", "", 400, "bad_query"),
+        ("GET", "/v1/services/%ff", "", 400, "bad_path"),
+        ("GET", "/v1/services/%e2%28", "", 400, "bad_path"),
+        ("GET", "/v1/services/web%2", "", 400, "bad_path"),
+        ("GET", "/nowhere/%", "", 400, "bad_path"),
+        ("GET", "/v1/services/web%00", "", 400, "bad_name"),
+        ("GET", "/v1/services/", "", 404, "no_such_route"),
+        ("GET", "/v1//services", "", 404, "no_such_route"),
+        ("GET", "/v1/services/../manager", "", 404, "no_such_route"),
+        ("TRACE", "/v1/manager", "", 405, "wrong_verb"),
+        ("BREW", "/v1/manager", "", 405, "wrong_verb"),
         ("POST", "/v1/services/web/stop", "{\"now\":true}", 400, "bad_body"),
         ("POST", "/v1/services/web/signal", "", 400, "bad_body"),
         ("POST", "/v1/services/web/signal", "HUP", 400, "bad_body"),
@@ -215,6 +228,10 @@ fn every_mistake_is_a_clear_error() {
         ("POST", "/v1/services/db/call?timeout=2h", "", 400, "bad_query"),
         ("POST", "/v1/services/db/send?timeout=1s", "", 400, "bad_query"),
         ("POST", "/v1/reload", "{\"paln\":true}", 400, "bad_body"),
+        ("POST", "/v1/reload", " [true]", 400, "bad_body"),
+        ("POST", "/v1/services/web/signal", "[\"HUP\"]", 400, "bad_body"),
+        ("GET", "/v1/exits?reason=", "", 400, "bad_query"),
+        ("GET", "/v1/exits?service=", "", 400, "bad_query"),
         ("GET", "/v1/exits?reason=exploded", "", 400, "bad_query"),
         ("GET", "/v1/exits?since=tomorrow", "", 400, "bad_query"),
         ("GET", "/v1/exits?since_seq=-1", "", 400, "bad_query"),
@@ -235,7 +252,138 @@ fn every_mistake_is_a_clear_error() {
     let dead = ask(&fake, "POST", "/v1/services/dead/call", "").json();
     assert_eq!((&dead["signal"], &dead["read"]), (&json!("SIGKILL"), &json!("never_read")));
     let verb = ask(&fake, "POST", "/v1/manager", "");
-    assert!(verb.head.contains("allow: get"), "{}", verb.head);
+    assert!(verb.head.contains("allow: get,head,options"), "{}", verb.head);
+}
+
+#[test]
+fn what_a_body_says_of_itself_counts() {
+    let fake = fake::start();
+    let hup = b"{\"signal\":\"HUP\"}";
+    for (header, status) in [
+        ("content-type: application/json\r\n", 200),
+        ("content-type: Application/JSON; charset=utf-8\r\n", 200),
+        ("content-type: application/x-www-form-urlencoded\r\n", 200),
+        ("content-type: application/problem+json\r\n", 200),
+        ("content-encoding: identity\r\n", 200),
+        ("content-type: text/xml\r\n", 415),
+        ("content-type: application/jsonp\r\n", 415),
+        ("content-type: é\r\n", 415),
+        ("content-encoding: gzip\r\n", 415),
+    ] {
+        let answer = ask_with(&fake, "POST", "/v1/services/web/signal", header, hup);
+        assert_eq!(answer.status, status, "{header}");
+        if status == 415 {
+            assert_eq!(answer.error().1, "unsupported_type", "{header}");
+        }
+    }
+}
+
+#[test]
+fn every_path_says_what_can_be_done_with_it() {
+    let fake = fake::start();
+    let document = get(&fake, "/openapi.json").json();
+    assert_eq!(document, wharf::api::document());
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, verbs) in document["paths"].as_object().unwrap() {
+        let path = path.replace("{name}", "web");
+        let options = ask(&fake, "OPTIONS", &path, "");
+        assert_eq!((options.status, options.body.len()), (204, 0), "{path}");
+        let allow = options.head.lines().find_map(|line| line.strip_prefix("allow: ")).unwrap();
+        let known = allow.split(',').filter(|verb| !matches!(*verb, "head" | "options"));
+        assert!(known.eq(verbs.as_object().unwrap().keys()), "{path}: {allow}");
+        for verb in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"] {
+            // A stream would go on, and what is commanded is tried elsewhere.
+            if path == "/v1/events" || verb == "POST" {
+                continue;
+            }
+            let answer = ask(&fake, verb, &path, "");
+            let allowed = allow.split(',').any(|known| known == verb.to_lowercase());
+            assert_eq!(answer.status == 405, !allowed, "{verb} {path}");
+            assert_eq!(answer.body.is_empty(), verb == "HEAD", "{verb} {path}");
+            if !allowed {
+                assert!(answer.head.contains(&format!("allow: {allow}")), "{}", answer.head);
+            }
+        }
+    }
+    assert_eq!(ask(&fake, "OPTIONS", "/nowhere", "").status, 404);
+}
+
+#[test]
+fn what_the_library_refuses_has_its_words_too() {
+    let fake = fake::start();
+    let many = (0..200).map(|at| format!("x-{at}: y\r\n")).collect::<Vec<_>>().concat();
+    let long = format!("x: {}\r\n", "y".repeat(1 << 20));
+    let path = "x".repeat(70 << 10);
+    for (text, status, code) in [
+        ("this is no HTTP at all\r\n\r\n".to_owned(), 400, "bad_request"),
+        ("\x16\x03\x01\r\n\r\n".to_owned(), 400, "bad_request"),
+        ("GET /v1/manager HTTP/1.1\r\nhost\r\n\r\n".to_owned(), 400, "bad_request"),
+        ("GET /v1/a b HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 400, "bad_request"),
+        (
+            "POST /v1/shutdown HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n".to_owned(),
+            400,
+            "bad_request",
+        ),
+        (format!("GET /v1/manager HTTP/1.1\r\nhost: x\r\n{many}\r\n"), 431, "headers_too_large"),
+        (format!("GET /v1/manager HTTP/1.1\r\nhost: x\r\n{long}\r\n"), 431, "headers_too_large"),
+        (format!("GET /{path} HTTP/1.1\r\nhost: x\r\n\r\n"), 414, "uri_too_long"),
+    ] {
+        let mut stream = connect(&fake);
+        // The server may have closed before all of it is written.
+        let _ = stream.write_all(text.as_bytes());
+        let start = &text[..text.len().min(60)];
+        let answer = read_answer(stream);
+        let (found, word, _) = answer.error();
+        assert_eq!((found, word.as_str()), (status, code), "{start}");
+    }
+    assert!(fake.asked.try_recv().is_err());
+}
+
+/// Who begins a request and does not end it, and who takes no answer, is let go of; nobody else
+/// waits for that.
+#[test]
+fn half_a_request_and_an_answer_that_nobody_takes_end() {
+    let fake = fake::start();
+    let lines = (1..=20_000).map(|seq| fake::exit_line(seq, "web", "failed")).collect::<Vec<_>>();
+    fake::write_journal(&fake.state.state, &lines);
+    let begin = |text: &str| {
+        let mut stream = connect(&fake);
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let mut halves: Vec<_> =
+        (0..50).map(|_| begin("GET /v1/manager HTTP/1.1\r\nhost: x\r\nx-slow")).collect();
+    let bodies: Vec<_> = (0..50)
+        .map(|_| {
+            begin("POST /v1/services/web/signal HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n{")
+        })
+        .collect();
+    let deaf: Vec<_> =
+        (0..20).map(|_| begin("GET /v1/exits HTTP/1.1\r\nhost: x\r\n\r\n")).collect();
+    // Twenty answers that nobody takes, and there are four threads that read the journal.
+    assert_eq!(get(&fake, "/v1/exits?limit=1").json()[0]["seq"], 20_000);
+    assert_eq!(get(&fake, "/v1/manager").status, 200);
+    for mut stream in bodies {
+        // Still open: the time for a body is longer than this test's patience needs to be.
+        stream.set_nonblocking(true).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    for stream in deaf {
+        stream.set_read_timeout(None).unwrap();
+        ends(&stream);
+    }
+    let mut rest = Vec::new();
+    halves.remove(0).read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty(), "{rest:?}");
+}
+
+/// Waits until the server has closed a connection whose answer nobody takes.
+fn ends(stream: &UnixStream) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd as _;
+    // A hang-up is told without asking for it.
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    assert_eq!(poll(&mut fds, PollTimeout::from(60_000_u16)).unwrap(), 1, "it is still open");
 }
 
 #[test]
@@ -308,52 +456,13 @@ fn the_journal_is_read_in_pages() {
 }
 
 /// Reads until the text is there.
-fn read_until(stream: &mut UnixStream, seen: &mut String, text: &str) {
+pub(crate) fn read_until(stream: &mut UnixStream, seen: &mut String, text: &str) {
     let mut bytes = vec![0; 64 << 10];
     while !seen.contains(text) {
         let length = stream.read(&mut bytes).unwrap();
         assert!(length > 0, "the stream ended without {text:?}");
         seen.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
     }
-}
-
-fn message(text: &str) -> Arc<Published> {
-    Arc::new(Published::Message {
-        ts: Wall(0),
-        service: "web".to_owned(),
-        replica: 1,
-        text: Some(text.to_owned()),
-        bytes: 1,
-    })
-}
-
-#[test]
-fn events_come_as_they_happen_and_a_slow_reader_learns_what_it_missed() {
-    let fake = fake::start();
-    let mut stream = connect(&fake);
-    stream.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    let mut seen = String::new();
-    read_until(&mut stream, &mut seen, ": listening\n\n");
-    assert!(seen.to_lowercase().contains("content-type: text/event-stream"), "{seen}");
-
-    let record = serde_json::from_str(&fake::exit_line(77, "web", "failed")).unwrap();
-    fake.events.send(Arc::new(Published::Exit(Box::new(record)))).unwrap();
-    read_until(&mut stream, &mut seen, "oh no");
-    read_until(&mut stream, &mut seen, "}\n\n");
-    assert!(seen.contains("event: exit\nid: 77\ndata: {\"kind\":\"exit\","), "{seen}");
-    fake.events.send(message("two\nlines")).unwrap();
-    read_until(&mut stream, &mut seen, r#""text":"two\nlines""#);
-    assert!(seen.contains("event: message\ndata: {"), "{seen}");
-
-    // Far more than socket, connection and subscription hold, while nobody reads.
-    let filler = "x".repeat(16 << 10);
-    for _ in 0..4096 {
-        fake.events.send(message(&filler)).unwrap();
-    }
-    seen.clear();
-    read_until(&mut stream, &mut seen, "event: missed\ndata: {\"kind\":\"missed\",\"missed\":");
-    fake.events.send(message("the last one")).unwrap();
-    read_until(&mut stream, &mut seen, "the last one");
 }
 
 #[test]

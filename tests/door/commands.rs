@@ -3,15 +3,13 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fake::{self, Asked, Fake};
 use serde_json::{Value, json};
 use wharf::event::Verb;
-use wharf::manager::{Published, Speech};
+use wharf::manager::Speech;
 use wharf::state::StateDir;
-use wharf::time::Wall;
 
 struct Ran {
     code: i32,
@@ -148,6 +146,7 @@ fn the_past_is_told_with_and_without_a_manager() {
     let bare = fake::write_services(&alone, fake::SERVICES);
     let applied = wharf::state::Applied { schema: 1, realm: wharf::name::Realm(1), spec: bare };
     alone.write_applied(&applied).unwrap();
+    (1..=9).for_each(|seq| fake.told.publish(fake::exit(seq, "web")));
     for state in [&fake.state, &alone] {
         fake::write_journal(&state.state, &(1..=9).map(line).collect::<Vec<_>>());
         let exits = run(state, "exits --json");
@@ -268,14 +267,11 @@ fn what_is_followed_comes_as_it_grows() {
     let mut child = wharf(state, &["-v", "events", "-f", "--json"]).spawn().unwrap();
     let mut words = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(words.any(|line| line.unwrap() == "listening"));
-    let text = Some("tick".to_owned());
-    let service = "web".to_owned();
-    let event = Published::Message { ts: Wall(0), service, replica: 1, text, bytes: 4 };
-    fake.events.send(Arc::new(event)).unwrap();
+    fake.told.publish(fake::message("tick"));
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let event: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&event["kind"], &event["text"]), (&json!("message"), &json!("tick")));
+    assert_eq!((&event["kind"], &event["message"]["text"]), (&json!("message"), &json!("tick")));
     child.kill().unwrap();
     child.wait().unwrap();
 }

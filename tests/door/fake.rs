@@ -6,13 +6,13 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 use bytes::Bytes;
 use tempfile::TempDir;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use wharf::event::{State, Verb};
 use wharf::manager::{
-    EVENTS, Handle, ManagerStatus, Published, REQUESTS, ReadState, Refusal, ReplicaStatus, Request,
-    Snapshot, SpeakError, Speech,
+    Announcer, Handle, History, ManagerStatus, REQUESTS, ReadState, Refusal, ReplicaStatus,
+    Request, Snapshot, SpeakError, Speech, What,
 };
-use wharf::name::{Generation, Incarnation, Realm, Requester};
+use wharf::name::{Generation, Incarnation, Realm, ReplicaId, Requester, ServiceName};
 use wharf::os::fds::Waker;
 use wharf::os::socket;
 use wharf::spec::{self, Spec};
@@ -44,7 +44,7 @@ impl PartialEq for Kept {
 pub(crate) struct Fake {
     pub(crate) _folder: TempDir,
     pub(crate) state: StateDir,
-    pub(crate) events: broadcast::Sender<Arc<Published>>,
+    pub(crate) told: Announcer,
     pub(crate) asked: Receiver<Asked>,
     /// Metrics are not to be scraped over TCP as long as this is held.
     _metrics: watch::Sender<Option<spec::Metrics>>,
@@ -81,9 +81,11 @@ pub(crate) fn start() -> Fake {
     state.write_applied(&applied).unwrap();
     let listener = socket::listen(&state.socket()).unwrap();
     let (requests, inbox) = sync_channel(REQUESTS);
-    let (events, _) = broadcast::channel(EVENTS);
+    let history = History::new(Realm(7), Generation(1), 0, Wall(0));
+    let host = wharf::exit::HostPart { name: "h".to_owned(), boot_id: "b".to_owned() };
+    let told = Announcer::new(history, host);
     let (metrics, wanted) = watch::channel(None);
-    let handle = Handle::new(requests, Waker::new().unwrap(), events.clone(), wanted);
+    let handle = Handle::new(requests, Waker::new().unwrap(), told.clone(), wanted);
     wharf::api::serve(listener, handle, state.clone()).unwrap();
     let (tell, asked) = channel();
     std::thread::spawn(move || {
@@ -92,7 +94,7 @@ pub(crate) fn start() -> Fake {
             life.answer(request);
         }
     });
-    Fake { _folder: folder, state, events, asked, _metrics: metrics }
+    Fake { _folder: folder, state, told, asked, _metrics: metrics }
 }
 
 struct Loop {
@@ -217,6 +219,23 @@ fn snapshot() -> Snapshot {
             replica("db", 1, State::Running),
         ],
     }
+}
+
+/// A message of a port that is no reply.
+pub(crate) fn message(text: &str) -> What {
+    What::Message {
+        replica: ReplicaId { service: ServiceName::new("web").unwrap(), replica: 1 },
+        incarnation: Incarnation(17),
+        text: Some(text.into()),
+        bytes: 1,
+    }
+}
+
+/// An exit that is in the journal, if the caller puts it there.
+pub(crate) fn exit(seq: u64, service: &str) -> What {
+    let line = exit_line(seq, service, "failed");
+    let record = serde_json::from_str(&line).unwrap();
+    What::Exit { record: Arc::new(record), line: line.into() }
 }
 
 /// A line of the journal.

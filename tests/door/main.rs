@@ -6,4 +6,5 @@
 
 mod api;
 mod commands;
+mod events;
 mod fake;
