@@ -95,6 +95,11 @@ impl Announcer {
         }
     }
 
+    /// Gives its place to a message of a flood that nobody hears, and keeps nothing of it.
+    pub(super) fn overlook(&self) {
+        self.lock().overlook(clock::wall());
+    }
+
     /// What was, and the way to what comes, without anything in between or twice.
     pub fn subscribe(&self, since: Option<Since>) -> Subscription {
         let history = self.lock();

@@ -235,6 +235,15 @@ impl History {
         event
     }
 
+    /// A message came of so many that nobody hears that it is not worth keeping: it has its place all
+    /// the same, and what was kept before it would be told as if nothing had come after.
+    pub fn overlook(&mut self, ts: Wall) {
+        self.now.number += 1;
+        self.messages.all.clear();
+        self.messages.text = 0;
+        self.messages.lost = Some((self.now.number, self.now.seq, ts));
+    }
+
     /// What is kept since then; without a `since` nothing that was.
     pub fn recall(&self, since: Option<Since>) -> Recalled {
         let now = self.now;
@@ -441,6 +450,18 @@ mod tests {
         assert_eq!(gap(Since::Seq(13)), (0, 4, wiped, None, Some(13)));
         let other = Cursor { realm: Realm(1), ..history.now() };
         assert_eq!(gap(Since::Id(other)), (0, 4, wiped, None, Some(12)));
+    }
+
+    #[test]
+    fn what_was_overlooked_is_a_gap() {
+        let mut history = some();
+        history.overlook(Wall(70));
+        history.add(Wall(80), message(1));
+        let recalled = history.recall(Some(id(10, 3, 2)));
+        assert_eq!(numbers(&recalled), [4, 6]);
+        let [gap] = &recalled.gaps[..] else { panic!("{:?}", recalled.gaps) };
+        assert_eq!((gap.what, gap.after, gap.before), (Missing::Messages, Some(2), Some(6)));
+        assert_eq!(history.recall(Some(id(10, 3, 5))).gaps, []);
     }
 
     #[test]

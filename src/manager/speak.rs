@@ -71,6 +71,9 @@ const UNASKED: usize = 64 << 10;
 /// … in this time, while nobody listens to events.
 const UNASKED_WITHIN: Duration = Duration::from_millis(100);
 
+/// How many messages that nobody asked for are kept of one port in that time, while nobody listens.
+const UNHEARD: usize = 64;
+
 /// The largest text of an event that is published; of longer ones only the size is told.
 const SHOWN: usize = 4096;
 
@@ -247,6 +250,7 @@ impl Control {
         let wanted = run.exchange.as_ref().is_none_or(|exchange| exchange.is_awaited());
         if listened_to || wanted || now.since(run.unasked.1) >= UNASKED_WITHIN {
             run.unasked = (0, now);
+            run.told = 0;
         }
         run.unasked.0 += count;
         if let (true, false, false, Some(output)) =
@@ -316,7 +320,11 @@ impl Control {
 
     /// A message that is nobody's reply goes to whoever listens to events.
     fn said(&mut self, incarnation: Incarnation, message: &Bytes) {
-        let Some(run) = self.runs.get(&incarnation) else { return };
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        run.told += 1;
+        if run.told > UNHEARD && !self.announcer.is_heard() {
+            return self.announcer.overlook();
+        }
         let text = std::str::from_utf8(message).ok().filter(|text| text.len() <= SHOWN);
         let (text, bytes) = (text.map(Box::from), message.len() as u64);
         let replica = run.replica.clone();
