@@ -148,17 +148,29 @@ impl Control {
         Ok((id, incarnation))
     }
 
-    /// Of the replicas that run, the one with the fewest messages waiting.
+    /// Of the replicas that run or are about to, the one with the fewest messages waiting. What is
+    /// said to a program on its way is written once it runs.
     fn least_busy(&self, replicas: &[ReplicaId]) -> Option<Incarnation> {
         let running = replicas.iter().filter_map(|replica| {
             let incarnation = *self.present.get(replica)?;
             let run = self.runs.get(&incarnation)?;
-            let usable = run.end.is_none() && run.ended.is_none() && run.pid != 0;
+            let plain = run.service.port.is_none();
+            let usable =
+                run.end.is_none() && run.ended.is_none() && (plain || run.exchange.is_some());
             let state = self.supervisor.view(replica)?.state;
             let usable = usable && matches!(state, State::Running | State::Starting);
             usable.then(|| (run.exchange.as_ref().map(|one| one.waiting().0), incarnation))
         });
         running.min().map(|(_, incarnation)| incarnation)
+    }
+
+    /// A start came to nothing and will be tried again: what was said to it was not heard.
+    pub(super) fn unheard(&mut self, incarnation: Incarnation, replica: &ReplicaId) {
+        let calls = self.calls.extract_if(|_, call| call.incarnation == incarnation);
+        for (_, call) in calls.collect::<Vec<_>>() {
+            let error = self.silent(&replica.to_string(), std::slice::from_ref(replica));
+            let _ = call.reply.send(Err(error));
+        }
     }
 
     fn silent(&self, name: &str, replicas: &[ReplicaId]) -> SpeakError {

@@ -160,6 +160,7 @@ impl Control {
         if let Some(run) = self.runs.remove(&incarnation) {
             self.release(run.slot);
             self.present.remove(&run.replica);
+            self.unheard(incarnation, &run.replica);
         }
         self.feed(Event::Deferred { incarnation, errno });
     }
