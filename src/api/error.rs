@@ -181,7 +181,7 @@ impl From<SpeakError> for ApiError {
             | SpeakError::NoReplies { .. }
             | SpeakError::Unfit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             SpeakError::NotRunning { .. } | SpeakError::Ended { .. } => StatusCode::CONFLICT,
-            SpeakError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            SpeakError::Busy { .. } | SpeakError::Taken { .. } => StatusCode::SERVICE_UNAVAILABLE,
             SpeakError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             SpeakError::BadReply { .. } => StatusCode::BAD_GATEWAY,
         };
@@ -253,6 +253,7 @@ mod tests {
             SpeakError::NotRunning { name: name(), state: State::Failed, msg: None },
             SpeakError::NotRunning { name: name(), state: State::Failed, msg: Some("m".into()) },
             SpeakError::Busy { name: name() },
+            SpeakError::Taken { name: name() },
             SpeakError::Unfit { msg: "it holds a newline".into() },
             SpeakError::TimedOut { after_s: 5.0 },
             SpeakError::Ended {

@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::error::{BadRule, EncodeError};
 use super::gather::size;
-use super::{counted, lines, nul, packet};
+use super::{
+    content_length, counted, json, lines, msgpack, netstring, nul, packet, pkt_line, prompt, stanza,
+};
 use crate::spec::{Framing, PacketWidth};
 
 /// A message up to this size is copied into one piece with its head and tail, so that the program
@@ -26,6 +28,14 @@ pub(super) enum Cut {
     Nul,
     Packet(PacketWidth),
     Counted(counted::Rule),
+    Netstring,
+    PktLine,
+    ContentLength,
+    Json,
+    Msgpack,
+    Stanza,
+    Prompt(Box<prompt::Rule>),
+    Eof,
     Raw,
 }
 
@@ -41,8 +51,8 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Its size in bytes; never 0.
-    #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
+    /// Its size in bytes; 0 only in `eof`.
+    #[expect(clippy::len_without_is_empty, reason = "but for one framing, a frame is never empty")]
     pub fn len(&self) -> usize {
         self.head.len() + self.body.len() + self.tail.len()
     }
@@ -66,45 +76,82 @@ impl Codec {
             Framing::Counted { header, trailer } => {
                 Cut::Counted(counted::Rule::new(header, trailer)?)
             }
+            Framing::Netstring => Cut::Netstring,
+            Framing::PktLine => Cut::PktLine,
+            Framing::ContentLength => Cut::ContentLength,
+            Framing::Json => Cut::Json,
+            Framing::Msgpack => Cut::Msgpack,
+            Framing::Stanza => Cut::Stanza,
+            Framing::Prompt(pattern) => Cut::Prompt(Box::new(prompt::Rule::new(pattern)?)),
+            Framing::Eof => Cut::Eof,
             Framing::Raw => Cut::Raw,
         };
         Ok(Self { cut, max: max_frame })
     }
 
-    /// The largest message that can be sent, in bytes.
+    /// The largest message that can be sent, in bytes. (In `pkt-line` a message of several packets
+    /// may be larger, up to `max_frame`.)
     pub fn largest(&self) -> u64 {
         match self.cut {
             Cut::Packet(width) => self.max.min(packet::largest(width)),
-            Cut::Lines | Cut::Nul | Cut::Counted(_) | Cut::Raw => self.max,
+            Cut::PktLine => self.max.min(pkt_line::LARGEST),
+            _ => self.max,
         }
+    }
+
+    /// Whether the whole output of a program is one message, so that a program answers once, when
+    /// its input has been closed.
+    pub fn is_whole_output(&self) -> bool {
+        matches!(self.cut, Cut::Eof)
     }
 
     /// Whether a message can be sent.
     pub fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
+        if let Cut::PktLine = self.cut {
+            return pkt_line::check(payload, self.max);
+        }
         let max = self.largest();
         if size(payload.len()) > max {
             return Err(EncodeError::TooLarge { size: size(payload.len()), max });
         }
         match self.cut {
             Cut::Nul => nul::check(payload),
+            Cut::Json => json::check(payload),
+            Cut::Msgpack => msgpack::check(payload),
+            Cut::Stanza => stanza::check(payload),
             Cut::Raw if payload.is_empty() => Err(EncodeError::Empty),
-            Cut::Lines | Cut::Packet(_) | Cut::Counted(_) | Cut::Raw => Ok(()),
+            _ => Ok(()),
         }
     }
 
     /// Makes a message ready to be written. A large payload is not copied.
     pub fn encode(&self, payload: Bytes) -> Result<Frame, EncodeError> {
         self.check(&payload)?;
-        let length;
+        let (length, text);
         let (head, tail): (&[u8], &'static [u8]) = match self.cut {
-            Cut::Lines | Cut::Counted(_) => (b"", lines::tail(&payload)),
+            Cut::Lines | Cut::Counted(_) | Cut::Json | Cut::Prompt(_) => {
+                (b"", lines::tail(&payload))
+            }
             Cut::Nul => (b"", b"\0"),
             Cut::Packet(width) => {
                 let announced = u32::try_from(payload.len()).unwrap_or(u32::MAX);
                 length = packet::head(announced);
                 (&length[length.len() - usize::from(packet::width(width))..], b"")
             }
-            Cut::Raw => (b"", b""),
+            Cut::Netstring => {
+                text = netstring::head(&payload);
+                (&text, b",")
+            }
+            Cut::PktLine => {
+                text = pkt_line::head(&payload);
+                (&text, b"")
+            }
+            Cut::ContentLength => {
+                text = content_length::head(&payload);
+                (&text, b"")
+            }
+            Cut::Stanza => (b"", stanza::tail(&payload)),
+            Cut::Msgpack | Cut::Eof | Cut::Raw => (b"", b""),
         };
         if payload.len() > JOINED || (head.is_empty() && tail.is_empty()) {
             let head = Bytes::copy_from_slice(head);

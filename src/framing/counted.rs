@@ -17,7 +17,7 @@ use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::error::{BadRule, Fault, Part};
-use super::gather::{Gather, Step, memory, size};
+use super::gather::{Gather, Stand, Step, decimal, memory, size};
 use super::lines;
 
 /// The rule, compiled.
@@ -49,13 +49,10 @@ impl Rule {
             return Ok(None);
         };
         let digits = found.as_bytes();
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        decimal(digits).map(Some).ok_or_else(|| {
             let what = format!("announces \"{}\" as its length", digits.escape_ascii());
-            return Err(Fault::Garbage { what });
-        }
-        let add =
-            |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
-        Ok(Some(digits.iter().fold(0, add)))
+            Fault::Garbage { what }
+        })
     }
 }
 
@@ -63,7 +60,7 @@ impl Rule {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Counted {
     /// The header line; once it is whole, an LF and the body so far.
-    pub(super) gathered: Gather,
+    gathered: Gather,
     /// Set once the header is whole.
     body: Option<Body>,
 }
@@ -144,5 +141,19 @@ impl Counted {
             Some(body) => (Part::Trailer, size(body.trailer), size(rule.trailer.len())),
         };
         Err(Fault::Truncated { part, got, wanted })
+    }
+}
+
+impl Stand for Counted {
+    fn held(&self) -> usize {
+        self.gathered.len()
+    }
+
+    fn seen(&self) -> Vec<u8> {
+        self.gathered.seen()
+    }
+
+    fn capacity(&self) -> usize {
+        self.gathered.capacity()
     }
 }

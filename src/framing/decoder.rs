@@ -4,11 +4,18 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Codec, Cut};
+use super::content_length::ContentLength;
 use super::counted::Counted;
 use super::error::{Fault, FramingError, Sample};
-use super::gather::{Gather, Step, size};
+use super::gather::{Gather, Stand, Step, size};
+use super::json::Json;
+use super::msgpack::Msgpack;
+use super::netstring::Netstring;
 use super::packet::{self, Packet};
-use super::{lines, nul, raw};
+use super::pkt_line::PktLine;
+use super::prompt::Prompt;
+use super::stanza::Stanza;
+use super::{eof, lines, nul, raw};
 
 /// A message that a program wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +45,49 @@ enum State {
     Nul(Gather),
     Packet(Packet),
     Counted(Counted),
+    Netstring(Netstring),
+    PktLine(PktLine),
+    ContentLength(ContentLength),
+    Json(Json),
+    Msgpack(Msgpack),
+    Stanza(Stanza),
+    Prompt(Prompt),
+    Eof(Gather),
     Raw,
+}
+
+impl State {
+    /// Where the present message stands; `raw` never has an unfinished one.
+    fn stand(&self) -> Option<&dyn Stand> {
+        Some(match self {
+            Self::Lines(gather) | Self::Nul(gather) | Self::Eof(gather) => gather,
+            Self::Packet(packet) => packet,
+            Self::Counted(counted) => counted,
+            Self::Netstring(netstring) => netstring,
+            Self::PktLine(packet) => packet,
+            Self::ContentLength(message) => message,
+            Self::Json(json) => json,
+            Self::Msgpack(msgpack) => msgpack,
+            Self::Stanza(stanza) => stanza,
+            Self::Prompt(prompt) => prompt,
+            Self::Raw => return None,
+        })
+    }
+}
+
+/// What the end of a stream left.
+struct Left {
+    payload: Bytes,
+    /// Whether the message lacks its end.
+    partial: bool,
+}
+
+fn partial(payload: Option<Bytes>) -> Option<Left> {
+    payload.map(|payload| Left { payload, partial: true })
+}
+
+fn whole(payload: Option<Bytes>) -> Option<Left> {
+    payload.map(|payload| Left { payload, partial: false })
 }
 
 impl Decoder {
@@ -49,6 +98,14 @@ impl Decoder {
             Cut::Nul => State::Nul(Gather::default()),
             Cut::Packet(_) => State::Packet(Packet::default()),
             Cut::Counted(_) => State::Counted(Counted::default()),
+            Cut::Netstring => State::Netstring(Netstring::default()),
+            Cut::PktLine => State::PktLine(PktLine::default()),
+            Cut::ContentLength => State::ContentLength(ContentLength::default()),
+            Cut::Json => State::Json(Json::default()),
+            Cut::Msgpack => State::Msgpack(Msgpack::default()),
+            Cut::Stanza => State::Stanza(Stanza::default()),
+            Cut::Prompt(_) => State::Prompt(Prompt::default()),
+            Cut::Eof => State::Eof(Gather::default()),
             Cut::Raw => State::Raw,
         };
         Self { state, start: 0, at: 0, failed: None }
@@ -73,9 +130,15 @@ impl Decoder {
                 Ok(step) => step,
                 Err(fault) => return Err(self.fail(codec, fault, before, bytes)),
             };
-            debug_assert!(step.used > 0, "a step without progress would never end");
+            debug_assert!(
+                step.used > 0 || step.message.is_some(),
+                "a step without progress would never end"
+            );
             self.at += size(step.used);
             bytes = &bytes[step.used..];
+            if step.between {
+                self.start = self.at;
+            }
             if let Some(payload) = step.message {
                 self.start = self.at;
                 out(Message { payload, partial: false });
@@ -85,24 +148,40 @@ impl Decoder {
     }
 
     /// The stream has ended: gives the message it left unfinished, where the framing can tell that
-    /// what came is worth delivering (`lines`, `nul`), and an error where it cannot.
+    /// what came is worth delivering (`lines`, `nul`, `stanza`, `prompt`), the message that its end
+    /// makes whole (`eof`, which always has one; a number in `json`), and an error where neither is
+    /// so.
     pub fn finish(&mut self, codec: &Codec) -> Result<Option<Message>, FramingError> {
         if let Some(error) = &self.failed {
             return Err(FramingError::clone(error));
         }
-        let left = match (&mut self.state, &codec.cut) {
-            (State::Lines(line), Cut::Lines) => lines::finish(line, codec.max),
-            (State::Nul(text), Cut::Nul) => Ok(nul::finish(text)),
+        let left = self.left(codec);
+        let left = left.map_err(|fault| self.fail(codec, fault, Sample::MOST, b""))?;
+        self.start = self.at;
+        Ok(left.map(|Left { payload, partial }| Message { payload, partial }))
+    }
+
+    fn left(&mut self, codec: &Codec) -> Result<Option<Left>, Fault> {
+        match (&mut self.state, &codec.cut) {
+            (State::Lines(line), Cut::Lines) => lines::finish(line, codec.max).map(partial),
+            (State::Nul(text), Cut::Nul) => Ok(partial(nul::finish(text))),
             (State::Packet(packet), Cut::Packet(width)) => {
                 packet.finish(packet::width(*width)).map(|()| None)
             }
-            (State::Counted(counted), Cut::Counted(rule)) => counted.finish(rule, codec.max),
+            (State::Counted(counted), Cut::Counted(rule)) => {
+                counted.finish(rule, codec.max).map(partial)
+            }
+            (State::Netstring(netstring), Cut::Netstring) => netstring.finish().map(|()| None),
+            (State::PktLine(packet), Cut::PktLine) => packet.finish().map(|()| None),
+            (State::ContentLength(message), Cut::ContentLength) => message.finish().map(|()| None),
+            (State::Json(json), Cut::Json) => json.finish().map(whole),
+            (State::Msgpack(msgpack), Cut::Msgpack) => msgpack.finish().map(|()| None),
+            (State::Stanza(stanza), Cut::Stanza) => stanza.finish(codec.max).map(partial),
+            (State::Prompt(prompt), Cut::Prompt(_)) => Ok(partial(prompt.finish())),
+            (State::Eof(output), Cut::Eof) => Ok(whole(Some(eof::finish(output)))),
             (State::Raw, Cut::Raw) => Ok(None),
             _ => Err(foreign()),
-        };
-        let left = left.map_err(|fault| self.fail(codec, fault, Sample::MOST, b""))?;
-        self.start = self.at;
-        Ok(left.map(|payload| Message { payload, partial: true }))
+        }
     }
 
     /// Whether the stream is beyond use.
@@ -117,12 +196,7 @@ impl Decoder {
 
     /// The memory it owns for an unfinished message, in bytes.
     pub fn held(&self) -> usize {
-        match &self.state {
-            State::Lines(gather) | State::Nul(gather) => gather.capacity(),
-            State::Packet(packet) => packet.body.capacity(),
-            State::Counted(counted) => counted.gathered.capacity(),
-            State::Raw => 0,
-        }
+        self.state.stand().map_or(0, Stand::capacity)
     }
 
     /// Whether it was made for such a framing.
@@ -138,6 +212,14 @@ impl Decoder {
                 packet.step(packet::width(*width), bytes, codec.max)
             }
             (State::Counted(counted), Cut::Counted(rule)) => counted.step(rule, bytes, codec.max),
+            (State::Netstring(netstring), Cut::Netstring) => netstring.step(bytes, codec.max),
+            (State::PktLine(packet), Cut::PktLine) => packet.step(bytes, codec.max),
+            (State::ContentLength(message), Cut::ContentLength) => message.step(bytes, codec.max),
+            (State::Json(json), Cut::Json) => json.step(bytes, codec.max),
+            (State::Msgpack(msgpack), Cut::Msgpack) => msgpack.step(bytes, codec.max),
+            (State::Stanza(stanza), Cut::Stanza) => stanza.step(bytes, codec.max),
+            (State::Prompt(prompt), Cut::Prompt(rule)) => prompt.step(rule, bytes, codec.max),
+            (State::Eof(output), Cut::Eof) => eof::step(output, bytes, codec.max),
             (State::Raw, Cut::Raw) => Ok(raw::step(bytes, codec.max)),
             _ => Err(foreign()),
         }
@@ -146,12 +228,7 @@ impl Decoder {
     /// Gives up and lets go of what was gathered. The sample is what was held of the message
     /// `before` the failing step, which may have added to it, and then that step's `bytes`.
     fn fail(&mut self, codec: &Codec, fault: Fault, before: usize, bytes: &[u8]) -> FramingError {
-        let mut seen = match &self.state {
-            State::Lines(gather) | State::Nul(gather) => start_of(gather),
-            State::Packet(packet) => packet.seen(),
-            State::Counted(counted) => start_of(&counted.gathered),
-            State::Raw => Vec::new(),
-        };
+        let mut seen = self.state.stand().map_or_else(Vec::new, Stand::seen);
         seen.truncate(before);
         let error = FramingError { fault, offset: self.start, sample: Sample::of(&seen, bytes) };
         self.failed = Some(Box::new(error.clone()));
@@ -161,20 +238,11 @@ impl Decoder {
 
     /// How many bytes are held of the present message.
     fn held_bytes(&self) -> usize {
-        match &self.state {
-            State::Lines(gather) | State::Nul(gather) => gather.len(),
-            State::Packet(packet) => packet.held(),
-            State::Counted(counted) => counted.gathered.len(),
-            State::Raw => 0,
-        }
+        self.state.stand().map_or(0, Stand::held)
     }
 }
 
 /// A decoder was given the codec of another framing, which restoring it should have refused.
 fn foreign() -> Fault {
     Fault::Garbage { what: "cannot be read: its decoder was made for another framing".to_owned() }
-}
-
-fn start_of(gather: &Gather) -> Vec<u8> {
-    gather.as_slice().iter().take(Sample::MOST).copied().collect()
 }

@@ -38,7 +38,7 @@ pub enum Fault {
         part: Part,
         /// How many bytes of that part came.
         got: u64,
-        /// How many it has; for an unfinished header line, how many it has at least.
+        /// How many it has; where nothing announces that, how many it has at least.
         wanted: u64,
     },
     /// It is not what the framing allows there.
@@ -136,6 +136,18 @@ pub enum EncodeError {
         /// Where in the message.
         at: u64,
     },
+    /// It contains an empty line, which ends a message of `stanza`, before its own end.
+    #[error("send a message with an empty line in it (at byte {at}), which would end it")]
+    EmptyLine {
+        /// Where in the message.
+        at: u64,
+    },
+    /// It is not one value of a framing that consists of values.
+    #[error("send a message that {what}")]
+    Malformed {
+        /// In words that can follow "a message that".
+        what: String,
+    },
     /// It is empty, and in `raw` nothing is not a message.
     #[error("send an empty message without a framing")]
     Empty,
@@ -159,6 +171,14 @@ pub enum BadRule {
     NoGroup {
         /// As written.
         pattern: String,
+    },
+    /// The expression of `prompt` cannot be one.
+    #[error("use {pattern:?} as a prompt: {why}")]
+    Prompt {
+        /// As written.
+        pattern: String,
+        /// What stands against it.
+        why: String,
     },
     /// `max_frame` is 0, so that no message would be allowed.
     #[error("use a max_frame of 0")]

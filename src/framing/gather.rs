@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::error::Sample;
 use crate::bytes_text;
 
 /// Bytes gathered until a message is whole. Empty, it owns no memory.
@@ -21,11 +22,6 @@ impl Gather {
 
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.0
-    }
-
-    /// The memory it owns, in bytes.
-    pub(super) fn capacity(&self) -> usize {
-        self.0.capacity()
     }
 
     /// Adds bytes. The first ones get exactly the room they need, so that a message that came in
@@ -47,6 +43,16 @@ impl Gather {
         }
     }
 
+    /// Lets go of all but so many of the first bytes.
+    pub(super) fn truncate(&mut self, most: usize) {
+        self.0.truncate(most);
+    }
+
+    /// Lets go of the memory that nothing is in.
+    pub(super) fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// Hands over what was gathered, without spare room, and starts anew.
     pub(super) fn take(&mut self) -> Bytes {
         Bytes::from(std::mem::take(&mut self.0).into_boxed_slice())
@@ -55,22 +61,64 @@ impl Gather {
 
 /// What a framing did with the bytes it was given.
 pub(super) struct Step {
-    /// How many it took off the front; at least one.
+    /// How many it took off the front; at least one, unless the message ended just before them.
     pub(super) used: usize,
     /// The message they completed.
     pub(super) message: Option<Bytes>,
+    /// Whether they stand between messages and belong to none.
+    pub(super) between: bool,
 }
 
 impl Step {
     /// The message needs more bytes than these.
     pub(super) fn more(used: usize) -> Self {
-        Self { used, message: None }
+        Self { used, message: None, between: false }
+    }
+
+    /// These bytes belong to no message.
+    pub(super) fn between(used: usize) -> Self {
+        Self { used, message: None, between: true }
     }
 
     /// These bytes completed a message.
     pub(super) fn whole(used: usize, message: Bytes) -> Self {
-        Self { used, message: Some(message) }
+        Self { used, message: Some(message), between: false }
     }
+}
+
+/// What a framing holds of the present message.
+pub(super) trait Stand {
+    /// How many bytes; where only the beginning of the message is kept, at least those of a sample.
+    fn held(&self) -> usize;
+
+    /// The beginning, at most a sample of it.
+    fn seen(&self) -> Vec<u8>;
+
+    /// The memory it owns for it, in bytes.
+    fn capacity(&self) -> usize;
+}
+
+impl Stand for Gather {
+    fn held(&self) -> usize {
+        self.len()
+    }
+
+    fn seen(&self) -> Vec<u8> {
+        self.0.iter().take(Sample::MOST).copied().collect()
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+/// The number that decimal digits say, `u64::MAX` where it is larger; `None` for anything else.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let add = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    Some(digits.iter().fold(0, add))
 }
 
 /// A size as the machine counts memory. What does not fit cannot be allocated anyway.

@@ -10,14 +10,22 @@
 //! is checked against `max_frame` before anything is allocated.
 
 mod codec;
+mod content_length;
 mod counted;
 mod decoder;
+mod eof;
 mod error;
 mod gather;
+mod json;
 mod lines;
+mod msgpack;
+mod netstring;
 mod nul;
 mod packet;
+mod pkt_line;
+mod prompt;
 mod raw;
+mod stanza;
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Fault, Part, Sample};
-use super::gather::{Gather, Step, memory, size};
+use super::error::{Fault, Part};
+use super::gather::{Gather, Stand, Step, memory, size};
 use crate::spec::PacketWidth;
 
 /// Where in a packet the stream stands.
@@ -14,7 +14,7 @@ pub(super) struct Packet {
     length: u32,
     /// How many they are.
     have: u8,
-    pub(super) body: Gather,
+    body: Gather,
 }
 
 /// How many bytes the length has.
@@ -72,18 +72,22 @@ impl Packet {
         };
         Err(Fault::Truncated { part, got, wanted })
     }
+}
 
-    /// How many bytes have come of the present packet, its length included.
-    pub(super) fn held(&self) -> usize {
+impl Stand for Packet {
+    fn held(&self) -> usize {
         usize::from(self.have) + self.body.len()
     }
 
-    /// The beginning of what has come of the present packet.
-    pub(super) fn seen(&self) -> Vec<u8> {
+    fn seen(&self) -> Vec<u8> {
         let length = self.length.to_be_bytes();
         let mut seen = length[length.len() - usize::from(self.have)..].to_vec();
-        seen.extend(self.body.as_slice().iter().take(Sample::MOST));
+        seen.extend(self.body.seen());
         seen
+    }
+
+    fn capacity(&self) -> usize {
+        self.body.capacity()
     }
 }
 

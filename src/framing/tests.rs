@@ -1,5 +1,9 @@
 //! Every framing against tables of streams, against chance, and against hostile input.
 
+mod announced;
+mod ended;
+mod values;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -25,7 +29,35 @@ fn every_cut() -> Vec<Framing> {
     let wide = Framing::Counted { header: r"^#(\d+)$".to_owned(), trailer: "\r\n".to_owned() };
     let mut all = vec![Framing::Lines, Framing::Nul, git(), bare, wide];
     all.extend(widths.map(Framing::Packet));
+    all.extend([
+        Framing::Netstring,
+        Framing::PktLine,
+        Framing::ContentLength,
+        Framing::Json,
+        Framing::Msgpack,
+        Framing::Stanza,
+        Framing::Prompt("^> $".to_owned()),
+        Framing::Eof,
+    ]);
     all
+}
+
+/// A message that a framing can say, with this text in it, and what a program says to give it.
+fn said(framing: &Framing, codec: &Codec, text: &str) -> (Bytes, Vec<u8>) {
+    let payload = match framing {
+        Framing::Json => format!("{text:?}").into_bytes(),
+        Framing::Msgpack => {
+            let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+            [&[0xda], &length[..], text.as_bytes()].concat()
+        }
+        _ => text.as_bytes().to_vec(),
+    };
+    let payload = Bytes::from(payload);
+    let mut stream = flat(&codec.encode(payload.clone()).unwrap());
+    if let Framing::Prompt(_) = framing {
+        stream.extend(b"> ");
+    }
+    (payload, stream)
 }
 
 /// Messages (with `…` after one that was left unfinished), and the error as kind and offset.
@@ -252,13 +284,15 @@ fn raw_messages_are_the_reads_in_pieces_of_max_frame() {
 #[test]
 fn scenario_2_ten_thousand_messages_in_one_read() {
     for framing in every_cut() {
+        if framing == Framing::Eof {
+            continue;
+        }
         let codec = Codec::new(&framing, MAX).unwrap();
-        let payload = |n: u32| Bytes::from(format!("{n} x"));
-        let stream: Vec<u8> =
-            (0..10_000).flat_map(|n| flat(&codec.encode(payload(n)).unwrap())).collect();
+        let message = |n: u32| said(&framing, &codec, &format!("{n} x"));
+        let stream: Vec<u8> = (0..10_000).flat_map(|n| message(n).1).collect();
         let mut next = 0;
-        let mut same = |message: Message| {
-            assert_eq!(message.payload, payload(next));
+        let mut same = |told: Message| {
+            assert_eq!(told.payload, message(next).0);
             next += 1;
         };
         Decoder::new(&codec).push(&codec, &stream, &mut same).unwrap();
@@ -270,9 +304,22 @@ fn scenario_2_ten_thousand_messages_in_one_read() {
 /// times that grows with the logarithm of its size.
 #[test]
 fn scenario_12_a_message_in_single_bytes_costs_no_more_than_linear() {
-    for framing in [Framing::Lines, Framing::Nul, packet(PacketWidth::Four)] {
+    for framing in every_cut() {
+        let short = [PacketWidth::One, PacketWidth::Two].map(Framing::Packet);
+        if short.contains(&framing) || [Framing::PktLine, Framing::Eof].contains(&framing) {
+            continue;
+        }
         let codec = Codec::new(&framing, MAX).unwrap();
-        let stream = flat(&codec.encode(Bytes::from(vec![b'x'; 100_000])).unwrap());
+        let x = |count| vec![b'x'; count];
+        let payload = match framing {
+            Framing::Json => [b"\"", &x(99_998)[..], b"\""].concat(),
+            Framing::Msgpack => [b"\xdb\0\x01\x86\x9b", &x(99_995)[..]].concat(),
+            _ => x(100_000),
+        };
+        let mut stream = flat(&codec.encode(Bytes::from(payload)).unwrap());
+        if let Framing::Prompt(_) = framing {
+            stream.extend(b"> ");
+        }
         let (mut decoder, mut whole, mut moves, mut held) = (Decoder::new(&codec), 0, 0, 0);
         for byte in stream.chunks(1) {
             decoder.push(&codec, byte, &mut |message| whole = message.payload.len()).unwrap();
@@ -280,7 +327,7 @@ fn scenario_12_a_message_in_single_bytes_costs_no_more_than_linear() {
             held = decoder.held();
         }
         assert_eq!((whole, held), (100_000, 0), "{framing:?}");
-        assert!(moves < 25, "{framing:?} moved {moves} times");
+        assert!(moves < 40, "{framing:?} moved {moves} times");
     }
 }
 
@@ -290,7 +337,7 @@ fn a_decoder_survives_its_text_in_the_middle_of_a_message() {
         let codec = Codec::new(&framing, MAX).unwrap();
         let stream: Vec<u8> = ["12 \u{e4}", "", "last"]
             .iter()
-            .flat_map(|text| flat(&codec.encode(Bytes::from(*text)).unwrap()))
+            .flat_map(|text| said(&framing, &codec, text).1)
             .collect();
         let expected = read(&framing, MAX, [&stream[..]]);
         let (mut decoder, mut seen) = (Decoder::new(&codec), Vec::new());
@@ -300,6 +347,7 @@ fn a_decoder_survives_its_text_in_the_middle_of_a_message() {
             assert!(decoder.fits(&codec));
             decoder.push(&codec, byte, &mut |message| seen.push(message.payload.to_vec())).unwrap();
         }
+        seen.extend(decoder.finish(&codec).unwrap().map(|message| message.payload.to_vec()));
         assert_eq!(seen, expected.0, "{framing:?}");
     }
     let lines = Codec::new(&Framing::Lines, MAX).unwrap();
@@ -316,6 +364,10 @@ fn bad_rules_are_refused() {
     let refused = |framing: &Framing| Codec::new(framing, MAX).unwrap_err();
     assert!(matches!(refused(&counted("(")), BadRule::Pattern { .. }));
     assert_eq!(refused(&counted("^x$")), BadRule::NoGroup { pattern: "^x$".to_owned() });
+    for prompt in ["", ">?", "(", r"\b> $", r"\w{300}{300}"] {
+        let framing = Framing::Prompt(prompt.to_owned());
+        assert!(matches!(refused(&framing), BadRule::Prompt { .. }), "{prompt}");
+    }
     assert_eq!(Codec::new(&Framing::Lines, 0).unwrap_err(), BadRule::NoFrame);
 }
 
@@ -356,7 +408,9 @@ fn scenario_5_a_message_that_cannot_be_sent_is_refused() {
     };
     let too_large = |size, max| Some(EncodeError::TooLarge { size, max });
     for framing in every_cut().iter().chain([&Framing::Raw]) {
-        assert_eq!(refused(framing, 100, 100), None);
+        if ![Framing::Json, Framing::Msgpack].contains(framing) {
+            assert_eq!(refused(framing, 100, 100), None);
+        }
         assert_eq!(refused(framing, 100, 101), too_large(101, 100), "{framing:?}");
     }
     assert_eq!(refused(&packet(PacketWidth::One), MAX, 255), None);
@@ -372,7 +426,8 @@ fn scenario_5_a_message_that_cannot_be_sent_is_refused() {
 fn a_large_payload_is_not_copied() {
     let payload = Bytes::from(vec![b'x'; 100_000]);
     for framing in every_cut() {
-        if framing == Framing::Packet(PacketWidth::One) || framing.name() == "packet2" {
+        let small = ["packet1", "packet2", "pkt-line", "json", "msgpack"];
+        if small.contains(&framing.name()) {
             continue;
         }
         let frame = Codec::new(&framing, MAX).unwrap().encode(payload.clone()).unwrap();
@@ -392,6 +447,12 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
         Just(b"ab blob 3\n".to_vec()),
         Just(b"abc".to_vec()),
         Just(b"abc\n".to_vec()),
+        Just(b"3:abc,".to_vec()),
+        Just(b"0006hi0000".to_vec()),
+        Just(b"Content-Length: 2\r\n\r\nhi".to_vec()),
+        Just(b"[1,{\"a\":2}]".to_vec()),
+        Just(b"\x92\xa1a\xc0".to_vec()),
+        Just(b"> ".to_vec()),
         proptest::collection::vec(any::<u8>(), 0..6),
     ];
     proptest::collection::vec(bits, 0..20).prop_map(|bits| bits.concat())
@@ -403,6 +464,24 @@ fn cut<'a>(stream: &'a [u8], places: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     places.extend([0, stream.len()]);
     places.sort_unstable();
     places.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect()
+}
+
+/// Whether a message that can be sent arrives as it was, in those framings that look into it.
+fn arrives(framing: &Framing, codec: &Codec, message: &[u8]) -> bool {
+    match framing {
+        // One end of a line and what would be a prompt are not part of a message.
+        Framing::Prompt(_) => {
+            let end = matches!(message.last(), Some(b'\r' | b'\n'));
+            let prompt = message.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"> "));
+            !end && !prompt
+        }
+        Framing::Stanza => !message.contains(&b'\r') && message.last() != Some(&b'\n'),
+        // White space around a value is left out.
+        Framing::Json => codec.check(message).is_ok() && message.trim_ascii() == message,
+        // A packet of a message that needs no digits.
+        Framing::PktLine => codec.check(message).is_ok() && !super::pkt_line::is_packets(message),
+        _ => true,
+    }
 }
 
 proptest! {
@@ -425,6 +504,9 @@ proptest! {
         places in proptest::collection::vec(any::<prop::sample::Index>(), 0..8),
     ) {
         for framing in every_cut() {
+            if framing == Framing::Eof {
+                continue;
+            }
             let codec = Codec::new(&framing, MAX).unwrap();
             let counted = matches!(framing, Framing::Counted { .. });
             let mut stream = Vec::new();
@@ -435,11 +517,14 @@ proptest! {
                 let lines = framing == Framing::Lines || counted;
                 let no_line = message.contains(&b'\n') || message.last() == Some(&b'\r');
                 let header = message.iter().all(|byte| *byte == b'#' || byte.is_ascii_digit());
-                if (lines && no_line) || (counted && header) {
+                if (lines && no_line) || (counted && header) || !arrives(&framing, &codec, message) {
                     continue;
                 }
                 let Ok(frame) = codec.encode(Bytes::from(message.clone())) else { continue };
                 stream.extend(flat(&frame));
+                if let Framing::Prompt(_) = framing {
+                    stream.extend(b"> ");
+                }
                 sent.push(message.clone());
             }
             prop_assert_eq!(read(&framing, MAX, cut(&stream, &places)), (sent, None), "{:?}", framing);
@@ -459,7 +544,9 @@ proptest! {
                 if decoder.push(&codec, piece, &mut |_| {}).is_err() {
                     break;
                 }
-                prop_assert!(decoder.held() <= 2 * came, "{:?} holds {}", framing, decoder.held());
+                // The lists that are open, at most 128, take eight bytes each.
+                let most = 2 * came + if *framing == Framing::Msgpack { 1024 } else { 0 };
+                prop_assert!(decoder.held() <= most, "{:?} holds {}", framing, decoder.held());
             }
             let _ = decoder.finish(&codec);
         }

@@ -209,6 +209,12 @@ pub enum SpeakError {
         /// Which.
         name: String,
     },
+    /// The run's whole output is the reply to a call that somebody made before.
+    #[error("{name} is busy: the whole output of this run is the reply to another call")]
+    Taken {
+        /// Which.
+        name: String,
+    },
     /// The message cannot be sent in this port's framing.
     #[error("the message does not fit the port's framing: {msg}")]
     Unfit {

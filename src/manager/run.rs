@@ -61,8 +61,6 @@ pub(super) struct Run {
     pub(super) writing: bool,
     /// Since when, and how long altogether before that.
     blocked: (Tick, Duration),
-    /// Whether its input is to be closed once everything is written.
-    pub(super) closing_input: bool,
     /// What was wrong with its output, where it broke its protocol.
     pub(super) protocol_error: Option<String>,
     pub(super) evidence: Vec<String>,
@@ -109,7 +107,6 @@ impl Run {
             lost: Vec::new(),
             writing: false,
             blocked: (Tick(0), Duration::ZERO),
-            closing_input: false,
             protocol_error: None,
             evidence: Vec::new(),
             port: None,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::event::{Event, State};
-use crate::exit::{ExitRecord, PortPart};
+use crate::exit::{ExitRecord, PortPart, Reason};
 use crate::framing::FramingError;
 use crate::name::{Incarnation, ReplicaId, ServiceName, Target};
 use crate::os::epoll::Interest;
@@ -137,6 +137,7 @@ impl Control {
         exchange.submit(Request { id, client, kind, payload }, now).map_err(
             |refusal| match refusal {
                 Refusal::Busy { .. } => SpeakError::Busy { name },
+                Refusal::Taken => SpeakError::Taken { name },
                 Refusal::NoReplies => SpeakError::NoReplies { name },
                 Refusal::TooLate => SpeakError::TimedOut { after_s: 0.0 },
                 Refusal::Encode(error) => SpeakError::Unfit { msg: error.to_string() },
@@ -159,7 +160,8 @@ impl Control {
                 run.end.is_none() && run.ended.is_none() && (plain || run.exchange.is_some());
             let state = self.supervisor.view(replica)?.state;
             let usable = usable && matches!(state, State::Running | State::Starting);
-            usable.then(|| (run.exchange.as_ref().map(|one| one.waiting().0), incarnation))
+            let load = run.exchange.as_ref().map(|one| (one.is_taken(), one.waiting().0));
+            usable.then_some((load, incarnation))
         });
         running.min().map(|(_, incarnation)| incarnation)
     }
@@ -209,7 +211,7 @@ impl Control {
                 }
             }
         }
-        if run.closing_input && exchange.is_input_drained() {
+        if exchange.is_input_done() {
             if run.writing {
                 run.set_writing(false, clock::now());
                 if let Some(input) = &run.input {
@@ -383,7 +385,6 @@ impl Control {
     /// Closes a program's standard input once what waits for it is written.
     pub(super) fn close_input(&mut self, incarnation: Incarnation) {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
-        run.closing_input = true;
         match run.exchange.as_mut() {
             Some(exchange) => {
                 exchange.close_input();
@@ -464,9 +465,14 @@ impl Control {
         });
     }
 
-    /// Tells the callers of a program that ended why it did.
+    /// Tells the callers of a program that ended why it did; who called a run whose whole output is
+    /// its reply gets that where the run was a success.
     pub(super) fn tell_lost(&mut self, lost: Vec<Unanswered>, record: &ExitRecord) {
-        for Unanswered { id, read, .. } in lost {
+        for Unanswered { id, read, so_far, is_reply } in lost {
+            if is_reply && record.exit.reason == Reason::Completed {
+                self.answer(id, Ok(so_far));
+                continue;
+            }
             let error = SpeakError::Ended {
                 msg: record.msg.clone(),
                 reason: record.exit.reason,

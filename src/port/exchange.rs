@@ -11,6 +11,10 @@
 //! is with the program. What needs no reply is written in between, so that a `stop` reaches a
 //! program that is busy with a call; it stays behind the earlier requests of its own client.
 //! Waiting is bounded in messages and bytes; when full, `submit` refuses.
+//!
+//! Where the whole output of a program is one message (framing `eof`), a run has one call: nothing is
+//! written after its request, the input is to be closed behind it ([`Exchange::is_input_done`]), and
+//! its reply is in the [`Ending`], since only the end of the run says whether it is one.
 
 mod outgoing;
 mod protocol;
@@ -29,7 +33,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use self::outgoing::{Item, Outgoing, Progress, What, size};
 use self::waiting::{Queued, Waiting};
 use crate::correlation::{Correlator, Outcome};
-use crate::framing::{Decoder, Fault, Message};
+use crate::framing::{Decoder, EncodeError, Fault, Message};
 use crate::time::Tick;
 
 pub use self::protocol::{BadProtocol, Protocol};
@@ -114,6 +118,8 @@ enum Input {
     Open,
     /// Takes no more requests and is to be closed once those it has are written.
     Closing,
+    /// The one request of a run whose whole output is its reply is written: to be closed now.
+    Spent,
     Closed,
 }
 
@@ -164,6 +170,9 @@ impl Exchange {
         self.admit(request.kind, now)?;
         let frame = self.protocol.codec.encode(request.payload)?;
         let size = size(frame.len());
+        if size == 0 && request.kind == Kind::Send {
+            return Err(EncodeError::Empty.into());
+        }
         let state = &mut self.state;
         let crowded = state.held_messages > 0
             && state.held_bytes.saturating_add(size) > self.protocol.queue_bytes;
@@ -184,7 +193,8 @@ impl Exchange {
     fn admit(&self, kind: Kind, now: Tick) -> Result<(), Refusal> {
         match (self.state.input, self.state.output) {
             (_, Output::Broken) => return Err(Refusal::Broken),
-            (Input::Closing | Input::Closed, Output::Open | Output::Closed) => {
+            (Input::Open | Input::Spent, _) if self.is_taken() => return Err(Refusal::Taken),
+            (Input::Closing | Input::Spent | Input::Closed, Output::Open | Output::Closed) => {
                 return Err(Refusal::InputClosed);
             }
             (Input::Open, Output::Open | Output::Closed) => {}
@@ -197,13 +207,24 @@ impl Exchange {
         }
     }
 
+    /// Whether the one call that a run with its whole output for a reply can have has been made.
+    pub fn is_taken(&self) -> bool {
+        let desk = &self.state.desk;
+        let called = desk.call.is_some() || !desk.deadlines.is_empty();
+        self.protocol.codec.is_whole_output() && (called || self.state.input == Input::Spent)
+    }
+
     /// The bytes to write next. Asked again before [`Exchange::wrote`], it gives at least the same.
     pub fn next_write(&mut self) -> Option<Chunk> {
         if self.state.input == Input::Closed || self.state.output == Output::Broken {
             return None;
         }
+        let only_one = self.protocol.codec.is_whole_output();
         while self.state.outgoing.wants_more() {
             let calls_may_go = self.state.desk.call.is_none();
+            if only_one && !calls_may_go {
+                break;
+            }
             let Some(request) = self.state.waiting.next(calls_may_go) else { break };
             self.let_out(request);
         }
@@ -215,11 +236,20 @@ impl Exchange {
         let state = &mut self.state;
         let Queued { id, client, kind, pieces, size } = request;
         let what = if kind == Kind::Send { What::Send } else { What::Call };
-        state.outgoing.push(Item { id, what, pieces, size, done: 0 });
+        if size > 0 {
+            state.outgoing.push(Item { id, what, pieces, size, done: 0 });
+        }
         let Kind::Call { deadline } = kind else { return };
         state.tokens += 1;
         let token = state.tokens;
         state.desk.call = Some(Call { id, client, deadline, token, from: None, abandoned: None });
+        if size == 0 {
+            // Nothing to write but the end of the input.
+            state.desk.begun(state.outgoing.written(), state.seed);
+            state.desk.counters.frames_in += 1;
+            state.held_messages -= 1;
+            state.input = Input::Spent;
+        }
         let pieces = self.protocol.sentinel(&protocol::token(state.seed, token));
         if !pieces.is_empty() {
             let size = pieces.iter().map(|piece| outgoing::size(piece.len())).sum();
@@ -229,7 +259,8 @@ impl Exchange {
 
     /// So many bytes of the last chunk were written; 0 when the pipe was full.
     pub fn wrote(&mut self, bytes: usize) -> Vec<Delivery> {
-        let State { desk, outgoing, held_messages, held_bytes, seed, .. } = &mut self.state;
+        let only_one = self.protocol.codec.is_whole_output();
+        let State { desk, outgoing, held_messages, held_bytes, seed, input, .. } = &mut self.state;
         let before = outgoing.written();
         let mut deliveries = Vec::new();
         outgoing.wrote(size(bytes), |progress| match progress {
@@ -243,6 +274,8 @@ impl Exchange {
                 }
                 if item.what == What::Send {
                     deliveries.push(Delivery::Sent { id: item.id });
+                } else if only_one {
+                    *input = Input::Spent;
                 }
             }
         });
@@ -267,7 +300,8 @@ impl Exchange {
         deliveries
     }
 
-    /// The program closed its output, though it may live on. What it left unfinished is delivered.
+    /// The program closed its output, though it may live on. What it left unfinished is delivered;
+    /// whether its whole output is a reply, its end will tell.
     pub fn output_closed(&mut self, now: Tick) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
         let Self { protocol, state } = self;
@@ -275,6 +309,9 @@ impl Exchange {
             return deliveries;
         }
         state.output = Output::Closed;
+        if protocol.codec.is_whole_output() {
+            return deliveries;
+        }
         match state.decoder.finish(&protocol.codec) {
             Ok(None) => {}
             Ok(Some(message)) => {
@@ -290,16 +327,24 @@ impl Exchange {
         deliveries
     }
 
-    /// Takes no more requests. Once [`Exchange::is_input_drained`], the input can be closed.
+    /// Takes no more requests. Once [`Exchange::is_input_done`], the input can be closed.
     pub fn close_input(&mut self) {
         if self.state.input == Input::Open {
             self.state.input = Input::Closing;
         }
     }
 
-    /// Whether everything accepted has been written.
-    pub fn is_input_drained(&self) -> bool {
-        self.state.waiting.is_empty() && self.state.outgoing.is_empty()
+    /// Whether the input is to be closed now: nothing more will be written.
+    pub fn is_input_done(&self) -> bool {
+        match self.state.input {
+            Input::Open => false,
+            // What waits behind the one call of a run will never be written.
+            Input::Closing if !self.is_taken() => {
+                self.state.waiting.is_empty() && self.state.outgoing.is_empty()
+            }
+            Input::Closing | Input::Spent => self.state.outgoing.is_empty(),
+            Input::Closed => true,
+        }
     }
 
     /// The program closed its input (`EPIPE`). What it has read it may still answer; all else fails.
@@ -393,7 +438,8 @@ impl Exchange {
     /// in its input's pipe. The tail of its output may still complete a call; then every request
     /// that is open is accounted for.
     pub fn ended(&mut self, unread: u64, now: Tick) -> Ending {
-        let deliveries = self.output_closed(now);
+        let mut deliveries = self.output_closed(now);
+        let whole = self.whole_output();
         let state = &mut self.state;
         state.input = Input::Closed;
         let read_up_to = state.outgoing.written().saturating_sub(unread);
@@ -402,26 +448,45 @@ impl Exchange {
             Some(_) | None => ReadState::NeverRead,
         };
         let mut unanswered = Vec::new();
-        let so_far = state.desk.correlator.close();
-        if let Some(call) = state.desk.call.take()
-            && call.abandoned.is_none()
-        {
-            unanswered.push(Unanswered { id: call.id, read: read(call.from), so_far });
+        let parts = state.desk.correlator.close();
+        match state.desk.call.take() {
+            Some(call) if call.abandoned.is_none() => {
+                let (id, read, is_reply) = (call.id, read(call.from), whole.is_some());
+                let so_far = whole.map_or(parts, |whole| vec![whole]);
+                unanswered.push(Unanswered { id, read, so_far, is_reply });
+            }
+            Some(_) => state.desk.counters.swallowed += u64::from(whole.is_some()),
+            None => {
+                let said = whole.filter(|payload| !payload.is_empty());
+                let event = |payload| Delivery::Event(Message { payload, partial: false });
+                deliveries.extend(said.map(event));
+            }
         }
         for (from, item) in state.outgoing.drain() {
             if item.what == What::Send {
                 let (id, read) = (item.id, read(Some(from)));
-                unanswered.push(Unanswered { id, read, so_far: Vec::new() });
+                unanswered.push(Unanswered { id, read, so_far: Vec::new(), is_reply: false });
             }
         }
         for request in state.waiting.drain() {
             let (id, read) = (request.id, ReadState::NeverRead);
-            unanswered.push(Unanswered { id, read, so_far: Vec::new() });
+            unanswered.push(Unanswered { id, read, so_far: Vec::new(), is_reply: false });
         }
         state.desk.deadlines.clear();
         state.held_messages = 0;
         state.held_bytes = 0;
         Ending { deliveries, unanswered }
+    }
+
+    /// All that the program said, where that is one message.
+    fn whole_output(&mut self) -> Option<Bytes> {
+        let state = &mut self.state;
+        if !self.protocol.codec.is_whole_output() || state.output == Output::Broken {
+            return None;
+        }
+        let output = state.decoder.finish(&self.protocol.codec).ok().flatten()?;
+        state.desk.counters.frames_out += 1;
+        Some(output.payload)
     }
 
     /// Takes back a call: for good where no byte of it is out, otherwise its reply is swallowed.

@@ -6,6 +6,8 @@ use super::{Eof, Framing, OnProtocolError, PacketWidth, Port, Replies, written};
 
 /// The largest frame that may be allowed, in bytes.
 const LARGEST_FRAME: u64 = 1 << 30;
+/// The largest payload of a packet of `pkt-line`, in bytes.
+const LARGEST_PACKET: u64 = 65_516;
 /// Where a sentinel's token goes.
 const TOKEN: &str = "{token}";
 
@@ -32,7 +34,7 @@ pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Por
         eof_grace: written.eof_grace.map_or(usual.eof_grace, |length| length.0),
     };
     sizes(subject, &port);
-    framing_rules(subject, &port.framing);
+    framing_rules(subject, &port);
     replies_rules(subject, &port);
     port
 }
@@ -49,16 +51,15 @@ fn framing(written: written::Framing) -> Framing {
             header: counted.header.0,
             trailer: counted.trailer.unwrap_or_default(),
         },
-        // The checker has refused the last eight.
-        Written::Lines
-        | Written::Netstring
-        | Written::PktLine
-        | Written::ContentLength
-        | Written::Json
-        | Written::Msgpack
-        | Written::Stanza
-        | Written::Eof
-        | Written::Prompt(_) => Framing::Lines,
+        Written::Lines => Framing::Lines,
+        Written::Netstring => Framing::Netstring,
+        Written::PktLine => Framing::PktLine,
+        Written::ContentLength => Framing::ContentLength,
+        Written::Json => Framing::Json,
+        Written::Msgpack => Framing::Msgpack,
+        Written::Stanza => Framing::Stanza,
+        Written::Prompt(pattern) => Framing::Prompt(pattern.0),
+        Written::Eof => Framing::Eof,
     }
 }
 
@@ -85,6 +86,7 @@ fn sizes(subject: &mut Subject<'_, '_>, port: &Port) {
     let widest = match port.framing {
         Framing::Packet(PacketWidth::One) => u64::from(u8::MAX).min(port.max_frame),
         Framing::Packet(PacketWidth::Two) => u64::from(u16::MAX).min(port.max_frame),
+        Framing::PktLine => LARGEST_PACKET.min(port.max_frame),
         _ => port.max_frame,
     };
     let length = |text: &String| u64::try_from(text.len()).unwrap_or(u64::MAX);
@@ -94,13 +96,38 @@ fn sizes(subject: &mut Subject<'_, '_>, port: &Port) {
     }
 }
 
-fn framing_rules(subject: &mut Subject<'_, '_>, framing: &Framing) {
-    if let Framing::Counted { header, .. } = framing
-        && let Ok(compiled) = regex(header)
-        && compiled.captures_len() < 2
-    {
-        let message = "the expression has no group for the length, such as `(?P<length>[0-9]+)`";
-        subject.complain(&["port", "framing", "counted", "header"], message);
+fn framing_rules(subject: &mut Subject<'_, '_>, port: &Port) {
+    match &port.framing {
+        Framing::Counted { header, .. }
+            if regex(header).is_ok_and(|header| header.captures_len() < 2) =>
+        {
+            let message =
+                "the expression has no group for the length, such as `(?P<length>[0-9]+)`";
+            subject.complain(&["port", "framing", "counted", "header"], message);
+        }
+        Framing::Prompt(pattern) if regex(pattern).is_ok_and(|prompt| prompt.is_match(b"")) => {
+            let message = "the expression matches nothing at all: every line would begin with it";
+            subject.complain(&["port", "framing", "prompt"], message);
+        }
+        Framing::Eof => eof_rules(subject, port),
+        _ => {}
+    }
+}
+
+/// Where the end of the output is the end of a message, a call ends the input.
+fn eof_rules(subject: &mut Subject<'_, '_>, port: &Port) {
+    if matches!(port.replies, Replies::Until(_) | Replies::Sentinel { .. }) {
+        let message =
+            "with the framing `eof` a run has one message, so that this is `one` or `none`";
+        subject.complain(&["port", "replies"], message);
+    }
+    if port.eof == Eof::Ignored {
+        let message = "with the framing `eof` the program must heed the end of its input";
+        subject.complain(&["port", "eof"], message);
+    }
+    if port.quit.is_some() {
+        let message = "with the framing `eof` this would be a part of the program's input";
+        subject.complain(&["port", "quit"], message);
     }
 }
 

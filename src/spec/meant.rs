@@ -277,6 +277,22 @@ pub enum Framing {
         /// What stands after each body.
         trailer: String,
     },
+    /// A decimal length and a colon before each message, a comma after it.
+    Netstring,
+    /// Four hexadecimal digits before each message, as git speaks it.
+    PktLine,
+    /// Headers before each message, one of which says how long it is.
+    ContentLength,
+    /// JSON values, one after the other.
+    Json,
+    /// MessagePack values, one after the other.
+    Msgpack,
+    /// Ended by an empty line.
+    Stanza,
+    /// Ended by a prompt that matches this regular expression and has no LF after it.
+    Prompt(String),
+    /// The whole output of a run is one message, and a call closes the program's input.
+    Eof,
     /// Whatever a read returns is a message.
     Raw,
 }
@@ -303,6 +319,14 @@ impl Framing {
             Self::Packet(PacketWidth::Two) => "packet2",
             Self::Packet(PacketWidth::Four) => "packet4",
             Self::Counted { .. } => "counted",
+            Self::Netstring => "netstring",
+            Self::PktLine => "pkt-line",
+            Self::ContentLength => "content-length",
+            Self::Json => "json",
+            Self::Msgpack => "msgpack",
+            Self::Stanza => "stanza",
+            Self::Prompt(_) => "prompt",
+            Self::Eof => "eof",
             Self::Raw => "raw",
         }
     }

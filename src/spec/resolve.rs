@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Cgroups, Framing, Limits, Logging, OnGiveUp, PacketWidth, Port, Replies, Restart,
-    START_TIMEOUT, Service, Spec, Stop,
+    Cgroups, Framing, Limits, Logging, OnGiveUp, Port, Replies, Restart, START_TIMEOUT, Service,
+    Spec, Stop,
 };
 use crate::time::{format_duration, format_size};
 
@@ -133,10 +133,8 @@ pub(super) fn port(port: &Port) -> Value {
             Framing::Counted { header, trailer } => {
                 json!({ "counted": { "header": header, "trailer": trailer } })
             }
-            Framing::Lines
-            | Framing::Nul
-            | Framing::Packet(PacketWidth::One | PacketWidth::Two | PacketWidth::Four)
-            | Framing::Raw => json!(port.framing.name()),
+            Framing::Prompt(pattern) => json!({ "prompt": pattern }),
+            word => json!(word.name()),
         },
         "replies": match &port.replies {
             Replies::None => json!("none"),

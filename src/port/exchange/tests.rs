@@ -65,7 +65,7 @@ fn failed(id: u64, error: CallError, so_far: &[&'static str]) -> Delivery {
 }
 
 fn unanswered(id: u64, read: ReadState) -> Unanswered {
-    Unanswered { id, read, so_far: Vec::new() }
+    Unanswered { id, read, so_far: Vec::new(), is_reply: false }
 }
 
 impl Exchange {
@@ -262,9 +262,9 @@ fn what_makes_no_sense_is_refused() {
     port.accept(send(1, "x"));
     port.close_input();
     assert_eq!(port.submit(send(2, "x"), NOW), Err(Refusal::InputClosed));
-    assert!(!port.is_input_drained());
+    assert!(!port.is_input_done());
     assert_eq!(port.flush(), ("x\n".to_owned(), vec![Delivery::Sent { id: 1 }]));
-    assert!(port.is_input_drained());
+    assert!(port.is_input_done());
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn what_had_come_of_a_reply_is_not_lost_with_its_call() {
         port.writes();
         port.says("half\n");
         if end {
-            let [Unanswered { id: 1, read: ReadState::MaybeRead, so_far }] =
+            let [Unanswered { id: 1, read: ReadState::MaybeRead, so_far, is_reply: false }] =
                 &port.ended(0, NOW).unanswered[..]
             else {
                 panic!("one call is open")
@@ -492,4 +492,65 @@ fn a_sentinel_that_its_framing_cannot_carry_is_refused() {
     let port = Port { framing: Framing::Packet(PacketWidth::One), ..lines(replies) };
     let refused = Protocol::new(&port).unwrap_err().to_string();
     assert!(refused.starts_with("use the sentinel in this framing"), "{refused}");
+}
+
+fn whole() -> Exchange {
+    start(&Port { framing: Framing::Eof, ..lines(Replies::One) })
+}
+
+#[test]
+fn a_run_whose_whole_output_is_the_reply_takes_one_call() {
+    let mut port = whole();
+    port.accept(send(1, "b\n"));
+    port.accept(call(2, "a\n"));
+    assert_eq!(port.submit(call(3, "x"), NOW), Err(Refusal::Taken));
+    assert_eq!(port.submit(send(4, "x"), NOW), Err(Refusal::Taken));
+    assert!(!port.is_input_done());
+    assert_eq!(port.flush(), ("b\na\n".to_owned(), vec![Delivery::Sent { id: 1 }]));
+    assert!(port.is_input_done() && port.is_taken());
+    assert_eq!(port.says("a\n"), []);
+    assert_eq!(port.says("b\n"), []);
+    assert_eq!(port.output_closed(NOW), [], "its end will tell");
+    let so_far = vec![Bytes::from("a\nb\n")];
+    let told = Unanswered { id: 2, read: ReadState::MaybeRead, so_far, is_reply: true };
+    assert_eq!(port.ended(0, NOW), Ending { deliveries: Vec::new(), unanswered: vec![told] });
+    assert_eq!(port.counters().frames_out, 1);
+}
+
+#[test]
+fn a_whole_output_may_be_empty_and_so_may_what_it_answers() {
+    let mut port = whole();
+    assert_eq!(port.submit(send(1, ""), NOW), Err(Refusal::Encode(EncodeError::Empty)));
+    port.accept(call(2, ""));
+    assert_eq!(port.flush(), (String::new(), Vec::new()));
+    assert!(port.is_input_done());
+    assert_eq!((port.waiting(), port.counters().frames_in), ((0, 0), 1));
+    let so_far = vec![Bytes::new()];
+    let told = Unanswered { id: 2, read: ReadState::NeverRead, so_far, is_reply: true };
+    assert_eq!(port.ended(0, NOW).unanswered, [told]);
+}
+
+#[test]
+fn a_whole_output_that_nobody_called_for_is_an_event_or_swallowed() {
+    let mut port = whole();
+    port.says("unasked");
+    assert_eq!(port.ended(0, NOW).deliveries, [event("unasked")]);
+    assert_eq!(whole().ended(0, NOW).deliveries, [], "nothing is no event");
+    let mut port = whole();
+    port.accept(call(1, "x"));
+    port.writes();
+    assert_eq!(port.expire(after(10)), [failed(1, CallError::Unanswered, &[])]);
+    assert_eq!(port.submit(call(2, "x"), NOW), Err(Refusal::Taken), "until this run has ended");
+    port.says("late");
+    assert_eq!(port.ended(0, after(10)), Ending { deliveries: Vec::new(), unanswered: Vec::new() });
+    assert_eq!(port.counters().swallowed, 1);
+}
+
+#[test]
+fn a_call_that_was_taken_back_before_it_was_written_leaves_its_run_to_others() {
+    let mut port = whole();
+    port.accept(call(1, "x"));
+    assert_eq!(port.cancel(1, NOW), Some(Cancelled::Withdrawn));
+    port.accept(call(2, "y"));
+    assert_eq!(port.writes(), "y");
 }

@@ -53,6 +53,9 @@ pub enum Refusal {
     /// The deadline has passed.
     #[error("make a call whose deadline has passed")]
     TooLate,
+    /// The whole output of the run is the reply to a call that was made before.
+    #[error("send to a program whose whole output is the reply to another call")]
+    Taken,
     /// The program's input is closed, or about to be.
     #[error("send to a program whose input is closed")]
     InputClosed,
@@ -151,6 +154,8 @@ pub struct Unanswered {
     pub read: ReadState,
     /// What had come of the reply.
     pub so_far: Vec<Bytes>,
+    /// Whether that is the whole reply, provided that the run was a success: the framing `eof`.
+    pub is_reply: bool,
 }
 
 /// The end of an exchange.

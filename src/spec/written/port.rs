@@ -93,31 +93,25 @@ pub enum Framing {
     Packet4,
     /// Whatever a read returns is a message.
     Raw,
-    /// `5:hello,`
-    #[schemars(extend("x-supported" = false))]
+    /// `5:hello,`: a decimal length and a colon before each message, a comma after it.
     Netstring,
-    /// Four hexadecimal digits of length, as git speaks it.
-    #[schemars(extend("x-supported" = false))]
+    /// Four hexadecimal digits of length before each packet, as git speaks it; `0000`, `0001` and
+    /// `0002` are messages of their own.
     PktLine,
-    /// `Content-Length` headers, as language servers speak it.
-    #[schemars(extend("x-supported" = false))]
+    /// Headers before each message, one of which, `Content-Length`, says how long it is, as
+    /// language servers speak it.
     ContentLength,
     /// JSON values, one after the other.
-    #[schemars(extend("x-supported" = false))]
     Json,
     /// MessagePack values, one after the other.
-    #[schemars(extend("x-supported" = false))]
     Msgpack,
-    /// Ended by a blank line.
-    #[schemars(extend("x-supported" = false))]
+    /// Ended by an empty line.
     Stanza,
-    /// The whole output is one message.
-    #[schemars(extend("x-supported" = false))]
+    /// The whole output of a run is one message; a call closes the program's input.
     Eof,
     /// A header line announces the length of the body that follows it.
     Counted(Counted),
-    /// Ended by what the program prints when it waits for input.
-    #[schemars(extend("x-supported" = false))]
+    /// Ended by what the program prints, without an LF, when it waits for input.
     Prompt(Pattern),
 }
 
