@@ -5,17 +5,21 @@ export RUST_BACKTRACE ?= 0
 # Programs that the tests speak to, and the Debian packages they come from.
 TEST_PROGRAMS = awk:mawk bash:bash bc:bc curl:curl git:git python3:python3 py-ensurepip:python3-venv \
 	setpriv:util-linux setsid:util-linux unshare:util-linux
+# What speaks each framing: apt's methods in stanzas, ed and sqlite3 with prompts, and so on.
+TEST_PROGRAMS += /usr/lib/apt/methods/file:apt ed:ed gzip:gzip nvim:neovim pylsp:python3-pylsp \
+	sqlite3:sqlite3
 # What scrapes us and what takes what we forward.
 TEST_PROGRAMS += journalctl:systemd prometheus:prometheus promtool:prometheus
 # What reads our documents: manual pages, completions, recipes.
 TEST_PROGRAMS += amtool:prometheus-alertmanager fish:fish jq:jq man:man-db mandoc:mandoc \
 	systemd-analyze:systemd zsh:zsh
+FUZZ_SECONDS ?= 60
 BENCH_PROGRAMS = erl:erlang-base gcc:gcc
 
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 NUMBER := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
-.PHONY: test check bench soak demo deps bench-deps lint doc help deb static dist package-files release-notes
+.PHONY: test check bench fuzz soak demo deps bench-deps lint doc help deb static dist package-files release-notes
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -43,6 +47,13 @@ check: test ## the slow gates too; says which of its tools it did not find
 
 soak: deps ## the whole counts, from a release build; see docs/SOAK.md
 	WHARF_SOAK=1 WHARF_HISTORIES=100000 $(CARGO) test --profile soak -- --test-threads=2
+
+fuzz: ## each framing for FUZZ_SECONDS; needs cargo-fuzz and a nightly toolchain
+	@cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+		mkdir -p corpus/$$target && \
+		cargo +nightly fuzz run $$target corpus/$$target seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 bench: bench-deps ## speed beside a bare C loop and Erlang, in one run
 	$(CARGO) bench --bench speed

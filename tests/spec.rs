@@ -235,6 +235,66 @@ fn profiles_give_what_is_not_written() {
 }
 
 #[test]
+fn every_framing_can_be_written() {
+    for (written, meant) in [
+        ("lines", Framing::Lines),
+        ("nul", Framing::Nul),
+        ("packet1", Framing::Packet(PacketWidth::One)),
+        ("packet2", Framing::Packet(PacketWidth::Two)),
+        ("packet4", Framing::Packet(PacketWidth::Four)),
+        ("netstring", Framing::Netstring),
+        ("pkt-line", Framing::PktLine),
+        ("content-length", Framing::ContentLength),
+        ("json", Framing::Json),
+        ("msgpack", Framing::Msgpack),
+        ("stanza", Framing::Stanza),
+        ("{ prompt: '^> $' }", Framing::Prompt("^> $".into())),
+        ("eof", Framing::Eof),
+        ("raw", Framing::Raw),
+    ] {
+        let text = format!("services: {{ it: {{ command: x, port: {{ framing: {written} }} }} }}");
+        assert_eq!(service(&text).port.unwrap().framing, meant, "{written}");
+        assert!(written.contains(meant.name()), "{written}");
+    }
+}
+
+#[test]
+fn framings_that_cannot_work_are_mistakes() {
+    for (port, path, message) in [
+        (
+            "framing: { prompt: '>*' }",
+            "services.it.port.framing.prompt",
+            "the expression matches nothing at all: every line would begin with it",
+        ),
+        (
+            "framing: eof, replies: { until: x }",
+            "services.it.port.replies",
+            "with the framing `eof` a run has one message, so that this is `one` or `none`",
+        ),
+        (
+            "framing: eof, eof: ignored",
+            "services.it.port.eof",
+            "with the framing `eof` the program must heed the end of its input",
+        ),
+        (
+            "framing: eof, quit: x",
+            "services.it.port.quit",
+            "with the framing `eof` this would be a part of the program's input",
+        ),
+        (
+            &format!("framing: pkt-line, quit: {}", "x".repeat(65_517)),
+            "services.it.port.quit",
+            "the message is longer than the framing's 65516 bytes",
+        ),
+    ] {
+        let text = format!("services: {{ it: {{ command: x, port: {{ {port} }} }} }}");
+        let refused = load_all(&[&text]).unwrap_err();
+        let said: Vec<_> = refused.iter().map(|one| (&*one.path, &*one.message)).collect();
+        assert_eq!(said, [(path, message)]);
+    }
+}
+
+#[test]
 fn every_built_in_profile_makes_a_service() {
     for name in spec::built_in_profiles() {
         let made =
@@ -501,6 +561,13 @@ fn any_port() -> impl Strategy<Value = Port> {
         Just(Framing::Lines),
         Just(Framing::Nul),
         Just(Framing::Packet(PacketWidth::Four)),
+        Just(Framing::Netstring),
+        Just(Framing::PktLine),
+        Just(Framing::ContentLength),
+        Just(Framing::Json),
+        Just(Framing::Msgpack),
+        Just(Framing::Stanza),
+        text().prop_map(|text| Framing::Prompt(format!("^{}> $", regex::escape(&text)))),
         text().prop_map(|trailer| Framing::Counted { header: r"^(\d+) \w$".into(), trailer }),
     ];
     let replies = prop_oneof![

@@ -15,6 +15,7 @@ mod deaths;
 mod descriptors;
 mod events;
 mod forward;
+mod framings;
 mod looking;
 mod loops;
 mod output;

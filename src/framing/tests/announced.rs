@@ -82,9 +82,9 @@ fn a_message_of_whole_packets_is_sent_as_it_stands() {
         assert_eq!(sent(git, message), bytes, "{}", message.escape_ascii());
     }
     let codec = Codec::new(git, MAX).unwrap();
-    assert_eq!(codec.check(&[b'x'; 65_516]), Ok(()));
+    assert_eq!(codec.check(&b"x".repeat(65_516)), Ok(()));
     let refused = EncodeError::TooLarge { size: 65_517, max: 65_516 };
-    assert_eq!(codec.check(&[b'x'; 65_517]), Err(refused));
+    assert_eq!(codec.check(&b"x".repeat(65_517)), Err(refused));
     assert_eq!(codec.check(&b"0004".repeat(100_000)), Ok(()));
     let refused = EncodeError::TooLarge { size: MAX + 4, max: MAX };
     assert_eq!(codec.check(&b"0004".repeat((1 << 18) + 1)), Err(refused));
