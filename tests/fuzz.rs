@@ -1,8 +1,6 @@
 //! The bodies of the fuzz targets, on stable: with streams made by chance from what each framing
 //! looks for, and with the seeds, among which is every input that ever broke one.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where the world is not as it must be")]
-
 #[expect(unreachable_pub, reason = "in `fuzz` it is the root of a library")]
 #[path = "../fuzz/src/lib.rs"]
 mod bodies;
