@@ -52,6 +52,7 @@ pub(super) const CODES: &[Known] = &[
     known(500, "internal", "something of the manager's own failed"),
     known(502, "bad_reply", "the reply is not the port's protocol, or too large"),
     known(503, "busy", "too much is waiting already"),
+    known(503, "taken", "the whole output of this run is the reply to another call"),
     known(503, "shutting_down", "everything is being stopped"),
     known(504, "timed_out", "no answer in time"),
 ];

@@ -483,6 +483,7 @@ const SPOKEN: &[&str] = &[
     "not_a_port",
     "no_replies",
     "not_running",
+    "taken",
     "unfit",
     "ended",
     "bad_reply",
