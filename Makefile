@@ -10,6 +10,8 @@ TEST_PROGRAMS += journalctl:systemd prometheus:prometheus promtool:prometheus
 # What reads our documents: manual pages, completions, recipes.
 TEST_PROGRAMS += amtool:prometheus-alertmanager fish:fish jq:jq man:man-db mandoc:mandoc \
 	systemd-analyze:systemd zsh:zsh
+# What several callers share.
+TEST_PROGRAMS += gdb:gdb tmux:tmux xargs:findutils
 BENCH_PROGRAMS = erl:erlang-base gcc:gcc
 
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')

@@ -23,4 +23,5 @@ mod ports;
 mod reading;
 mod reload;
 mod schemathesis;
+mod sharing;
 mod truth;
