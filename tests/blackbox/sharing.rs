@@ -238,8 +238,10 @@ fn what_the_program_says_of_itself_reaches_every_listener_and_nobodys_reply_is_c
     let listeners: Vec<_> = (0..2)
         .map(|_| {
             let mut socket = wharf.connect().unwrap();
-            socket.set_read_timeout(Some(LIMIT)).unwrap();
-            socket.write_all(b"GET /v1/events HTTP/1.1\r\nhost: w\r\n\r\n").unwrap();
+            // Shorter than the heartbeat of a silent stream, which would keep us waiting.
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let asked = b"GET /v1/events?kind=message HTTP/1.1\r\nhost: w\r\n\r\n";
+            socket.write_all(asked).unwrap();
             let mut reader = BufReader::new(socket);
             let mut line = String::new();
             reader.read_line(&mut line).unwrap();
@@ -256,7 +258,7 @@ fn what_the_program_says_of_itself_reaches_every_listener_and_nobodys_reply_is_c
             let said = line
                 .strip_prefix("data:")
                 .and_then(|json| serde_json::from_str::<Value>(json).ok());
-            heard.extend(said.and_then(|said| said["text"].as_str().map(str::to_owned)));
+            heard.extend(said.and_then(|said| said["message"]["text"].as_str().map(str::to_owned)));
         }
         assert!(
             heard[0].contains("\"log\"") && heard[1] == "{\"id\":5,\"method\":\"ask\"}",
