@@ -13,6 +13,8 @@ TEST_PROGRAMS += journalctl:systemd prometheus:prometheus promtool:prometheus
 # What reads our documents: manual pages, completions, recipes.
 TEST_PROGRAMS += amtool:prometheus-alertmanager fish:fish jq:jq man:man-db mandoc:mandoc \
 	systemd-analyze:systemd zsh:zsh
+# What several callers share.
+TEST_PROGRAMS += gdb:gdb tmux:tmux xargs:findutils
 FUZZ_SECONDS ?= 60
 BENCH_PROGRAMS = erl:erlang-base gcc:gcc
 

@@ -16,9 +16,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
-    self, Cgroups, ChangeKind, Effect, Eof, Forward, Framing, KillScope, Limits, Loaded, Logging,
-    Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Replies, Restart, Service,
-    SignalName, Spec, Stop, WhenFull,
+    self, Cgroups, ChangeKind, Effect, Eof, Forward, Framing, IdPlace, KillScope, Limits, Loaded,
+    Logging, Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Replies, Restart,
+    Service, SignalName, Spec, Stop, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -573,14 +573,31 @@ fn any_port() -> impl Strategy<Value = Port> {
     let replies = prop_oneof![
         Just(Replies::None),
         Just(Replies::One),
-        text().prop_map(|text| Replies::Until(regex::escape(&text))),
-        (text(), text()).prop_map(|(a, b)| Replies::Sentinel {
-            send: format!("{a}{{token}}{b}"),
-            expect: format!("{b}{{token}}"),
+        Just(Replies::Id(IdPlace::Pointer("/a~1b/0".to_owned()))),
+        (0..4_u8, text(), text()).prop_map(|(rule, a, b)| {
+            let (first, second) = (regex::escape(&a), regex::escape(&b));
+            match rule {
+                0 => Replies::Until(first),
+                1 => Replies::Bracket { begin: first, end: second },
+                2 => Replies::Prefix {
+                    send: format!("{a}{{token}}{b}"),
+                    expect: format!("{second}{{token}}"),
+                },
+                _ => Replies::Sentinel {
+                    send: format!("{a}{{token}}{b}"),
+                    expect: format!("{b}{{token}}"),
+                },
+            }
         }),
-    ];
-    (framing, replies, 1..1_u64 << 30, 1..1_000_000_u32, length(), option::of("[ -~]{0,1}"))
-        .prop_map(|(framing, replies, max_frame, queue, timeout, quit)| Port {
+    ]
+    .boxed();
+    // A message with a header line is not JSON.
+    let spoken = (framing, replies).prop_map(|(framing, replies)| {
+        let fits = !matches!((&framing, &replies), (Framing::Counted { .. }, Replies::Id(_)));
+        (framing, if fits { replies } else { Replies::One })
+    });
+    (spoken, 1..1_u64 << 30, 1..1_000_000_u32, length(), option::of("[ -~]{0,1}")).prop_map(
+        |((framing, replies), max_frame, queue, timeout, quit)| Port {
             framing,
             replies,
             max_frame,
@@ -590,7 +607,8 @@ fn any_port() -> impl Strategy<Value = Port> {
             quit,
             eof: Eof::Ignored,
             eof_grace: timeout / 2_000 * 1_000,
-        })
+        },
+    )
 }
 
 fn any_restart() -> impl Strategy<Value = Restart> {

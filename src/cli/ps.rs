@@ -155,8 +155,14 @@ pub(super) mod tests {
         killed.restarts = 1;
         killed.last_exit = Some(last(Reason::Signaled, None, Some("SIGKILL")));
         let mut port = replica("db", 1, State::Running);
-        port.port =
-            Some(PortStatus { framing: "lines".into(), frames_in: 3, frames_out: 2, queued: 1 });
+        port.port = Some(PortStatus {
+            framing: "lines".into(),
+            frames_in: 3,
+            frames_out: 2,
+            queued: 1,
+            open: 0,
+            unmatched: 0,
+        });
         port.labels = BTreeMap::from([("team".to_owned(), "core".to_owned())]);
         let mut missing = replica("mail", 1, State::Failed);
         missing.last_exit = Some(last(Reason::ExecFailed, None, None));

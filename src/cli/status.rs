@@ -254,7 +254,11 @@ impl Page {
         self.field(&mut text, "Restarts", &format!("{}{row}", replica.restarts));
         if let Some(port) = &replica.port {
             let (sent, got, queued) = (port.frames_in, port.frames_out, port.queued);
-            let spoken = format!("{}: {sent} sent, {got} received, {queued} queued", port.framing);
+            let framing = &port.framing;
+            let mut spoken = format!("{framing}: {sent} sent, {got} received, {queued} queued");
+            if port.unmatched > 0 {
+                let _ = write!(spoken, ", {} replies to no call dropped", port.unmatched);
+            }
             self.field(&mut text, "Port", &spoken);
         }
         if !replica.labels.is_empty() {

@@ -4,19 +4,25 @@
 //! of one port, serialisable so that an upgrade can carry it over. It sees the messages that come
 //! and nothing else: no clock, no bytes on a wire.
 //!
-//! One call is open at a time. A message that comes while none is open is an *event*. A call that
-//! was given up (its deadline passed, its caller went away) **stays open, abandoned, until the
-//! program has answered it**: what comes is swallowed and counted, and only then can another call
-//! begin. So no caller ever gets the late reply of another, under any rule, and a program that
-//! never answers holds up the calls behind it, each until its own deadline. There is no safe way
-//! around: with `one` and `until` nothing in a reply says whose it is, and a program that swallowed
-//! a sentinel (an open quote before it) is likely to swallow the next request with it.
+//! There are two kinds of rule. Those that **tell calls apart** (`id`, `prefix`) give each request a
+//! number which its reply bears: many calls are open at once, replies come in any order, and the late
+//! reply of a call that was given up is known for what it is. All others are **serial**: nothing in a
+//! reply says whose it is, so one call is open at a time, and one that was given up stays open,
+//! abandoned, until the program has answered it. So no caller ever gets the late reply of another,
+//! under any rule. A message that belongs to no call is an *event*.
 
+mod bracket;
+mod flight;
+mod id;
 mod none;
 mod one;
+mod prefix;
 mod sentinel;
+mod serial;
 mod until;
 
+#[cfg(test)]
+mod garbage;
 #[cfg(test)]
 mod tests;
 
@@ -26,22 +32,35 @@ use serde::{Deserialize, Serialize};
 use crate::bytes_text;
 use crate::spec::Replies;
 
+use self::flight::Flight;
+use self::serial::Open;
+
+pub use self::id::IdError;
+
 /// Why a rule in a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRule {
-    /// `until` is no regular expression.
-    #[error("use {pattern:?} as the end of replies: {why}")]
+    /// What should be a regular expression is none.
+    #[error("use {pattern:?} in `replies`: {why}")]
     Pattern {
         /// As written.
         pattern: String,
         /// In the words of the regular expression compiler.
         why: String,
     },
-    /// A text of `sentinel` has no place for the token.
-    #[error("use {text:?} in `sentinel`: it does not contain {{token}}")]
+    /// A text has no place for the token, or more than one.
+    #[error("use {text:?} in `replies`: it must contain {{token}} {times}")]
     NoToken {
         /// As written.
         text: String,
+        /// How often it must: `once`, or `at least once`.
+        times: &'static str,
+    },
+    /// The place of the id is no JSON pointer.
+    #[error("use {pointer:?} as the place of the id: a JSON pointer such as /id is needed")]
+    Pointer {
+        /// As written.
+        pointer: String,
     },
 }
 
@@ -55,18 +74,53 @@ enum Kind {
     One,
     Until(until::Until),
     Sentinel(sentinel::Sentinel),
+    Bracket(bracket::Bracket),
+    Id(id::Id),
+    Prefix(prefix::Prefix),
 }
 
-/// What a message is to the open call.
+/// What a message is to the open call of a serial rule.
 enum Verdict {
     /// Nothing.
     Foreign,
+    /// It announces the reply and is no part of it.
+    Begin,
     /// A part of its reply.
     Part,
     /// The last part.
     Last,
-    /// The end, with what stood before the end in the same message.
+    /// The end, with what of the same message belongs to the reply.
     End(Option<Bytes>),
+}
+
+/// What a message is under a rule that tells calls apart.
+enum Sign {
+    /// Said by the program of itself: a notification, or a request of its own.
+    Notification,
+    /// Nothing that the protocol knows.
+    Foreign,
+    /// A reply whose number, if it has one, wharf never gives.
+    Unknown,
+    /// A reply to the call with this number, with the place that is its caller's.
+    Reply { number: u64, at: core::ops::Range<usize>, own: Own },
+}
+
+/// What goes to the number's place in a reply.
+enum Own {
+    /// What stood there in the request.
+    AsSent,
+    /// This.
+    Bytes(Bytes),
+}
+
+/// The place in a request that its number goes to, and what its caller wrote there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// Where the number begins.
+    at: usize,
+    /// To be put back into the reply.
+    #[serde(with = "bytes_text")]
+    own: Bytes,
 }
 
 impl Rule {
@@ -79,6 +133,9 @@ impl Rule {
             Replies::Sentinel { send, expect } => {
                 Kind::Sentinel(sentinel::Sentinel::new(send, expect)?)
             }
+            Replies::Id(place) => Kind::Id(id::Id::new(place)?),
+            Replies::Prefix { send, expect } => Kind::Prefix(prefix::Prefix::new(send, expect)?),
+            Replies::Bracket { begin, end } => Kind::Bracket(bracket::Bracket::new(begin, end)?),
         }))
     }
 
@@ -87,21 +144,77 @@ impl Rule {
         !matches!(self.0, Kind::None)
     }
 
+    /// Whether a reply says which call it belongs to, so that several may be open at once.
+    pub fn tells_apart(&self) -> bool {
+        self.numbers().is_some()
+    }
+
     /// The message to send straight after a request, if any. `token` must be unique to the call,
     /// unlikely in anything the program says, and no suffix of another call's.
     pub fn after_request(&self, token: &str) -> Option<Bytes> {
         match &self.0 {
             Kind::Sentinel(sentinel) => Some(sentinel.send(token)),
-            Kind::None | Kind::One | Kind::Until(_) => None,
+            Kind::None
+            | Kind::One
+            | Kind::Until(_)
+            | Kind::Bracket(_)
+            | Kind::Id(_)
+            | Kind::Prefix(_) => None,
         }
     }
 
-    fn judge(&self, message: &Bytes, token: &str) -> Verdict {
+    /// Makes a call's request ready for the number that [`Correlator::reserve`] will give it; what
+    /// comes out has the size that it will have. Without a tag it needs no number.
+    pub fn tag(&self, request: Bytes) -> Result<(Bytes, Option<Tag>), IdError> {
+        let (request, tag) = match &self.0 {
+            Kind::Id(id) => id.tag(&request)?,
+            Kind::Prefix(prefix) => prefix.tag(&request),
+            Kind::None | Kind::One | Kind::Until(_) | Kind::Sentinel(_) | Kind::Bracket(_) => {
+                return Ok((request, None));
+            }
+        };
+        Ok((request, Some(tag)))
+    }
+
+    /// A tagged request with its number. A large one is not copied, unless somebody else holds it.
+    pub fn numbered(&self, request: Bytes, tag: &Tag, number: u64) -> Bytes {
+        let mut request = request.try_into_mut().unwrap_or_else(|shared| shared[..].into());
+        let place = request.get_mut(tag.at..).unwrap_or_default();
         match &self.0 {
-            Kind::None => none::judge(),
+            Kind::Id(id) => id.write(number, place),
+            Kind::Prefix(_) => flight::write_digits(number, place),
+            Kind::None | Kind::One | Kind::Until(_) | Kind::Sentinel(_) | Kind::Bracket(_) => {}
+        }
+        request.freeze()
+    }
+
+    /// The numbers that calls are told apart by.
+    fn numbers(&self) -> Option<flight::Numbers> {
+        match &self.0 {
+            Kind::Id(id) => Some(id.numbers()),
+            Kind::Prefix(_) => Some(flight::Numbers::DIGITS),
+            Kind::None | Kind::One | Kind::Until(_) | Kind::Sentinel(_) | Kind::Bracket(_) => None,
+        }
+    }
+
+    fn judge(&self, message: &Bytes, token: &str, inside: &mut Option<bracket::Inside>) -> Verdict {
+        match &self.0 {
             Kind::One => one::judge(),
             Kind::Until(until) => until.judge(message),
             Kind::Sentinel(sentinel) => sentinel.judge(message, token),
+            Kind::Bracket(bracket) => bracket.judge(message, inside),
+            // The last two never come here.
+            Kind::None | Kind::Id(_) | Kind::Prefix(_) => none::judge(),
+        }
+    }
+
+    fn sign(&self, message: &Bytes) -> Sign {
+        match &self.0 {
+            Kind::Id(id) => id.sign(message),
+            Kind::Prefix(prefix) => prefix.sign(message),
+            Kind::None | Kind::One | Kind::Until(_) | Kind::Sentinel(_) | Kind::Bracket(_) => {
+                Sign::Foreign
+            }
         }
     }
 }
@@ -116,13 +229,15 @@ pub struct Occupied;
 pub enum Outcome {
     /// It belongs to no call.
     Event(Bytes),
-    /// It is kept as a part of the reply to the open call.
+    /// It belongs to no call and is not meant to: the program said it of itself.
+    Notification(Bytes),
+    /// It is kept as a part of the reply to the open call, or announces it.
     Part,
-    /// It completed the reply to this call. No call is open now.
+    /// It completed the reply to this call, which is not open any more.
     Done {
         /// Which call.
         call: u64,
-        /// The messages of the reply; may be none with `sentinel`.
+        /// The messages of the reply; may be none with `sentinel` and `bracket`.
         reply: Vec<Bytes>,
     },
     /// With it, the reply to this call is larger than allowed. The call is abandoned from now on.
@@ -132,47 +247,72 @@ pub enum Outcome {
         /// The messages before this one.
         so_far: Vec<Bytes>,
     },
-    /// It belongs to an abandoned call, whose reply is still not complete.
+    /// It belongs to an abandoned call.
     Swallowed,
-    /// It completed the reply to an abandoned call. No call is open now.
+    /// It completed the reply to the abandoned call of a serial rule. No call is open now.
     Resolved {
         /// Which call.
         call: u64,
     },
+    /// It is a reply, and no call is open that it could belong to: a second one, or to nobody.
+    Unmatched,
 }
 
 /// What one port is waiting for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Correlator {
+    /// The call that is open under a serial rule.
     open: Option<Box<Open>>,
-}
-
-/// The call that is open.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Open {
-    call: u64,
-    token: String,
-    /// Nobody wants the reply any more.
-    abandoned: bool,
-    #[serde(with = "bytes_text::list")]
-    reply: Vec<Bytes>,
-    /// The bytes in `reply`.
-    size: u64,
+    /// The calls that are open under a rule that tells them apart.
+    flight: Option<Box<Flight>>,
 }
 
 impl Correlator {
-    /// A call begins: its request is on its way to the program.
+    /// A call begins under a serial rule: its request is on its way to the program.
     pub fn begin(&mut self, call: u64, token: &str) -> Result<(), Occupied> {
         if self.open.is_some() {
             return Err(Occupied);
         }
-        let token = token.to_owned();
-        let open = Open { call, token, abandoned: false, reply: Vec::new(), size: 0 };
-        self.open = Some(Box::new(open));
+        self.open = Some(Box::new(Open::new(call, token)));
         Ok(())
     }
 
-    /// Which call is open, abandoned or not.
+    /// Whether a number is free for another call; never under a serial rule.
+    pub fn has_number(&self, rule: &Rule) -> bool {
+        let Some(numbers) = rule.numbers() else { return false };
+        self.flight.as_ref().is_none_or(|flight| flight.has_free(numbers))
+    }
+
+    /// Gives a call a number that no other has. Its request is not on its way yet. `seed` makes the
+    /// first number differ from port to port.
+    pub fn reserve(&mut self, rule: &Rule, call: u64, tag: &Tag, seed: u64) -> Option<u64> {
+        let numbers = rule.numbers()?;
+        self.flight.get_or_insert_default().reserve(numbers, call, tag.own.clone(), seed)
+    }
+
+    /// The request with this number is on its way: from now on its reply may come.
+    pub fn begin_numbered(&mut self, number: u64) {
+        if let Some(flight) = &mut self.flight {
+            flight.begin(number);
+        }
+    }
+
+    /// The request with this number will never be on its way.
+    pub fn unreserve(&mut self, number: u64) {
+        if let Some(flight) = &mut self.flight {
+            flight.free(number);
+        }
+    }
+
+    /// Nobody wants the reply to the request with this number any more. If one comes it is
+    /// swallowed; no other call waits for that.
+    pub fn abandon_numbered(&mut self, rule: &Rule, number: u64) {
+        if let (Some(flight), Some(numbers)) = (&mut self.flight, rule.numbers()) {
+            flight.abandon(numbers, number);
+        }
+    }
+
+    /// Which call is open under a serial rule, abandoned or not.
     pub fn open(&self) -> Option<u64> {
         self.open.as_ref().map(|open| open.call)
     }
@@ -181,59 +321,33 @@ impl Correlator {
     /// and one message for every 16 bytes of that (but at least 1,024), since empty ones take room
     /// as well.
     pub fn take(&mut self, rule: &Rule, message: Bytes, max: u64) -> Outcome {
+        if rule.tells_apart() {
+            return match rule.sign(&message) {
+                Sign::Notification => Outcome::Notification(message),
+                Sign::Foreign => Outcome::Event(message),
+                Sign::Unknown => Outcome::Unmatched,
+                Sign::Reply { number, at, own } => match &mut self.flight {
+                    None => Outcome::Unmatched,
+                    Some(flight) => flight.answered(number, own, &message, at),
+                },
+            };
+        }
         let Some(open) = &mut self.open else { return Outcome::Event(message) };
-        let (part, last) = match rule.judge(&message, &open.token) {
-            Verdict::Foreign => return Outcome::Event(message),
-            Verdict::Part => (Some(message), false),
-            Verdict::Last => (Some(message), true),
-            Verdict::End(before) => (before, true),
-        };
-        if open.abandoned {
-            return if last { self.resolve() } else { Outcome::Swallowed };
+        let (outcome, goes_on) = open.take(rule, message, max);
+        if !goes_on {
+            self.open = None;
         }
-        if let Some(part) = part {
-            open.size += u64::try_from(part.len()).unwrap_or(u64::MAX);
-            let messages = u64::try_from(open.reply.len()).unwrap_or(u64::MAX);
-            if open.size > max || messages >= (max / 16).max(1024) {
-                return self.too_large(last);
-            }
-            open.reply.push(part);
-        }
-        if last { self.done() } else { Outcome::Part }
+        outcome
     }
 
-    /// Nobody wants the reply to the open call any more. Gives what has come of it.
+    /// Nobody wants the reply to the open call of a serial rule any more. Gives what has come of it.
     pub fn abandon(&mut self) -> Vec<Bytes> {
-        match &mut self.open {
-            None => Vec::new(),
-            Some(open) => {
-                open.abandoned = true;
-                std::mem::take(&mut open.reply)
-            }
-        }
+        self.open.as_mut().map_or_else(Vec::new, |open| open.abandon())
     }
 
     /// No reply can come any more, because the program is gone. Gives what has come of the open one.
     pub fn close(&mut self) -> Vec<Bytes> {
-        self.open.take().map_or_else(Vec::new, |open| open.reply)
-    }
-
-    fn done(&mut self) -> Outcome {
-        let open = self.open.take().expect("only called with an open call");
-        Outcome::Done { call: open.call, reply: open.reply }
-    }
-
-    fn resolve(&mut self) -> Outcome {
-        let open = self.open.take().expect("only called with an open call");
-        Outcome::Resolved { call: open.call }
-    }
-
-    fn too_large(&mut self, last: bool) -> Outcome {
-        let call = self.open().expect("only called with an open call");
-        let so_far = self.abandon();
-        if last {
-            self.open = None;
-        }
-        Outcome::TooLarge { call, so_far }
+        self.flight = None;
+        self.open.take().map_or_else(Vec::new, |open| open.into_reply())
     }
 }

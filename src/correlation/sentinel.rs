@@ -23,7 +23,7 @@ impl Sentinel {
     pub(super) fn new(send: &str, expect: &str) -> Result<Self, BadRule> {
         for text in [send, expect] {
             if !text.contains(TOKEN) {
-                return Err(BadRule::NoToken { text: text.to_owned() });
+                return Err(BadRule::NoToken { text: text.to_owned(), times: "at least once" });
             }
         }
         Ok(Self { send: send.to_owned(), expect: expect.to_owned() })

@@ -175,7 +175,10 @@ fn bad_rules_are_refused() {
     for (send, expect) in [("x", "{token}"), ("{token}", "x")] {
         let replies = Replies::Sentinel { send: send.to_owned(), expect: expect.to_owned() };
         let refused = Rule::new(&replies).unwrap_err();
-        assert_eq!(refused, BadRule::NoToken { text: "x".to_owned() });
-        assert_eq!(refused.to_string(), "use \"x\" in `sentinel`: it does not contain {token}");
+        assert_eq!(refused, BadRule::NoToken { text: "x".to_owned(), times: "at least once" });
+        assert_eq!(
+            refused.to_string(),
+            "use \"x\" in `replies`: it must contain {token} at least once"
+        );
     }
 }

@@ -151,6 +151,7 @@ impl Control {
             port.bytes[0] += counters.bytes_in;
             port.bytes[1] += counters.bytes_out;
             port.blocked += blocked;
+            port.unmatched(counters.unmatched);
         }
     }
 
@@ -251,6 +252,7 @@ fn process_sample(run: &Run, now: Tick) -> ProcessSample {
             frames: [counters.frames_in, counters.frames_out],
             bytes: [counters.bytes_in, counters.bytes_out],
             queued: exchange.waiting().0,
+            unmatched: counters.unmatched,
             blocked: run.blocked(now),
         }
     });

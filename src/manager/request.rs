@@ -215,8 +215,8 @@ pub enum SpeakError {
         /// Which.
         name: String,
     },
-    /// The message cannot be sent in this port's framing.
-    #[error("the message does not fit the port's framing: {msg}")]
+    /// The message cannot be sent in this port's framing, or has no id to tell its reply by.
+    #[error("the message does not fit the port: {msg}")]
     Unfit {
         /// Why.
         msg: String,
@@ -385,8 +385,14 @@ pub struct PortStatus {
     pub frames_in: u64,
     /// Messages read from the program.
     pub frames_out: u64,
-    /// Messages that wait to be written or answered.
+    /// Messages that wait to be written.
     pub queued: u64,
+    /// Calls that the program has, or is about to get, and has not answered.
+    #[serde(default)]
+    pub open: u64,
+    /// Replies that were dropped because no open call could have had them.
+    #[serde(default)]
+    pub unmatched: u64,
 }
 
 impl Handle {

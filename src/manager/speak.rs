@@ -16,8 +16,8 @@ use crate::name::{Incarnation, ReplicaId, ServiceName, Target};
 use crate::os::epoll::Interest;
 use crate::os::{clock, fds};
 use crate::port::exchange::{
-    BadProtocol, CallError, Delivery, Ending, Kind as RequestKind, Protocol, ReadState, Refusal,
-    Request, Unanswered,
+    BadProtocol, CallError, Delivery, Ending, Exchange, Kind as RequestKind, Protocol, ReadState,
+    Refusal, Request, Unanswered,
 };
 use crate::spec::Service;
 use crate::time::Tick;
@@ -141,6 +141,7 @@ impl Control {
                 Refusal::NoReplies => SpeakError::NoReplies { name },
                 Refusal::TooLate => SpeakError::TimedOut { after_s: 0.0 },
                 Refusal::Encode(error) => SpeakError::Unfit { msg: error.to_string() },
+                Refusal::Id(error) => SpeakError::Unfit { msg: format!("cannot {error}") },
                 Refusal::InputClosed | Refusal::OutputClosed | Refusal::Broken => {
                     SpeakError::BadReply { msg: format!("cannot {refusal}") }
                 }
@@ -149,8 +150,8 @@ impl Control {
         Ok((id, incarnation))
     }
 
-    /// Of the replicas that run or are about to, the one with the fewest messages waiting. What is
-    /// said to a program on its way is written once it runs.
+    /// Of the replicas that run or are about to, the one with the fewest messages waiting and calls
+    /// open. What is said to a program on its way is written once it runs.
     fn least_busy(&self, replicas: &[ReplicaId]) -> Option<Incarnation> {
         let running = replicas.iter().filter_map(|replica| {
             let incarnation = *self.present.get(replica)?;
@@ -160,8 +161,8 @@ impl Control {
                 run.end.is_none() && run.ended.is_none() && (plain || run.exchange.is_some());
             let state = self.supervisor.view(replica)?.state;
             let usable = usable && matches!(state, State::Running | State::Starting);
-            let load = run.exchange.as_ref().map(|one| (one.is_taken(), one.waiting().0));
-            usable.then_some((load, incarnation))
+            let load = |one: &Exchange| (one.is_taken(), one.waiting().0 + one.open_calls());
+            usable.then(|| (run.exchange.as_deref().map(load), incarnation))
         });
         running.min().map(|(_, incarnation)| incarnation)
     }

@@ -85,6 +85,8 @@ impl Control {
                 frames_in: counters.frames_in,
                 frames_out: counters.frames_out,
                 queued: exchange.waiting().0,
+                open: exchange.open_calls(),
+                unmatched: counters.unmatched,
             })
         });
         Some(ReplicaStatus {

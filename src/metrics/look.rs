@@ -174,6 +174,7 @@ impl ServiceRow {
                 counts.bytes[at] += port.bytes[at];
             }
             counts.blocked += port.blocked;
+            counts.unmatched(port.unmatched);
             self.queued += port.queued;
         }
     }

@@ -92,6 +92,8 @@ pub struct PortSample {
     pub bytes: [u64; 2],
     /// Messages that wait.
     pub queued: u64,
+    /// Replies to no open call.
+    pub unmatched: u64,
     /// How long messages have waited with a full pipe.
     pub blocked: Duration,
 }

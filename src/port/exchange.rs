@@ -8,14 +8,16 @@
 //! line in the [`Ending`].
 //!
 //! Requests wait in one queue a client, clients take turns message by message, and one call at a time
-//! is with the program. What needs no reply is written in between, so that a `stop` reaches a
-//! program that is busy with a call; it stays behind the earlier requests of its own client.
-//! Waiting is bounded in messages and bytes; when full, `submit` refuses.
+//! is with the program, or as many as may wait where replies can be told apart. What needs no reply is
+//! written in between, so that a `stop` reaches a program that is busy with a call; it stays behind
+//! the earlier requests of its own client. Waiting is bounded in messages and bytes; when full,
+//! `submit` refuses.
 //!
 //! Where the whole output of a program is one message (framing `eof`), a run has one call: nothing is
 //! written after its request, the input is to be closed behind it ([`Exchange::is_input_done`]), and
 //! its reply is in the [`Ending`], since only the end of the run says whether it is one.
 
+mod desk;
 mod outgoing;
 mod protocol;
 mod waiting;
@@ -24,15 +26,15 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 
+use self::desk::{Call, Desk};
 use self::outgoing::{Item, Outgoing, Progress, What, size};
 use self::waiting::{Queued, Waiting};
-use crate::correlation::{Correlator, Outcome};
+use crate::correlation::Tag;
 use crate::framing::{Decoder, EncodeError, Fault, Message};
 use crate::time::Tick;
 
@@ -43,7 +45,7 @@ pub use self::words::{
 };
 
 /// The version of the saved form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// One port's conversation. It serialises to its saved form (call [`Exchange::wrote`] first when a
 /// chunk is out), from which [`Exchange::restore`] goes on.
@@ -67,11 +69,16 @@ pub enum RestoreError {
     /// The program was spoken to in another framing.
     #[error("restore the exchange: it was saved with another framing")]
     Framing,
+    /// The program was called in a way that tells replies apart otherwise.
+    #[error("restore the exchange: it was saved with other replies")]
+    Replies,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     version: u32,
+    /// Whether its rule tells calls apart.
+    tells_apart: bool,
     decoder: Decoder,
     desk: Desk,
     waiting: Waiting,
@@ -85,30 +92,6 @@ struct State {
     seed: u64,
     /// The number of the last token.
     tokens: u64,
-}
-
-/// The open call and its books.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Desk {
-    correlator: Correlator,
-    call: Option<Call>,
-    /// Of all calls that are neither answered nor given up: deadline, id, client.
-    deadlines: BTreeSet<(Tick, u64, u64)>,
-    counters: Counters,
-}
-
-/// The call that is with the program, or about to be.
-#[derive(Debug, Serialize, Deserialize)]
-struct Call {
-    id: u64,
-    client: u64,
-    deadline: Tick,
-    /// The number of its token.
-    token: u64,
-    /// Where its first byte stands in the stream, once that is written.
-    from: Option<u64>,
-    /// Since when nobody wants its reply.
-    abandoned: Option<Tick>,
 }
 
 /// The program's input.
@@ -139,6 +122,7 @@ impl Exchange {
     pub fn new(protocol: Arc<Protocol>, seed: u64) -> Self {
         let state = State {
             version: VERSION,
+            tells_apart: protocol.rule.tells_apart(),
             decoder: Decoder::new(&protocol.codec),
             desk: Desk::default(),
             waiting: Waiting::default(),
@@ -162,14 +146,19 @@ impl Exchange {
         if !state.decoder.fits(&protocol.codec) {
             return Err(RestoreError::Framing);
         }
+        if state.tells_apart != protocol.rule.tells_apart() {
+            return Err(RestoreError::Replies);
+        }
+        if state.waiting.unframed().any(|message| protocol.codec.check(message).is_err()) {
+            return Err(RestoreError::Framing);
+        }
         Ok(Self { protocol, state })
     }
 
     /// Queues a request. A refusal is its only outcome.
     pub fn submit(&mut self, request: Request, now: Tick) -> Result<(), Refusal> {
         self.admit(request.kind, now)?;
-        let frame = self.protocol.codec.encode(request.payload)?;
-        let size = size(frame.len());
+        let (pieces, tag, size) = self.prepare(request.kind, request.payload)?;
         if size == 0 && request.kind == Kind::Send {
             return Err(EncodeError::Empty.into());
         }
@@ -186,8 +175,24 @@ impl Exchange {
         }
         state.held_messages += 1;
         state.held_bytes += size;
-        state.waiting.push(Queued { id, client, kind, pieces: frame.into_pieces(), size });
+        state.waiting.push(Queued { id, client, kind, pieces, tag, size });
         Ok(())
+    }
+
+    /// The pieces of a request, its tag and its size when framed.
+    fn prepare(
+        &self,
+        kind: Kind,
+        payload: Bytes,
+    ) -> Result<(Vec<Bytes>, Option<Tag>, u64), Refusal> {
+        let (payload, tag) = match kind {
+            Kind::Send => (payload, None),
+            Kind::Call { .. } => self.protocol.rule.tag(payload)?,
+        };
+        let frame = self.protocol.codec.encode(payload.clone())?;
+        let size = size(frame.len());
+        let pieces = if tag.is_some() { vec![payload] } else { frame.into_pieces() };
+        Ok((pieces, tag, size))
     }
 
     fn admit(&self, kind: Kind, now: Tick) -> Result<(), Refusal> {
@@ -210,7 +215,7 @@ impl Exchange {
     /// Whether the one call that a run with its whole output for a reply can have has been made.
     pub fn is_taken(&self) -> bool {
         let desk = &self.state.desk;
-        let called = desk.call.is_some() || !desk.deadlines.is_empty();
+        let called = !desk.calls.is_empty() || !desk.deadlines.is_empty();
         self.protocol.codec.is_whole_output() && (called || self.state.input == Input::Spent)
     }
 
@@ -221,7 +226,8 @@ impl Exchange {
         }
         let only_one = self.protocol.codec.is_whole_output();
         while self.state.outgoing.wants_more() {
-            let calls_may_go = self.state.desk.call.is_none();
+            let desk = &self.state.desk;
+            let calls_may_go = self.protocol.may_begin(&desk.correlator, desk.calls.len());
             if only_one && !calls_may_go {
                 break;
             }
@@ -233,39 +239,61 @@ impl Exchange {
 
     /// Puts a request among what is being written, a call with its sentinel.
     fn let_out(&mut self, request: Queued) {
+        let Queued { id, client, kind, pieces, tag, size } = request;
+        let (what, pieces, number) = match (kind, tag) {
+            (Kind::Send, _) => (What::Send, pieces, 0),
+            (Kind::Call { .. }, None) => {
+                self.state.tokens += 1;
+                (What::Call, pieces, self.state.tokens)
+            }
+            (Kind::Call { .. }, Some(tag)) => {
+                let (pieces, number) = self.number(id, pieces, &tag);
+                (What::Call, pieces, number)
+            }
+        };
         let state = &mut self.state;
-        let Queued { id, client, kind, pieces, size } = request;
-        let what = if kind == Kind::Send { What::Send } else { What::Call };
         if size > 0 {
             state.outgoing.push(Item { id, what, pieces, size, done: 0 });
         }
         let Kind::Call { deadline } = kind else { return };
-        state.tokens += 1;
-        let token = state.tokens;
-        state.desk.call = Some(Call { id, client, deadline, token, from: None, abandoned: None });
+        let call = Call { client, deadline, number, from: None, abandoned: None };
+        state.desk.calls.insert(id, call);
         if size == 0 {
             // Nothing to write but the end of the input.
-            state.desk.begun(state.outgoing.written(), state.seed);
+            state.desk.begun(&self.protocol, id, state.outgoing.written(), state.seed);
             state.desk.counters.frames_in += 1;
             state.held_messages -= 1;
             state.input = Input::Spent;
         }
-        let pieces = self.protocol.sentinel(&protocol::token(state.seed, token));
+        let pieces = self.protocol.sentinel(&protocol::token(state.seed, number));
         if !pieces.is_empty() {
             let size = pieces.iter().map(|piece| outgoing::size(piece.len())).sum();
             state.outgoing.push(Item { id, what: What::Sentinel, pieces, size, done: 0 });
         }
     }
 
+    /// Gives a call its number, and makes of its message the pieces of a frame.
+    fn number(&mut self, id: u64, mut pieces: Vec<Bytes>, tag: &Tag) -> (Vec<Bytes>, u64) {
+        let Self { protocol, state } = self;
+        let rule = &protocol.rule;
+        let message = pieces.pop().expect("a request with a tag is one piece");
+        let reserved = state.desk.correlator.reserve(rule, id, tag, state.seed);
+        let number = reserved.expect("a call is let out only when a number is free");
+        let frame = protocol.codec.encode(rule.numbered(message, tag, number));
+        let frame = frame.expect("a message of this size was framed before");
+        (frame.into_pieces(), number)
+    }
+
     /// So many bytes of the last chunk were written; 0 when the pipe was full.
     pub fn wrote(&mut self, bytes: usize) -> Vec<Delivery> {
-        let only_one = self.protocol.codec.is_whole_output();
-        let State { desk, outgoing, held_messages, held_bytes, seed, input, .. } = &mut self.state;
+        let Self { protocol, state } = self;
+        let only_one = protocol.codec.is_whole_output();
+        let State { desk, outgoing, held_messages, held_bytes, seed, input, .. } = state;
         let before = outgoing.written();
         let mut deliveries = Vec::new();
         outgoing.wrote(size(bytes), |progress| match progress {
-            Progress::Begun(from, What::Call) => desk.begun(from, *seed),
-            Progress::Begun(_, What::Send | What::Sentinel) => {}
+            Progress::Begun { id, what: What::Call, from } => desk.begun(protocol, id, from, *seed),
+            Progress::Begun { what: What::Send | What::Sentinel, .. } => {}
             Progress::Complete(item) => {
                 desk.counters.frames_in += 1;
                 if item.what != What::Sentinel {
@@ -356,7 +384,7 @@ impl Exchange {
             let begun = item.done > 0;
             match item.what {
                 What::Send => failed.push(item.id),
-                What::Call if !begun => failed.extend(state.desk.unsend()),
+                What::Call if !begun => failed.extend(state.desk.unsend(item.id)),
                 What::Call | What::Sentinel => {}
             }
         }
@@ -385,7 +413,7 @@ impl Exchange {
             if deadline > now {
                 break;
             }
-            let stuck = self.stuck_since().is_some();
+            let stuck = self.is_stuck();
             let (cancelled, so_far) = self.give_up(id, client, deadline, now);
             let error = match cancelled {
                 Cancelled::Withdrawn => CallError::Unsent { stuck },
@@ -399,9 +427,7 @@ impl Exchange {
     /// Takes back a request whose caller has gone. `None` when it has had its outcome already, or
     /// is without a reply and being written: then its outcome follows.
     pub fn cancel(&mut self, id: u64, now: Tick) -> Option<Cancelled> {
-        if let Some(call) = &self.state.desk.call
-            && call.id == id
-        {
+        if let Some(call) = self.state.desk.calls.get(&id) {
             let (client, deadline) = (call.client, call.deadline);
             return call.abandoned.is_none().then(|| self.give_up(id, client, deadline, now).0);
         }
@@ -409,14 +435,25 @@ impl Exchange {
             self.withdraw_waiting(id, client);
             return Some(Cancelled::Withdrawn);
         }
-        let size = self.state.outgoing.withdraw(id)?;
+        // A call among what is being written has been given up, or it would have been found.
+        let size = self.state.outgoing.withdraw(id, What::Send)?;
         self.release(size);
         Some(Cancelled::Withdrawn)
     }
 
-    /// Since when an abandoned call, whose reply the program still owes, holds up all others.
+    /// Since when an abandoned call, whose reply the program still owes, holds up all others. Where
+    /// calls are told apart, none does.
     pub fn stuck_since(&self) -> Option<Tick> {
-        self.state.desk.call.as_ref().and_then(|call| call.abandoned)
+        self.state.desk.calls.values().find_map(|call| call.abandoned)
+    }
+
+    /// Whether replies that the program owes are all that holds up calls.
+    fn is_stuck(&self) -> bool {
+        let desk = &self.state.desk;
+        let unnumbered = self.state.tells_apart
+            && size(desk.calls.len()) < self.protocol.queue
+            && !desk.correlator.has_number(&self.protocol.rule);
+        unnumbered || self.stuck_since().is_some()
     }
 
     /// What passed through.
@@ -431,7 +468,13 @@ impl Exchange {
 
     /// Whether anybody waits for what the program says next.
     pub fn is_awaited(&self) -> bool {
-        self.state.desk.call.is_some() || self.state.held_messages > 0
+        !self.state.desk.calls.is_empty() || self.state.held_messages > 0
+    }
+
+    /// How many calls are with the program, or about to be: written, and neither answered nor, where
+    /// calls are told apart, given up.
+    pub fn open_calls(&self) -> u64 {
+        size(self.state.desk.calls.len())
     }
 
     /// The program has ended, everything it wrote was received, and so many bytes were left unread
@@ -439,7 +482,7 @@ impl Exchange {
     /// that is open is accounted for.
     pub fn ended(&mut self, unread: u64, now: Tick) -> Ending {
         let mut deliveries = self.output_closed(now);
-        let whole = self.whole_output();
+        let mut whole = self.whole_output();
         let state = &mut self.state;
         state.input = Input::Closed;
         let read_up_to = state.outgoing.written().saturating_sub(unread);
@@ -448,20 +491,23 @@ impl Exchange {
             Some(_) | None => ReadState::NeverRead,
         };
         let mut unanswered = Vec::new();
-        let parts = state.desk.correlator.close();
-        match state.desk.call.take() {
-            Some(call) if call.abandoned.is_none() => {
-                let (id, read, is_reply) = (call.id, read(call.from), whole.is_some());
-                let so_far = whole.map_or(parts, |whole| vec![whole]);
-                unanswered.push(Unanswered { id, read, so_far, is_reply });
+        // Only a serial rule knows of a reply that has begun, and then there is but one call; so it is
+        // where all that the program said is the reply.
+        let mut parts = state.desk.correlator.close();
+        for (id, call) in std::mem::take(&mut state.desk.calls) {
+            let whole = whole.take();
+            let is_reply = whole.is_some();
+            if call.abandoned.is_some() {
+                state.desk.counters.swallowed += u64::from(is_reply);
+                continue;
             }
-            Some(_) => state.desk.counters.swallowed += u64::from(whole.is_some()),
-            None => {
-                let said = whole.filter(|payload| !payload.is_empty());
-                let event = |payload| Delivery::Event(Message { payload, partial: false });
-                deliveries.extend(said.map(event));
-            }
+            let parts = std::mem::take(&mut parts);
+            let so_far = whole.map_or(parts, |whole| vec![whole]);
+            unanswered.push(Unanswered { id, read: read(call.from), so_far, is_reply });
         }
+        let said = whole.filter(|payload| !payload.is_empty());
+        let event = |payload| Delivery::Event(Message { payload, partial: false });
+        deliveries.extend(said.map(event));
         for (from, item) in state.outgoing.drain() {
             if item.what == What::Send {
                 let (id, read) = (item.id, read(Some(from)));
@@ -497,16 +543,24 @@ impl Exchange {
         deadline: Tick,
         now: Tick,
     ) -> (Cancelled, Vec<Bytes>) {
-        self.state.desk.deadlines.remove(&(deadline, id, client));
-        let state = &mut self.state;
-        let Some(call) = state.desk.call.as_mut().filter(|call| call.id == id) else {
+        let Self { protocol, state } = self;
+        let desk = &mut state.desk;
+        desk.deadlines.remove(&(deadline, id, client));
+        let Some(call) = desk.calls.get_mut(&id) else {
             self.withdraw_waiting(id, client);
             return (Cancelled::Withdrawn, Vec::new());
         };
-        if let Some(size) = state.outgoing.withdraw(id) {
-            state.desk.call = None;
+        let number = call.number;
+        if let Some(size) = state.outgoing.withdraw(id, What::Call) {
+            desk.calls.remove(&id);
+            desk.correlator.unreserve(number);
             self.release(size);
             return (Cancelled::Withdrawn, Vec::new());
+        }
+        if state.tells_apart {
+            desk.calls.remove(&id);
+            desk.correlator.abandon_numbered(&protocol.rule, number);
+            return (Cancelled::Abandoned, Vec::new());
         }
         call.abandoned = Some(now);
         let begun = call.from.is_some();
@@ -530,76 +584,5 @@ impl Exchange {
 impl Serialize for Exchange {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         self.state.serialize(s)
-    }
-}
-
-impl Desk {
-    /// The first byte of the call is written: from now on a message may be its reply.
-    fn begun(&mut self, from: u64, seed: u64) {
-        let Some(call) = &mut self.call else { return };
-        call.from = Some(from);
-        let begun = self.correlator.begin(call.id, &protocol::token(seed, call.token));
-        begun.expect("a call is let out only when no other is open");
-        if call.abandoned.is_some() {
-            self.correlator.abandon();
-        }
-    }
-
-    /// The program said something.
-    fn heard(
-        &mut self,
-        protocol: &Protocol,
-        message: Message,
-        now: Tick,
-        deliveries: &mut Vec<Delivery>,
-    ) {
-        self.counters.frames_out += 1;
-        let partial = message.partial;
-        match self.correlator.take(&protocol.rule, message.payload, protocol.max_reply) {
-            Outcome::Event(payload) => {
-                self.counters.strays += u64::from(protocol.rule.answers());
-                deliveries.push(Delivery::Event(Message { payload, partial }));
-            }
-            Outcome::Part => {}
-            Outcome::Done { call: id, reply } => {
-                self.close_call();
-                deliveries.push(Delivery::Reply { id, messages: reply });
-            }
-            Outcome::TooLarge { call: id, so_far } => {
-                match (self.correlator.open(), &mut self.call) {
-                    (Some(_), Some(call)) => {
-                        self.deadlines.remove(&(call.deadline, call.id, call.client));
-                        call.abandoned = Some(now);
-                    }
-                    (None, _) | (_, None) => self.close_call(),
-                }
-                let error = CallError::ReplyTooLarge { max: protocol.max_reply };
-                deliveries.push(Delivery::Failed { id, error, so_far });
-            }
-            Outcome::Swallowed => self.counters.swallowed += 1,
-            Outcome::Resolved { .. } => {
-                self.counters.swallowed += 1;
-                self.close_call();
-            }
-        }
-    }
-
-    fn close_call(&mut self) {
-        if let Some(call) = self.call.take() {
-            self.deadlines.remove(&(call.deadline, call.id, call.client));
-        }
-    }
-
-    /// The open call's request will never be written. Gives its id, unless it was abandoned.
-    fn unsend(&mut self) -> Option<u64> {
-        let call = self.call.take()?;
-        self.deadlines.remove(&(call.deadline, call.id, call.client));
-        call.abandoned.is_none().then_some(call.id)
-    }
-
-    fn forget(&mut self, request: &Queued) {
-        if let Kind::Call { deadline } = request.kind {
-            self.deadlines.remove(&(deadline, request.id, request.client));
-        }
     }
 }

@@ -2,20 +2,20 @@
 
 use super::format::regex;
 use super::mean::Subject;
-use super::{Eof, Framing, OnProtocolError, PacketWidth, Port, Replies, written};
+use super::{Eof, Framing, IdPlace, IdType, OnProtocolError, PacketWidth, Port, Replies, written};
 
 /// The largest frame that may be allowed, in bytes.
 const LARGEST_FRAME: u64 = 1 << 30;
 /// The largest payload of a packet of `pkt-line`, in bytes.
 const LARGEST_PACKET: u64 = 65_516;
-/// Where a sentinel's token goes.
+/// Where a token goes.
 const TOKEN: &str = "{token}";
 
 pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Port {
     let usual = Port::default();
     let port = Port {
         framing: written.framing.map_or(usual.framing, framing),
-        replies: written.replies.map_or(usual.replies, replies),
+        replies: written.replies.map_or(usual.replies, |written| replies(subject, written)),
         max_frame: written.max_frame.map_or(usual.max_frame, |size| size.0),
         queue: written.queue.unwrap_or(usual.queue),
         timeout: written.timeout.map_or(usual.timeout, |length| length.0),
@@ -63,16 +63,46 @@ fn framing(written: written::Framing) -> Framing {
     }
 }
 
-fn replies(written: written::Replies) -> Replies {
+fn replies(subject: &mut Subject<'_, '_>, written: written::Replies) -> Replies {
     use written::Replies as Written;
     match written {
+        Written::None => Replies::None,
         Written::One => Replies::One,
         Written::Until(pattern) => Replies::Until(pattern.0),
         Written::Sentinel(sentinel) => {
             Replies::Sentinel { send: sentinel.send, expect: sentinel.expect }
         }
-        // The checker has refused the last three.
-        Written::None | Written::Id(_) | Written::Prefix(_) | Written::Bracket(_) => Replies::None,
+        Written::Id(id) => id_place(subject, id).map_or(Replies::None, Replies::Id),
+        Written::Prefix(prefix) => Replies::Prefix { send: prefix.send, expect: prefix.expect },
+        Written::Bracket(bracket) => {
+            Replies::Bracket { begin: bracket.begin.0, end: bracket.end.0 }
+        }
+    }
+}
+
+fn id_place(subject: &mut Subject<'_, '_>, id: written::Id) -> Option<IdPlace> {
+    match (id.pointer, id.offset, id.kind) {
+        (Some(pointer), None, None) => return Some(IdPlace::Pointer(pointer)),
+        (None, Some(offset), Some(kind)) => {
+            return Some(IdPlace::Offset { offset, kind: id_type(kind) });
+        }
+        _ => {}
+    }
+    let message = "expected either `pointer`, for JSON, or `offset` and `type`, for bytes";
+    subject.complain(&["port", "replies", "id"], message);
+    None
+}
+
+fn id_type(written: written::IdType) -> IdType {
+    use written::IdType as Written;
+    match written {
+        Written::U8 => IdType::U8,
+        Written::U16be => IdType::U16be,
+        Written::U16le => IdType::U16le,
+        Written::U32be => IdType::U32be,
+        Written::U32le => IdType::U32le,
+        Written::U64be => IdType::U64be,
+        Written::U64le => IdType::U64le,
     }
 }
 
@@ -116,7 +146,7 @@ fn framing_rules(subject: &mut Subject<'_, '_>, port: &Port) {
 
 /// Where the end of the output is the end of a message, a call ends the input.
 fn eof_rules(subject: &mut Subject<'_, '_>, port: &Port) {
-    if matches!(port.replies, Replies::Until(_) | Replies::Sentinel { .. }) {
+    if !matches!(port.replies, Replies::One | Replies::None) {
         let message =
             "with the framing `eof` a run has one message, so that this is `one` or `none`";
         subject.complain(&["port", "replies"], message);
@@ -140,10 +170,18 @@ fn replies_rules(subject: &mut Subject<'_, '_>, port: &Port) {
             "with the framing `raw` a reply is whatever one read returns",
             "a framing with messages, such as `lines`, keeps a reply together",
         ),
-        Replies::Until(_) | Replies::Sentinel { .. } if raw => {
+        Replies::Until(_)
+        | Replies::Sentinel { .. }
+        | Replies::Id(_)
+        | Replies::Prefix { .. }
+        | Replies::Bracket { .. }
+            if raw =>
+        {
             subject.complain(&at, "this needs messages, and the framing `raw` has none");
         }
-        Replies::None | Replies::One | Replies::Until(_) => {}
+        Replies::None | Replies::One | Replies::Until(_) | Replies::Bracket { .. } => {}
+        Replies::Id(place) => id_rules(subject, place, port),
+        Replies::Prefix { send, expect } => prefix_rules(subject, send, expect),
         Replies::Sentinel { send, expect } => {
             for (key, text) in [("send", send), ("expect", expect)] {
                 if !text.contains(TOKEN) {
@@ -152,5 +190,69 @@ fn replies_rules(subject: &mut Subject<'_, '_>, port: &Port) {
                 }
             }
         }
+    }
+}
+
+fn id_rules(subject: &mut Subject<'_, '_>, place: &IdPlace, port: &Port) {
+    let at = ["port", "replies", "id"];
+    match place {
+        IdPlace::Pointer(pointer) => {
+            if !pointer.starts_with('/') {
+                let message = "expected a JSON pointer, such as `/id`";
+                subject.complain(&["port", "replies", "id", "pointer"], message);
+            }
+            let other = match port.framing {
+                Framing::Counted { .. } => Some("it has a header line"),
+                Framing::Msgpack => Some("it is MessagePack"),
+                _ => None,
+            };
+            if let Some(other) = other {
+                let framing = port.framing.name();
+                let message = format!("a message of the framing `{framing}` is not JSON: {other}");
+                subject.complain(&at, message);
+            }
+        }
+        IdPlace::Offset { offset, .. } => {
+            // An id may be any bytes, those that end a message included.
+            let holds_any = match port.framing {
+                Framing::Packet(_)
+                | Framing::Netstring
+                | Framing::PktLine
+                | Framing::ContentLength => true,
+                Framing::Lines
+                | Framing::Nul
+                | Framing::Counted { .. }
+                | Framing::Raw
+                | Framing::Json
+                | Framing::Msgpack
+                | Framing::Stanza
+                | Framing::Prompt(_)
+                | Framing::Eof => false,
+            };
+            if !holds_any {
+                let message = format!(
+                    "a number in bytes needs a framing that says how long a message is, such as \
+                     `packet4`; `{}` does not",
+                    port.framing.name()
+                );
+                subject.complain(&at, message);
+            }
+            if u64::from(*offset) >= port.max_frame {
+                let message = "the id is beyond the largest message";
+                subject.complain(&["port", "replies", "id", "offset"], message);
+            }
+        }
+    }
+}
+
+fn prefix_rules(subject: &mut Subject<'_, '_>, send: &str, expect: &str) {
+    for (key, text) in [("send", send), ("expect", expect)] {
+        if text.matches(TOKEN).count() != 1 {
+            let message = format!("the text must contain {TOKEN} once");
+            subject.complain(&["port", "replies", "prefix", key], message);
+        }
+    }
+    if let Err(wrong) = regex(&expect.replace(TOKEN, "[0-9]+")) {
+        subject.complain(&["port", "replies", "prefix", "expect"], wrong);
     }
 }

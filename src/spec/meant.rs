@@ -350,6 +350,52 @@ pub enum Replies {
         /// What the program then says, with `{token}` where the token is.
         expect: String,
     },
+    /// Request and reply bear the same id.
+    Id(IdPlace),
+    /// A number that leads a request leads its reply too.
+    Prefix {
+        /// What is put before a request, with `{token}` where the number goes.
+        send: String,
+        /// A regular expression for the beginning of a reply, with `{token}` where the number is.
+        expect: String,
+    },
+    /// Lines that match these stand around a reply.
+    Bracket {
+        /// The one before it.
+        begin: String,
+        /// The one after it.
+        end: String,
+    },
+}
+
+/// Where the id of a message is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdPlace {
+    /// In JSON, at this pointer (RFC 6901); never the empty one.
+    Pointer(String),
+    /// In bytes.
+    Offset {
+        /// How many stand before it.
+        offset: u32,
+        /// What kind of number it is.
+        #[serde(rename = "type")]
+        kind: IdType,
+    },
+}
+
+/// The kind of an id in a binary message: unsigned, with its size in bits and the order of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "each says its size and order")]
+pub enum IdType {
+    U8,
+    U16be,
+    U16le,
+    U32be,
+    U32le,
+    U64be,
+    U64le,
 }
 
 /// What follows output that is not the protocol. The program is killed either way, since a stream

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Cgroups, Framing, Limits, Logging, OnGiveUp, Port, Replies, Restart, START_TIMEOUT, Service,
-    Spec, Stop,
+    Cgroups, Framing, IdPlace, Limits, Logging, OnGiveUp, PacketWidth, Port, Replies, Restart,
+    START_TIMEOUT, Service, Spec, Stop,
 };
 use crate::time::{format_duration, format_size};
 
@@ -142,6 +142,16 @@ pub(super) fn port(port: &Port) -> Value {
             Replies::Until(pattern) => json!({ "until": pattern }),
             Replies::Sentinel { send, expect } => {
                 json!({ "sentinel": { "send": send, "expect": expect } })
+            }
+            Replies::Id(IdPlace::Pointer(pointer)) => json!({ "id": { "pointer": pointer } }),
+            Replies::Id(IdPlace::Offset { offset, kind }) => {
+                json!({ "id": { "offset": offset, "type": kind } })
+            }
+            Replies::Prefix { send, expect } => {
+                json!({ "prefix": { "send": send, "expect": expect } })
+            }
+            Replies::Bracket { begin, end } => {
+                json!({ "bracket": { "begin": begin, "end": end } })
             }
         },
         "max_frame": format_size(port.max_frame),

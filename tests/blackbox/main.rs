@@ -24,4 +24,5 @@ mod ports;
 mod reading;
 mod reload;
 mod schemathesis;
+mod sharing;
 mod truth;

@@ -52,8 +52,14 @@ pub(super) struct Outgoing {
 
 /// What a write did to a message.
 pub(super) enum Progress {
-    /// The first byte of a message was written, this many bytes into the stream.
-    Begun(u64, What),
+    /// The first byte of a message was written.
+    Begun {
+        /// The request it is, or belongs to.
+        id: u64,
+        what: What,
+        /// So many bytes into the stream.
+        from: u64,
+    },
     /// All of it has been written.
     Complete(Item),
 }
@@ -108,7 +114,7 @@ impl Outgoing {
         while left > 0 {
             let Some(item) = self.items.front_mut() else { break };
             if item.done == 0 {
-                seen(Progress::Begun(self.written, item.what));
+                seen(Progress::Begun { id: item.id, what: item.what, from: self.written });
             }
             let now = left.min(item.size - item.done);
             item.done += now;
@@ -125,13 +131,13 @@ impl Outgoing {
         self.release();
     }
 
-    /// Takes back a request, with its sentinel, unless a byte of it is written or handed out. Gives
-    /// the size of the request itself.
-    pub(super) fn withdraw(&mut self, id: u64) -> Option<u64> {
+    /// Takes back a request of this kind, with its sentinel, unless a byte of it is written or handed
+    /// out. Gives the size of the request itself.
+    pub(super) fn withdraw(&mut self, id: u64, what: What) -> Option<u64> {
         let mut before = 0;
         let at = self.items.iter().position(|item| {
             before += item.size - item.done;
-            item.id == id && item.what != What::Sentinel
+            item.id == id && item.what == what
         })?;
         let item = &self.items[at];
         if item.done > 0 || before - item.size < self.offered {

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::correlation::{self, Rule};
+use super::outgoing::size;
+use crate::correlation::{self, Correlator, Rule};
 use crate::framing::{self, Codec, EncodeError};
 use crate::spec::Port;
 
@@ -16,7 +17,7 @@ pub struct Protocol {
     pub(super) rule: Rule,
     /// The largest reply, in bytes.
     pub(super) max_reply: u64,
-    /// The most messages that may wait to be written.
+    /// The most messages that may wait to be written, and the most calls that may be open at once.
     pub(super) queue: u64,
     /// The most bytes that may wait to be written, unless it is a single message.
     pub(super) queue_bytes: u64,
@@ -51,6 +52,15 @@ impl Protocol {
             queue: u64::from(port.queue),
             queue_bytes: port.max_frame.max(LEAST_WAITING),
         })
+    }
+
+    /// Whether another call may be let out while so many are open.
+    pub(super) fn may_begin(&self, correlator: &Correlator, open: usize) -> bool {
+        if self.rule.tells_apart() {
+            size(open) < self.queue && correlator.has_number(&self.rule)
+        } else {
+            open == 0
+        }
     }
 
     /// The sentinel of a call, framed; no pieces where the rule has none.

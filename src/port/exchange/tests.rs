@@ -1,6 +1,7 @@
 //! An exchange against what a program could do: by hand here, by chance in `model`.
 
 mod model;
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::{
     RestoreError, Saved, Unanswered,
 };
 use crate::framing::{EncodeError, Fault, Message, Part};
-use crate::spec::{Framing, PacketWidth, Port, Replies};
+use crate::spec::{Framing, IdPlace, PacketWidth, Port, Replies};
 use crate::time::Tick;
 
 const NOW: Tick = Tick(0);
@@ -35,6 +36,11 @@ fn until_empty() -> Replies {
 
 fn sentinel() -> Replies {
     Replies::Sentinel { send: "say {token}".to_owned(), expect: "{token}".to_owned() }
+}
+
+fn bracket() -> Replies {
+    let line = |word: &str| format!(r"^{word} (?P<number>\d+)$");
+    Replies::Bracket { begin: line("begin"), end: line("end") }
 }
 
 fn start(port: &Port) -> Exchange {
@@ -481,8 +487,10 @@ fn an_exchange_is_restored_only_from_a_form_it_knows() {
     };
     assert_eq!(restore(&text, &lines(Replies::One)), None);
     assert_eq!(restore(&text, &packets(Replies::One)), Some(RestoreError::Framing));
-    text["version"] = 2.into();
-    assert_eq!(restore(&text, &lines(Replies::One)), Some(RestoreError::Version(2)));
+    let id = Replies::Id(IdPlace::Pointer("/id".to_owned()));
+    assert_eq!(restore(&text, &lines(id)), Some(RestoreError::Replies));
+    text["version"] = 1.into();
+    assert_eq!(restore(&text, &lines(Replies::One)), Some(RestoreError::Version(1)));
 }
 
 #[test]

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::words::Kind;
 use crate::bytes_text;
+use crate::correlation::Tag;
 
-/// A request, framed.
+/// A request: framed, or, where it has a tag, the message that will be framed with its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Queued {
     pub(super) id: u64,
@@ -16,7 +17,9 @@ pub(super) struct Queued {
     pub(super) kind: Kind,
     #[serde(with = "bytes_text::list")]
     pub(super) pieces: Vec<Bytes>,
-    /// The bytes in `pieces`.
+    /// Where its number goes.
+    pub(super) tag: Option<Tag>,
+    /// Its bytes, framed.
     pub(super) size: u64,
 }
 
@@ -86,6 +89,12 @@ impl Waiting {
         }
         self.taken(&request);
         Some(request)
+    }
+
+    /// The messages that are not framed yet.
+    pub(super) fn unframed(&self) -> impl Iterator<Item = &Bytes> {
+        let all = self.queues.values().flatten();
+        all.filter(|request| request.tag.is_some()).flat_map(|request| &request.pieces)
     }
 
     /// Whose request this is.

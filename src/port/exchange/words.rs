@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::correlation::IdError;
 use crate::framing::{EncodeError, FramingError, Message};
 use crate::time::Tick;
 
@@ -47,6 +48,9 @@ pub enum Refusal {
     /// The message cannot be framed, or is too large.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// It is called with and has no id to tell its reply by.
+    #[error(transparent)]
+    Id(#[from] IdError),
     /// The port's rule says that nothing is a reply.
     #[error("call a port with `replies: none`: nothing it says is a reply")]
     NoReplies,
@@ -189,8 +193,11 @@ pub struct Counters {
     pub bytes_out: u64,
     /// Whether the program's output ended inside a message.
     pub partial_frame: bool,
-    /// Messages that came while no call was open, on a port that answers calls.
+    /// Messages that belong to no call and are not known to be meant so, on a port that answers calls.
     pub strays: u64,
     /// Messages of replies that came after their call had been given up.
     pub swallowed: u64,
+    /// Replies that no open call could have had: a second one, or one to nobody. They were dropped.
+    #[serde(default)]
+    pub unmatched: u64,
 }

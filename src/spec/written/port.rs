@@ -139,14 +139,12 @@ pub enum Replies {
     /// A message that makes the program say a token is sent after each request; what comes before
     /// the token is the reply.
     Sentinel(Sentinel),
-    /// A number in request and reply says which belong together.
-    #[schemars(extend("x-supported" = false))]
+    /// Request and reply bear the same id. Many calls are open at once, and replies come in any order.
     Id(Id),
-    /// A token leads request and reply.
-    #[schemars(extend("x-supported" = false))]
+    /// A number that leads a request leads its reply too. Many calls are open at once, and replies
+    /// come in any order.
     Prefix(Prefix),
-    /// Numbered begin and end lines stand around a reply.
-    #[schemars(extend("x-supported" = false))]
+    /// Lines with the same number stand around a reply; what comes outside them is an event.
     Bracket(Bracket),
 }
 
@@ -160,7 +158,7 @@ pub struct Sentinel {
     pub expect: String,
 }
 
-/// Where the number stands that says which reply belongs to which request.
+/// Where the id is that says which reply belongs to which request: `pointer`, or `offset` and `type`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Id {
@@ -193,23 +191,25 @@ pub enum IdType {
     U64le,
 }
 
-/// A token that leads request and reply.
+/// A number that leads a request and its reply.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Prefix {
-    /// What leads a request, with `{token}` where the token goes.
+    /// What is put before a request, with `{token}` where the number goes.
     pub send: String,
-    /// What leads a reply, with `{token}` where the token is.
+    /// A regular expression for what leads a reply, with `{token}` where the number is. It is taken off
+    /// the reply, but for what a group `keep` matched.
     pub expect: String,
 }
 
-/// Numbered begin and end lines around a reply.
+/// The lines around a reply.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bracket {
-    /// The line before a reply.
+    /// The line before a reply, which is no part of it.
     pub begin: Pattern,
-    /// The line after a reply.
+    /// The line after a reply, which is no part of it but for what a group `keep` matched. Where both
+    /// have a group `number`, it counts only with the number of `begin`.
     pub end: Pattern,
 }
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::super::{
     CallError, Cancelled, Delivery, Exchange, Kind, Protocol, ReadState, Request, Saved,
 };
-use super::{lines, sentinel};
+use super::{bracket, lines, sentinel};
 use crate::spec::{Port, Replies};
 use crate::time::Tick;
 
@@ -154,7 +154,13 @@ impl Model {
         match self.replies {
             Replies::One => reply.truncate(1),
             Replies::Until(_) if parts > 0 => reply.push(format!("{id} end")),
-            Replies::Until(_) | Replies::Sentinel { .. } | Replies::None => {}
+            Replies::Until(_)
+            | Replies::Sentinel { .. }
+            | Replies::Bracket { .. }
+            | Replies::None => {}
+            Replies::Id(_) | Replies::Prefix { .. } => {
+                unreachable!("they have a model of their own")
+            }
         }
         reply
     }
@@ -183,7 +189,13 @@ impl Model {
             let said = if let Some(token) = line.strip_prefix("say ") {
                 vec![token.to_owned()]
             } else if line.starts_with('c') {
-                self.reply_to(line[1..5].parse().unwrap(), line[6..7].parse().unwrap())
+                let id = line[1..5].parse().unwrap();
+                let mut reply = self.reply_to(id, line[6..7].parse().unwrap());
+                if matches!(self.replies, Replies::Bracket { .. }) {
+                    reply.insert(0, format!("begin {id}"));
+                    reply.push(format!("end {id}"));
+                }
+                reply
             } else {
                 Vec::new()
             };
@@ -300,10 +312,10 @@ proptest! {
     #[test]
     fn every_request_has_one_outcome_and_nobody_gets_the_reply_of_another(
         steps in steps(),
-        rule in 0..3_usize,
+        rule in 0..4_usize,
         cut: bool,
     ) {
-        let rules = [Replies::One, Replies::Until(" end$".to_owned()), sentinel()];
+        let rules = [Replies::One, Replies::Until(" end$".to_owned()), sentinel(), bracket()];
         let mut model = Model::new(rules[rule].clone());
         for step in &steps {
             model.step(step);

@@ -1,0 +1,116 @@
+//! The calls that are with the program, or about to be, and what the program's messages mean to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::protocol::{self, Protocol};
+use super::waiting::Queued;
+use super::words::{CallError, Counters, Delivery, Kind};
+use crate::correlation::{Correlator, Outcome};
+use crate::framing::Message;
+use crate::time::Tick;
+
+/// The open calls and their books.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Desk {
+    pub(super) correlator: Correlator,
+    /// By id. Under a serial rule one at most, which stays when it is given up.
+    pub(super) calls: BTreeMap<u64, Call>,
+    /// Of all calls that are neither answered nor given up: deadline, id, client.
+    pub(super) deadlines: BTreeSet<(Tick, u64, u64)>,
+    pub(super) counters: Counters,
+}
+
+/// A call that is with the program, or about to be.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Call {
+    pub(super) client: u64,
+    pub(super) deadline: Tick,
+    /// The number of its token, or the number that it is told apart by.
+    pub(super) number: u64,
+    /// Where its first byte stands in the stream, once that is written.
+    pub(super) from: Option<u64>,
+    /// Since when nobody wants its reply.
+    pub(super) abandoned: Option<Tick>,
+}
+
+impl Desk {
+    /// The first byte of a call is written: from now on a message may be its reply.
+    pub(super) fn begun(&mut self, protocol: &Protocol, id: u64, from: u64, seed: u64) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.from = Some(from);
+        if protocol.rule.tells_apart() {
+            return self.correlator.begin_numbered(call.number);
+        }
+        let begun = self.correlator.begin(id, &protocol::token(seed, call.number));
+        begun.expect("a call is let out only when no other is open");
+        if call.abandoned.is_some() {
+            self.correlator.abandon();
+        }
+    }
+
+    /// The program said something.
+    pub(super) fn heard(
+        &mut self,
+        protocol: &Protocol,
+        message: Message,
+        now: Tick,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        self.counters.frames_out += 1;
+        let partial = message.partial;
+        match self.correlator.take(&protocol.rule, message.payload, protocol.max_reply) {
+            Outcome::Event(payload) => {
+                self.counters.strays += u64::from(protocol.rule.answers());
+                deliveries.push(Delivery::Event(Message { payload, partial }));
+            }
+            Outcome::Notification(payload) => {
+                deliveries.push(Delivery::Event(Message { payload, partial }));
+            }
+            Outcome::Part => {}
+            Outcome::Done { call: id, reply } => {
+                self.close_call(id);
+                deliveries.push(Delivery::Reply { id, messages: reply });
+            }
+            Outcome::TooLarge { call: id, so_far } => {
+                match (self.correlator.open(), self.calls.get_mut(&id)) {
+                    (Some(_), Some(call)) => {
+                        self.deadlines.remove(&(call.deadline, id, call.client));
+                        call.abandoned = Some(now);
+                    }
+                    (None, _) | (_, None) => self.close_call(id),
+                }
+                let error = CallError::ReplyTooLarge { max: protocol.max_reply };
+                deliveries.push(Delivery::Failed { id, error, so_far });
+            }
+            Outcome::Swallowed => self.counters.swallowed += 1,
+            Outcome::Resolved { call: id } => {
+                self.counters.swallowed += 1;
+                self.close_call(id);
+            }
+            Outcome::Unmatched => self.counters.unmatched += 1,
+        }
+    }
+
+    fn close_call(&mut self, id: u64) {
+        if let Some(call) = self.calls.remove(&id) {
+            self.deadlines.remove(&(call.deadline, id, call.client));
+        }
+    }
+
+    /// An open call's request will never be written. Gives its id, unless it was abandoned.
+    pub(super) fn unsend(&mut self, id: u64) -> Option<u64> {
+        let call = self.calls.remove(&id)?;
+        self.deadlines.remove(&(call.deadline, id, call.client));
+        self.correlator.unreserve(call.number);
+        call.abandoned.is_none().then_some(id)
+    }
+
+    pub(super) fn forget(&mut self, request: &Queued) {
+        if let Kind::Call { deadline } = request.kind {
+            self.deadlines.remove(&(deadline, request.id, request.client));
+        }
+    }
+}
