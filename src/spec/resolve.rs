@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Cgroups, Framing, IdPlace, Limits, Logging, OnGiveUp, PacketWidth, Port, Replies, Restart,
-    START_TIMEOUT, Service, Spec, Stop,
+    Cgroups, Framing, IdPlace, Limits, Logging, OnGiveUp, Port, Replies, Restart, START_TIMEOUT,
+    Service, Spec, Stop,
 };
 use crate::time::{format_duration, format_size};
 
