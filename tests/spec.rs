@@ -593,7 +593,10 @@ fn any_port() -> impl Strategy<Value = Port> {
     .boxed();
     // A message with a header line is not JSON.
     let spoken = (framing, replies).prop_map(|(framing, replies)| {
-        let fits = !matches!((&framing, &replies), (Framing::Counted { .. }, Replies::Id(_)));
+        let fits = !matches!(
+            (&framing, &replies),
+            (Framing::Counted { .. } | Framing::Msgpack, Replies::Id(_))
+        );
         (framing, if fits { replies } else { Replies::One })
     });
     (spoken, 1..1_u64 << 30, 1..1_000_000_u32, length(), option::of("[ -~]{0,1}")).prop_map(
