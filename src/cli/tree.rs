@@ -127,7 +127,7 @@ impl One {
             command,
             threads: account.threads,
             memory_bytes: account.resident_bytes,
-            cpu_s: account.cpu.as_secs_f64(),
+            cpu_s: account.cpu.total().as_secs_f64(),
         }
     }
 }
@@ -139,7 +139,7 @@ fn together(
     list: Vec<One>,
 ) -> Processes {
     let resident = found.iter().map(|one| one.resident_bytes).sum();
-    let cpu: Duration = found.iter().map(|one| one.cpu + one.children_cpu).sum();
+    let cpu: Duration = found.iter().map(|one| one.cpu.total() + one.children_cpu.total()).sum();
     Processes {
         cgroup,
         tasks: usage.tasks.unwrap_or_else(|| found.iter().map(|one| one.threads).sum()),

@@ -14,7 +14,7 @@ use super::loss::{Loss, Weight};
 use super::table::{Row, told};
 use super::{Format, ImportError, Imported, Order, World, detect, dotenv};
 use crate::name::{MAX_NAME, ServiceName};
-use crate::spec::{Found, Keys, Mistakes, Node, Place, Source, mistakes_in};
+use crate::spec::{Found, Keys, Mistakes, Node, Place, Rule, Source, merge, mistakes_in, parse};
 
 /// What is said where values of an environment file were copied.
 const COPIED: &str = "keep services.yaml as private as that file; later changes there are not seen";
@@ -465,6 +465,30 @@ pub(super) fn place(file: usize, start: usize, end: usize) -> Place {
 /// The place of a key of a YAML map.
 pub(super) fn key_origin(entry: &crate::spec::Entry) -> Origin {
     Origin::new(entry.key.clone(), entry.place)
+}
+
+/// The YAML files, each laid over those before it: maps with this key. Complains of those that are not.
+pub(super) fn layered(job: &mut Job<'_>, files: &[usize], key: &str) -> Option<Node> {
+    let mut whole: Option<Node> = None;
+    for &file in files {
+        let Some(node) = parse(file, &job.sources, &mut job.found) else {
+            if job.found.is_empty() {
+                let top = Origin::new(String::new(), place(file, 0, 1));
+                job.wrong(&top, "the file is empty", "");
+            }
+            continue;
+        };
+        if !matches!(node.kind, crate::spec::Kind::Map(_)) {
+            let top = Origin::new(String::new(), node.place);
+            job.wrong(&top, format!("expected a map with the key `{key}`"), "");
+            continue;
+        }
+        match &mut whole {
+            None => whole = Some(node),
+            Some(base) => merge(base, node, Rule::Deep),
+        }
+    }
+    whole
 }
 
 /// Whether a key without an equal asks for anything: nothing, `false` and what is the user's own

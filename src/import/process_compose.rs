@@ -8,10 +8,10 @@ use super::command::{escape, look, words};
 use super::compose::interpolate::without_environment;
 use super::compose::{dependencies, translated};
 use super::draft::{Draft, Origin};
-use super::job::{Job, asks, key_origin, place, texts};
+use super::job::{Job, asks, key_origin, layered, texts};
 use super::table::{Row, carried, lost, noted};
 use crate::exit::Signal;
-use crate::spec::{Entry, Kind, Node, Rule, merge, parse};
+use crate::spec::{Entry, Kind, Node};
 
 /// What becomes of process-compose's keys.
 #[rustfmt::skip]
@@ -73,22 +73,7 @@ struct Around {
 
 /// Reads the files, a later one laid over those before it.
 pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
-    let mut whole: Option<Node> = None;
-    for &file in files {
-        let node = parse(file, &job.sources, &mut job.found);
-        let Some(node) = node.filter(|node| matches!(node.kind, Kind::Map(_))) else {
-            if job.found.is_empty() {
-                let top = Origin::new(String::new(), place(file, 0, 1));
-                job.wrong(&top, "expected a map with the key `processes`", "");
-            }
-            continue;
-        };
-        match &mut whole {
-            None => whole = Some(node),
-            Some(base) => merge(base, node, Rule::Deep),
-        }
-    }
-    let Some(mut whole) = whole else { return };
+    let Some(mut whole) = layered(job, files, "processes") else { return };
     let file = files.first().copied().unwrap_or_default();
     let expand = whole.get("disable_env_expansion").and_then(Node::text) != Some("true");
     let without = whole.get("is_dotenv_disabled").and_then(Node::text) == Some("true");

@@ -302,7 +302,7 @@ impl Control {
             // A replica that a reload took away has nothing left to wait for.
             let Some(view) = self.supervisor.view(replica) else { continue };
             // What is true of a state is not told before its record can be read.
-            let on_paper = !self.pending.values().any(|pending| pending.is_open_for(replica));
+            let on_paper = !self.held.contains_key(replica);
             let renewed = view.incarnation != *before || waiter.verb == Verb::Start;
             let step = match (waiter.verb, view.state) {
                 (Verb::Signal(_), _) => Progress::True,

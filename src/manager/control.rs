@@ -5,7 +5,7 @@
 //! actions that come back. It decides nothing itself. The other files of this folder are the loop's
 //! dealings with one neighbour each.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
@@ -135,6 +135,8 @@ pub(super) struct Control {
     pub(super) runs: HashMap<Incarnation, Box<Run>>,
     pub(super) present: HashMap<ReplicaId, Incarnation>,
     pub(super) pending: HashMap<Incarnation, Pending>,
+    /// Of those of them whose end has not been told.
+    pub(super) record_deadlines: BTreeSet<(Tick, Incarnation)>,
     /// Runs whose survivors are being killed.
     pub(super) sweeping: HashMap<Incarnation, (ReplicaId, Option<OwnedFd>)>,
     /// How many control groups are being removed beside the loop.
@@ -147,7 +149,7 @@ pub(super) struct Control {
     pub(super) waiters: Vec<Waiter>,
     pub(super) calls: HashMap<u64, Call>,
     pub(super) next_call: u64,
-    pub(super) port_deadlines: std::collections::BTreeSet<(Tick, Incarnation)>,
+    pub(super) port_deadlines: BTreeSet<(Tick, Incarnation)>,
     pub(super) protocols: speak::Protocols,
 
     /// The version of the small files that was last asked for.
@@ -279,6 +281,7 @@ impl Control {
                     self.log_ready(*token);
                 }
             }
+            // What has ended is on its way to the disk while the rest is looked at.
             self.disk.go();
             // Not only when the waker says so: behind a thousand ends it would be heard last.
             self.take_messages();
@@ -297,7 +300,7 @@ impl Control {
             self.output_paused.filter(|_| !self.output_overdue),
             self.intent_again,
             self.prompts.due(),
-            self.pending.values().filter_map(|pending| pending.deadline).min(),
+            self.record_deadlines.first().map(|(at, _)| *at),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }

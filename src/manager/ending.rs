@@ -36,18 +36,11 @@ pub(super) struct Pending {
     pidfd: Option<OwnedFd>,
     /// Its slot in the table, unless an earlier life left none.
     slot: Option<usize>,
-    /// Past this the end is published and the process reaped, record or not.
-    pub(super) deadline: Option<Tick>,
+    /// Past this the end is told and the process reaped, record or not; `None` once that is done.
+    deadline: Option<Tick>,
     /// Kept for the case that the disk does not answer in time.
     record: Arc<ExitRecord>,
     once: Once,
-}
-
-impl Pending {
-    /// Whether this is a run of `replica` that has not been told of yet.
-    pub(super) fn is_open_for(&self, replica: &ReplicaId) -> bool {
-        self.deadline.is_some() && self.replica == *replica
-    }
 }
 
 /// How many of the journal's last records are looked at when a manager starts.
@@ -153,11 +146,13 @@ impl Control {
         self.tell_lost(lost, &record);
         self.held.entry(replica.clone()).or_default().ends += 1;
         let once = Once::new(forward);
+        let deadline = clock::now() + RECORD_PATIENCE;
+        self.record_deadlines.insert((deadline, incarnation));
         let pending = Pending {
             replica: replica.clone(),
             pidfd,
             slot,
-            deadline: Some(clock::now() + RECORD_PATIENCE),
+            deadline: Some(deadline),
             record: Arc::clone(&record),
             once: once.clone(),
         };
@@ -339,12 +334,9 @@ impl Control {
     /// what was held back until the end was told is told.
     fn close_run(&mut self, incarnation: Incarnation, written: bool) {
         let Some(pending) = self.pending.get_mut(&incarnation) else { return };
-        let open = pending.deadline.take().is_some();
+        let deadline = pending.deadline.take();
         let pidfd = pending.pidfd.take();
         let (replica, record) = (pending.replica.clone(), Arc::clone(&pending.record));
-        if !written {
-            self.announcer.late_end(&pending.once, replica.clone(), &record);
-        }
         if written {
             // Only now may the table forget the run.
             let slot = pending.slot;
@@ -352,8 +344,11 @@ impl Control {
             if let Some(slot) = slot {
                 self.release(slot);
             }
+        } else {
+            self.announcer.late_end(&pending.once, replica.clone(), &record);
         }
-        if open {
+        if let Some(deadline) = deadline {
+            self.record_deadlines.remove(&(deadline, incarnation));
             self.measured_exit(&record);
             self.tell_restart(&replica, incarnation, &record.restart);
             self.release_held(&replica);
@@ -392,15 +387,8 @@ impl Control {
 
     /// Goes on without the disk where it has not answered in time.
     pub(super) fn overdue_records(&mut self, now: Tick) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let overdue: Vec<_> = self
-            .pending
-            .iter()
-            .filter(|(_, pending)| pending.deadline.is_some_and(|at| at <= now))
-            .map(|(incarnation, _)| *incarnation)
-            .collect();
+        let overdue = self.record_deadlines.iter().take_while(|(at, _)| *at <= now);
+        let overdue: Vec<_> = overdue.map(|(_, incarnation)| *incarnation).collect();
         if overdue.is_empty() {
             return;
         }

@@ -247,6 +247,7 @@ fn start(
         runs: HashMap::new(),
         present: HashMap::new(),
         pending: HashMap::new(),
+        record_deadlines: BTreeSet::new(),
         sweeping: HashMap::new(),
         discarding: 0,
         lingering: BTreeMap::new(),

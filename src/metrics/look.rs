@@ -12,8 +12,8 @@ use super::counts::Counts;
 use super::sample::{LastSample, ManagerSample, ProcessSample, ReplicaSample, Sample};
 use crate::event::State;
 use crate::name::{ReplicaId, ServiceName};
-use crate::os::account;
 use crate::os::cgroup::{Group, Root};
+use crate::os::usage::{self, Account};
 use crate::spec::Service;
 use crate::time::Wall;
 
@@ -185,11 +185,11 @@ impl Uses {
     fn add(&mut self, parent: i32, process: &ProcessSample, group: Option<(&Group, bool)>) {
         let pid = process.pid;
         // It may have been reaped since, and its number be a stranger's.
-        let times = account::times(pid).filter(|times| times.parent == parent);
-        let Some(times) = times else { return };
-        self.cpu[0] += times.user_s;
-        self.cpu[1] += times.system_s;
-        if let Some(storage) = account::storage(pid) {
+        let account = usage::account(pid).filter(|account| account.parent == parent);
+        let Some(Account { cpu, children_cpu, .. }) = account else { return };
+        self.cpu[0] += (cpu.user + children_cpu.user).as_secs_f64();
+        self.cpu[1] += (cpu.system + children_cpu.system).as_secs_f64();
+        if let Some(storage) = usage::storage(pid) {
             self.storage[0] += storage.read;
             self.storage[1] += storage.written;
         }
@@ -205,11 +205,11 @@ impl Uses {
     }
 
     fn add_process(&mut self, pid: i32) {
-        let Some(memory) = account::memory(pid) else { return };
+        let Some(memory) = usage::memory(pid) else { return };
         self.resident += memory.resident;
         self.peak += memory.peak;
         self.threads += memory.threads;
-        let (open, allowed) = (account::open_descriptors(pid), account::descriptor_limit(pid));
+        let (open, allowed) = (usage::open_descriptors(pid), usage::descriptor_limit(pid));
         if let (Some(open), Some(allowed)) = (open, allowed) {
             self.open += open;
             self.allowed += allowed;

@@ -3,7 +3,6 @@
 //! **The only `unsafe` of the house.** Each block says the contract it relies on and why it holds.
 #![expect(unsafe_code, reason = "this is the one module that talks to the kernel directly")]
 
-pub mod account;
 pub mod cgroup;
 pub mod clock;
 pub mod epoll;

@@ -29,10 +29,8 @@ impl Stat {
 
 /// Looks at one process; `None` when there is none with that number.
 pub fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses and may hold anything, parentheses included.
-    let after = text.iter().rposition(|byte| *byte == b')')? + 2;
-    let mut fields = text.get(after..)?.split(|byte| *byte == b' ');
+    let text = stat_text(pid)?;
+    let (_, mut fields) = stat_fields(&text)?;
     let state = *fields.next()?.first()?;
     let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<i64>().ok();
     let (parent, group, session) = (number()?, number()?, number()?);
@@ -47,6 +45,20 @@ pub fn stat(pid: i32) -> Option<Stat> {
         session: small(session),
         start: u64::try_from(start).unwrap_or(0),
     })
+}
+
+/// The content of `/proc/PID/stat`.
+pub(super) fn stat_text(pid: i32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/stat")).ok()
+}
+
+/// Its second field, the name, without the parentheses, and the fields from the third on.
+pub(super) fn stat_fields(text: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>)> {
+    // The name may hold anything, parentheses and spaces included.
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let rest = text.get(close + 2..)?.trim_ascii_end();
+    Some((text.get(open + 1..close)?, rest.split(|byte| *byte == b' ')))
 }
 
 /// Every process there is.

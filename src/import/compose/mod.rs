@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use super::command::escape;
 use super::draft::{Draft, Origin};
-use super::job::{Job, key_origin, place};
+use super::job::{Job, key_origin, layered};
 use super::table::{Row, carried, lost, noted};
-use crate::spec::{Entry, Kind, Node, Rule, merge, parse};
+use crate::spec::{Entry, Kind, Node, Rule, merge};
 use interpolate::translate;
 
 /// What becomes of compose's keys.
@@ -100,26 +100,7 @@ pub(super) const TABLE: &[Row] = &[
 
 /// Reads the files, a later one laid over those before it.
 pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
-    let mut whole: Option<Node> = None;
-    for &file in files {
-        let Some(node) = parse(file, &job.sources, &mut job.found) else {
-            if job.found.is_empty() {
-                let top = Origin::new(String::new(), place(file, 0, 1));
-                job.wrong(&top, "the file is empty", "");
-            }
-            continue;
-        };
-        if !matches!(node.kind, Kind::Map(_)) {
-            let top = Origin::new(String::new(), node.place);
-            job.wrong(&top, "expected a map with the key `services`", "");
-            continue;
-        }
-        match &mut whole {
-            None => whole = Some(node),
-            Some(base) => merge(base, node, Rule::Deep),
-        }
-    }
-    let Some(mut whole) = whole else { return };
+    let Some(mut whole) = layered(job, files, "services") else { return };
     let file = files.first().copied().unwrap_or_default();
     let dotenv = dotenv(job, file);
     let services = whole.take("services");
