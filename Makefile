@@ -48,7 +48,7 @@ check: test ## the slow gates too; says which of its tools it did not find
 	@scripts/slow-gates
 
 soak: deps ## the whole counts, from a release build; see docs/SOAK.md
-	WHARF_SOAK=1 WHARF_HISTORIES=100000 $(CARGO) test --profile soak -- --test-threads=2
+	WHARF_SOAK=1 WHARF_HISTORIES=100000 $(CARGO) test --profile soak --no-fail-fast -- --test-threads=2
 
 fuzz: ## each framing for FUZZ_SECONDS; needs cargo-fuzz and a nightly toolchain
 	@cd fuzz && for target in $$(cargo +nightly fuzz list); do \

@@ -59,6 +59,20 @@ fn an_ordinary_user_can_do_everything() {
     run(&["down"]);
 }
 
+/// Both ends of a terminal. No program that another test is just starting inherits them: as long as
+/// anybody holds the keyboard's end, the terminal does not hang up.
+fn terminal() -> (File, OwnedFd) {
+    use nix::fcntl::OFlag;
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let keyboard = nix::pty::posix_openpt(flags).unwrap();
+    nix::pty::grantpt(&keyboard).unwrap();
+    nix::pty::unlockpt(&keyboard).unwrap();
+    let name = nix::pty::ptsname_r(&keyboard).unwrap();
+    let mode = nix::sys::stat::Mode::empty();
+    let screen = nix::fcntl::open(name.as_str(), flags, mode).unwrap();
+    (File::from(OwnedFd::from(keyboard)), screen)
+}
+
 /// A terminal of our own with wharf in its foreground.
 struct Terminal {
     keyboard: File,
@@ -67,8 +81,7 @@ struct Terminal {
 
 impl Terminal {
     fn start(wharf: &Wharf) -> Self {
-        let pair = nix::pty::openpty(None, None).unwrap();
-        let screen: OwnedFd = pair.slave;
+        let (keyboard, screen) = terminal();
         let mut command = wharf.command(&["up"]);
         command.stdin(screen.try_clone().unwrap());
         command.stdout(screen.try_clone().unwrap()).stderr(screen);
@@ -86,7 +99,7 @@ impl Terminal {
         }
         let child = command.spawn().unwrap();
         drop(command);
-        let terminal = Self { keyboard: File::from(pair.master), child };
+        let terminal = Self { keyboard, child };
         until("the socket", || wharf.try_get("/v1/manager").ok());
         terminal
     }
