@@ -90,9 +90,20 @@ impl Terminal {
             // SAFETY: TIOCSCTTY on descriptor 0, which is the terminal; it takes a plain number.
             #[expect(unsafe_code, reason = "a controlling terminal is set by ioctl alone")]
             let answer = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
-            if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+            if answer == -1 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // Under nohup(1) a hang-up is ignored, by the tests and all that they start.
+            let usual = nix::sys::signal::SigHandler::SigDfl;
+            // SAFETY: no handler is installed.
+            #[expect(unsafe_code, reason = "what signals do is set for the whole process")]
+            unsafe {
+                nix::sys::signal::signal(nix::sys::signal::SIGHUP, usual)?;
+            }
+            Ok(())
         };
-        // SAFETY: setsid(2) and ioctl(2) are plain system calls, safe between fork and exec.
+        // SAFETY: setsid(2), ioctl(2) and sigaction(2) are plain system calls, safe between fork and
+        // exec.
         #[expect(unsafe_code, reason = "a terminal is taken between fork and exec")]
         unsafe {
             command.pre_exec(become_leader);
