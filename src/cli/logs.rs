@@ -86,14 +86,22 @@ impl Logs {
             }
             sources.push((id.clone(), reader.lines(range)?));
         }
-        for line in Merged::new(sources) {
-            let (id, line) = line?;
-            writer.write(&id, &line)?;
+        let mut merged = Merged::new(sources);
+        let mut code = OK;
+        for line in &mut merged {
+            match line {
+                Ok((id, line)) => writer.write(&id, &line)?,
+                // One damaged file keeps back nothing but what stood in it.
+                Err(error) => code = Failure::from(error).tell(),
+            }
         }
         if !self.follow {
             writer.end()?;
         }
         writer.flush()?;
+        if merged.unreadable() > 0 {
+            context.say(&format!("{} lines of the logs cannot be read", merged.unreadable()));
+        }
         if self.follow {
             context.say_more("following");
         }
@@ -118,7 +126,7 @@ impl Logs {
             }
             replicas.extend(there);
         }
-        Ok(OK)
+        Ok(code)
     }
 
     fn range(&self) -> Range {
