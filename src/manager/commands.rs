@@ -401,6 +401,7 @@ impl Control {
         }
         self.last.remove(replica);
         self.shown.remove(replica);
+        self.disk.forget(replica);
         self.measured_no_more(&replica.service);
         if let Ok(root) = &self.cgroups
             && let Ok(group) = root.group(&format!("{}.{}", replica.service, replica.replica))

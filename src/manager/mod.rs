@@ -9,6 +9,7 @@ mod commands;
 mod control;
 mod disk;
 mod ending;
+mod failing;
 mod forward;
 mod history;
 mod launch;
