@@ -53,10 +53,12 @@ impl Context {
             exists: &|path| path.exists(),
         };
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        // A terminal that obeys nothing shows what it was to obey.
+        let dumb = std::env::var_os("TERM").is_some_and(|kind| kind == "dumb");
         let color = |terminal: bool| match globals.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => terminal && !no_color,
+            Color::Auto => terminal && !no_color && !dumb,
         };
         let (files, state, state_words) = places(globals, &world)?;
         Ok(Self {
