@@ -67,6 +67,14 @@ pub(super) enum Failure {
         /// A name that is close to it.
         suggestion: Option<String>,
     },
+    /// A service has no such replica, and there is no output of one.
+    #[error("there is no {name}, though there is {service}")]
+    NoSuchReplica {
+        /// What was asked for.
+        name: String,
+        /// The service.
+        service: String,
+    },
     /// It took too long.
     #[error("{0}")]
     TimedOut(String),
@@ -121,7 +129,7 @@ impl Failure {
         match self {
             Self::ClosedPipe => OK,
             Self::Invalid(_) | Self::NoFile | Self::Import(ImportError::Mistakes(_)) => 3,
-            Self::NoSuchService { .. } => 4,
+            Self::NoSuchService { .. } | Self::NoSuchReplica { .. } => 4,
             Self::Unreachable { .. } => 5,
             Self::TimedOut(_) => 6,
             Self::Refused { code, .. } => match code.as_str() {
@@ -155,7 +163,8 @@ impl Failure {
             | Self::Broken(_)
             | Self::TimedOut(_)
             | Self::NotStarted(_)
-            | Self::NoSuchService { .. } => format!("wharf: {self}"),
+            | Self::NoSuchService { .. }
+            | Self::NoSuchReplica { .. } => format!("wharf: {self}"),
             _ => {
                 let mut text = format!("wharf: cannot {self}");
                 let mut cause = self.source();
@@ -225,6 +234,7 @@ mod tests {
             refused("ended", "web/1 exited with code 1", json!({})),
             Failure::Broken("the manager hung up".into()),
             Failure::NoSuchService { name: "wbe".into(), suggestion: Some("web".into()) },
+            Failure::NoSuchReplica { name: "web/9".into(), service: "web".into() },
             Failure::TimedOut("no answer within 30 s".into()),
             Failure::NotStarted("the manager did not start".into()),
             StateError::Taken { path: "/x".into(), holder: "wharf with pid 7".into() }.into(),
