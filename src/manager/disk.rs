@@ -23,8 +23,8 @@ use crate::spec::{Logging, WhenFull};
 use crate::state::{Applied, Intent, StateDir};
 use crate::time::Tick;
 
-use super::failing::Failing;
 use super::announce::{Announcer, Once};
+use super::failing::Failing;
 
 /// Output beyond this many bytes in the queue: the loop stops reading output.
 pub(super) const HIGH: usize = 1 << 20;
@@ -501,6 +501,10 @@ mod tests {
         let mut disk = Disk::start(files, Waker::new().unwrap(), announcer).unwrap();
         let logging = Logging { when_full: WhenFull::Block, ..Logging::default() };
         disk.output(Chunk { replica, logging, lines: b"line\n".to_vec() });
+        // That a program is held up is told.
+        let failing = disk.done.recv_timeout(Duration::from_secs(20)).unwrap();
+        let Done::Failing(why) = failing else { panic!("{failing:?}") };
+        assert!(why.ends_with("web.1.log: No space left on device (os error 28)"), "{why}");
         // The first may have been taken together with the output, the second comes after it.
         for version in [1, 2] {
             disk.persist(version, Persist::Intent(Intent::default()));
