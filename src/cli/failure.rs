@@ -5,6 +5,7 @@ use std::io;
 
 use serde_json::Value;
 
+use super::context::USUAL;
 use super::out;
 use crate::guardian::GuardianError;
 use crate::import::ImportError;
@@ -21,6 +22,9 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const NOT_RUNNING: u8 = 3;
 /// Some of several things were done.
 pub(super) const PARTLY: u8 = 7;
+
+const FIRST: &str = USUAL[0];
+const SECOND: &str = USUAL[1];
 
 /// Why a command failed. The messages are fragments that follow "cannot", unless they are whole
 /// sentences of somebody else's.
@@ -99,6 +103,18 @@ pub(super) enum Failure {
     /// A file that is not overwritten.
     #[error("write {0}: it is there already")]
     Exists(String),
+    /// A configuration of the other usual name, which another one would come before.
+    #[error("write {FIRST}: there is a {SECOND}, which would not be found any more")]
+    Hides,
+    /// A file cannot be written.
+    #[error("write {path}")]
+    Write {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Something of the system.
     #[error("{doing}")]
     Io {
@@ -147,6 +163,8 @@ impl Failure {
             | Self::Output(_)
             | Self::Guardian(_)
             | Self::Exists(_)
+            | Self::Hides
+            | Self::Write { .. }
             | Self::Io { .. } => FAILED,
             Self::Usage(_) | Self::Import(_) => 2,
         }
@@ -186,6 +204,7 @@ impl Failure {
             ),
             Self::State(StateError::Orphaned { .. }) => Some("`wharf down` ends it"),
             Self::Exists(_) => Some("--force writes over it"),
+            Self::Hides => Some("--force writes it all the same"),
             Self::NoFile => Some("name one with -f FILE, or change to its folder"),
             Self::Unreachable { hint, .. } => Some(hint),
             _ => None,
@@ -247,6 +266,8 @@ mod tests {
             ImportError::Formation("web".into()).into(),
             ImportError::Nothing { losses: Vec::new() }.into(),
             Failure::Exists("services.yaml".into()),
+            Failure::Hides,
+            Failure::Write { path: "/x/services.yaml".into(), source: io() },
             Failure::Io { doing: "read standard input", source: io() },
         ];
         let told: Vec<_> =

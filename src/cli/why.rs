@@ -209,12 +209,18 @@ mod tests {
         for (name, number, since, words) in [
             (Some("web"), None, None, Some("web has not ended yet\n")),
             (None, Some(3), None, Some("nothing has ended yet\n")),
-            (Some("web/2"), None, Some(Wall(0)), Some("web/2 has not ended since 1970-01-01 00:00:00\n")),
+            (
+                Some("web/2"),
+                None,
+                Some(Wall(0)),
+                Some("web/2 has not ended since 1970-01-01 00:00:00\n"),
+            ),
             (None, None, Some(Wall(0)), Some("nothing has ended since 1970-01-01 00:00:00\n")),
             (Some("web"), Some(0), None, None),
         ] {
             assert_eq!(said(name, number, since).as_deref(), words);
-        }    }
+        }
+    }
 
     #[test]
     fn those_before_are_counted() {

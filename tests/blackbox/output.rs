@@ -167,7 +167,9 @@ fn one_log_that_cannot_be_written_is_told_once_while_others_are() {
     assert_eq!(wharf.own_log().matches("broken.1.log").count(), 1);
 
     // With its service the trouble goes.
-    wharf.write("services:\n  fine: { command: [sh, -c, 'while echo kept; do sleep 0.01; done'] }\n");
+    wharf.write(
+        "services:\n  fine: { command: [sh, -c, 'while echo kept; do sleep 0.01; done'] }\n",
+    );
     wharf.ok(&["reload"]);
     until("all to be well", || wharf.manager()["degraded"].as_array()?.is_empty().then_some(()));
 }

@@ -121,7 +121,10 @@ fn a_damaged_file_keeps_back_nothing_of_the_others() {
     std::fs::write(log.join("web.1.log.1"), line(40, "newer") + "nonsense\n").unwrap();
     std::fs::write(log.join("web.1.log"), line(41, "newest")).unwrap();
     std::fs::write(log.join("db.1.log"), line(42, "another's")).unwrap();
-    for (words, last) in [(&["logs", "web"][..], "newer\nnewest\n"), (&["logs"], "web/1 | newer\nweb/1 | newest\ndb/1 | another's\n")] {
+    for (words, last) in [
+        (&["logs", "web"][..], "newer\nnewest\n"),
+        (&["logs"], "web/1 | newer\nweb/1 | newest\ndb/1 | another's\n"),
+    ] {
         let output = wharf.run(words);
         let (said, told) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(1), "{told}");
