@@ -9,8 +9,8 @@ use super::error::ApiError;
 use super::input;
 use super::server::Door;
 use crate::manager::{ManagerStatus, Refusal, ReplicaStatus, Request};
-use crate::name::Target;
-use crate::spec::Spec;
+use crate::name::{ServiceName, Target};
+use crate::spec::{Spec, meant_instead};
 
 /// `?replica=`
 #[derive(Debug, Deserialize)]
@@ -52,14 +52,8 @@ pub(super) async fn service(
 fn missing(spec: &Spec, target: &Target) -> Option<Refusal> {
     let name = target.to_string();
     let Some(service) = spec.services.get(&target.service) else {
-        let asked = target.service.as_str();
-        let near = spec
-            .services
-            .keys()
-            .map(|known| (strsim::damerau_levenshtein(asked, known.as_str()), known));
-        let best =
-            near.filter(|(distance, _)| *distance <= 2).min_by_key(|(distance, _)| *distance);
-        let suggestion = best.map(|(_, known)| known.to_string());
+        let known = spec.services.keys().map(ServiceName::as_str);
+        let suggestion = meant_instead(target.service.as_str(), known).map(str::to_owned);
         return Some(Refusal::NoSuchService { name, suggestion });
     };
     let replicas = service.replicas;

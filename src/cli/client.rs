@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -32,6 +33,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 const QUESTION: Duration = Duration::from_secs(60);
 /// How long an answer to a command may take; the manager itself gives up after an hour.
 const COMMAND: Duration = Duration::from_secs(3700);
+
+/// How many questions of one command may wait for answers: half of what the manager takes.
+const AT_ONCE: usize = 128;
 
 /// The way to the manager of one state directory.
 #[derive(Debug)]
@@ -131,28 +135,14 @@ impl Client {
         })
     }
 
-    /// Asks several things at once, so that a slow one holds up none of the others. The answers come
-    /// in the order of the questions.
+    /// Asks several things at once, so that a slow one holds up none of the others, but no more at a
+    /// time than the manager takes. The answers come in the order of the questions.
     pub(super) fn ask_all(&self, questions: Vec<Question>) -> Vec<Result<Reply, Failure>> {
-        let asked: Vec<_> = questions
-            .into_iter()
-            .map(|question| {
-                let stream = self.connect()?;
-                Ok(self.runtime.spawn(whole(stream, question, self.command.clone())))
-            })
-            .collect();
-        self.runtime.block_on(async {
-            let mut answers = Vec::new();
-            for answer in asked {
-                answers.push(match answer {
-                    Err(failure) => Err(failure),
-                    Ok(task) => task.await.unwrap_or_else(|error| {
-                        Err(Failure::Broken(format!("the question got lost: {error}")))
-                    }),
-                });
-            }
-            answers
-        })
+        let asked = questions.into_iter().map(async |question| {
+            let stream = self.connect()?;
+            whole(stream, question, self.command.clone()).await
+        });
+        self.runtime.block_on(stream::iter(asked).buffered(AT_ONCE).collect())
     }
 
     /// Listens to events until the stream ends, for whatever reason. `last` is the id of the last

@@ -38,7 +38,7 @@ struct World<'a> {
 }
 
 /// The names of a configuration that is not named, in the order of looking.
-const USUAL: [&str; 2] = ["services.yaml", "services.yml"];
+pub(super) const USUAL: [&str; 2] = ["services.yaml", "services.yml"];
 /// Where the system's configuration is.
 const SYSTEM: &str = "/etc/wharf/services.yaml";
 
@@ -52,12 +52,7 @@ impl Context {
             variable: &|name| std::env::var_os(name),
             exists: &|path| path.exists(),
         };
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let color = |terminal: bool| match globals.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => terminal && !no_color,
-        };
+        let color = |terminal: bool| colors(globals.color, terminal, world.variable);
         let (files, state, state_words) = places(globals, &world)?;
         Ok(Self {
             files,
@@ -101,6 +96,18 @@ impl Context {
             self.say(warning.as_text("warning").trim_end());
         }
         Ok(loaded)
+    }
+}
+
+/// Whether to use colours.
+fn colors(choice: Color, terminal: bool, variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
+    let no_color = || variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    // A terminal that obeys nothing shows what it was to obey.
+    let dumb = || variable("TERM").is_some_and(|kind| kind == "dumb");
+    match choice {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => terminal && !no_color() && !dumb(),
     }
 }
 
@@ -151,6 +158,22 @@ mod tests {
         assert_eq!(found, files.iter().map(PathBuf::from).collect::<Vec<_>>());
         assert_eq!(place.state, Path::new(state));
         assert!(words.contains(&"--system".to_owned()) == globals.system);
+    }
+
+    #[test]
+    fn colours_are_for_terminals_that_understand_them() {
+        for (choice, terminal, set, expected) in [
+            (Color::Auto, true, ("TERM", "xterm"), true),
+            (Color::Auto, true, ("TERM", "dumb"), false),
+            (Color::Auto, true, ("NO_COLOR", "1"), false),
+            (Color::Auto, true, ("NO_COLOR", ""), true),
+            (Color::Auto, false, ("TERM", "xterm"), false),
+            (Color::Always, false, ("TERM", "dumb"), true),
+            (Color::Never, true, ("TERM", "xterm"), false),
+        ] {
+            let variable = |name: &str| (name == set.0).then(|| OsString::from(set.1));
+            assert_eq!(colors(choice, terminal, &variable), expected, "{choice:?} {set:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::client::Heard;
 use super::context::Context;
+use super::exits::known;
 use super::failure::{Failure, OK};
 use super::out::{self, Out};
 use super::text::{Show, moment};
@@ -65,6 +66,9 @@ impl Events {
             result => result?,
         }
         told.out.flush()?;
+        if !told.any {
+            known(context, &self.services)?;
+        }
         Ok(OK)
     }
 
@@ -144,6 +148,7 @@ impl Events {
         if over && !self.kinds.is_empty() && !self.kinds.contains(&Kind::Manager) {
             return Ok(());
         }
+        told.any = true;
         if self.json {
             told.out.line(&heard.data)
         } else {
@@ -182,6 +187,8 @@ struct Teller {
     last: Option<String>,
     /// Whether a stream has begun.
     listening: bool,
+    /// Whether anything was told.
+    any: bool,
     /// Whether the manager has said its last word.
     over: bool,
 }
@@ -194,6 +201,7 @@ impl Teller {
             show: Show { terminal: out::stdout_is_terminal(), color: context.color },
             last: None,
             listening: false,
+            any: false,
             over: false,
         }
     }

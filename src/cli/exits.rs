@@ -111,7 +111,7 @@ impl Exits {
 
 /// Makes sure that nothing was found of something that exists: in the configuration, in the logs, or
 /// at least in the journal.
-fn known(context: &Context, targets: &[Target]) -> Result<(), Failure> {
+pub(super) fn known(context: &Context, targets: &[Target]) -> Result<(), Failure> {
     for target in targets {
         if let Err(failure) = logs::known(context, std::slice::from_ref(target)) {
             let targets = vec![target.clone()];

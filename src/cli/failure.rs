@@ -5,6 +5,7 @@ use std::io;
 
 use serde_json::Value;
 
+use super::context::USUAL;
 use super::out;
 use crate::guardian::GuardianError;
 use crate::import::ImportError;
@@ -21,6 +22,9 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const NOT_RUNNING: u8 = 3;
 /// Some of several things were done.
 pub(super) const PARTLY: u8 = 7;
+
+const FIRST: &str = USUAL[0];
+const SECOND: &str = USUAL[1];
 
 /// Why a command failed. The messages are fragments that follow "cannot", unless they are whole
 /// sentences of somebody else's.
@@ -67,6 +71,14 @@ pub(super) enum Failure {
         /// A name that is close to it.
         suggestion: Option<String>,
     },
+    /// A service has no such replica, and there is no output of one.
+    #[error("there is no {name}, though there is {service}")]
+    NoSuchReplica {
+        /// What was asked for.
+        name: String,
+        /// The service.
+        service: String,
+    },
     /// It took too long.
     #[error("{0}")]
     TimedOut(String),
@@ -91,6 +103,18 @@ pub(super) enum Failure {
     /// A file that is not overwritten.
     #[error("write {0}: it is there already")]
     Exists(String),
+    /// A configuration of the other usual name, which another one would come before.
+    #[error("write {FIRST}: there is a {SECOND}, which would not be found any more")]
+    Hides,
+    /// A file cannot be written.
+    #[error("write {path}")]
+    Write {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Something of the system.
     #[error("{doing}")]
     Io {
@@ -121,7 +145,7 @@ impl Failure {
         match self {
             Self::ClosedPipe => OK,
             Self::Invalid(_) | Self::NoFile | Self::Import(ImportError::Mistakes(_)) => 3,
-            Self::NoSuchService { .. } => 4,
+            Self::NoSuchService { .. } | Self::NoSuchReplica { .. } => 4,
             Self::Unreachable { .. } => 5,
             Self::TimedOut(_) => 6,
             Self::Refused { code, .. } => match code.as_str() {
@@ -139,6 +163,8 @@ impl Failure {
             | Self::Output(_)
             | Self::Guardian(_)
             | Self::Exists(_)
+            | Self::Hides
+            | Self::Write { .. }
             | Self::Io { .. } => FAILED,
             Self::Usage(_) | Self::Import(_) => 2,
         }
@@ -155,7 +181,8 @@ impl Failure {
             | Self::Broken(_)
             | Self::TimedOut(_)
             | Self::NotStarted(_)
-            | Self::NoSuchService { .. } => format!("wharf: {self}"),
+            | Self::NoSuchService { .. }
+            | Self::NoSuchReplica { .. } => format!("wharf: {self}"),
             _ => {
                 let mut text = format!("wharf: cannot {self}");
                 let mut cause = self.source();
@@ -177,6 +204,7 @@ impl Failure {
             ),
             Self::State(StateError::Orphaned { .. }) => Some("`wharf down` ends it"),
             Self::Exists(_) => Some("--force writes over it"),
+            Self::Hides => Some("--force writes it all the same"),
             Self::NoFile => Some("name one with -f FILE, or change to its folder"),
             Self::Unreachable { hint, .. } => Some(hint),
             _ => None,
@@ -225,6 +253,7 @@ mod tests {
             refused("ended", "web/1 exited with code 1", json!({})),
             Failure::Broken("the manager hung up".into()),
             Failure::NoSuchService { name: "wbe".into(), suggestion: Some("web".into()) },
+            Failure::NoSuchReplica { name: "web/9".into(), service: "web".into() },
             Failure::TimedOut("no answer within 30 s".into()),
             Failure::NotStarted("the manager did not start".into()),
             StateError::Taken { path: "/x".into(), holder: "wharf with pid 7".into() }.into(),
@@ -237,6 +266,8 @@ mod tests {
             ImportError::Formation("web".into()).into(),
             ImportError::Nothing { losses: Vec::new() }.into(),
             Failure::Exists("services.yaml".into()),
+            Failure::Hides,
+            Failure::Write { path: "/x/services.yaml".into(), source: io() },
             Failure::Io { doing: "read standard input", source: io() },
         ];
         let told: Vec<_> =

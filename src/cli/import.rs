@@ -161,6 +161,6 @@ pub(super) fn write(path: &Path, text: &str, mode: u32, force: bool) -> Result<(
     });
     written.map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => Failure::Exists(path.display().to_string()),
-        _ => Failure::Io { doing: "write the result", source },
+        _ => Failure::Write { path: path.display().to_string(), source },
     })
 }

@@ -14,6 +14,7 @@ use super::out;
 use crate::name::{ReplicaId, ServiceName, Target};
 use crate::os::{clock, limits};
 use crate::output::{Follower, LogReader, Merged, Range, Stream};
+use crate::spec::meant_instead;
 use crate::state::StateError;
 use crate::time::{Tick, Wall};
 
@@ -86,14 +87,22 @@ impl Logs {
             }
             sources.push((id.clone(), reader.lines(range)?));
         }
-        for line in Merged::new(sources) {
-            let (id, line) = line?;
-            writer.write(&id, &line)?;
+        let mut merged = Merged::new(sources);
+        let mut code = OK;
+        for line in &mut merged {
+            match line {
+                Ok((id, line)) => writer.write(&id, &line)?,
+                // One damaged file keeps back nothing but what stood in it.
+                Err(error) => code = Failure::from(error).tell(),
+            }
         }
         if !self.follow {
             writer.end()?;
         }
         writer.flush()?;
+        if merged.unreadable() > 0 {
+            context.say(&format!("{} lines of the logs cannot be read", merged.unreadable()));
+        }
         if self.follow {
             context.say_more("following");
         }
@@ -118,7 +127,7 @@ impl Logs {
             }
             replicas.extend(there);
         }
-        Ok(OK)
+        Ok(code)
     }
 
     fn range(&self) -> Range {
@@ -206,14 +215,17 @@ pub(super) fn known(context: &Context, names: &[Target]) -> Result<BTreeSet<Repl
             None => services.contains(&name.service),
             Some(replica) => all.contains(&ReplicaId { service: name.service.clone(), replica }),
         };
-        if !there {
-            let near = services.iter().map(|known| {
-                (strsim::damerau_levenshtein(known.as_str(), name.service.as_str()), known)
+        if !there && services.contains(&name.service) {
+            return Err(Failure::NoSuchReplica {
+                name: name.to_string(),
+                service: name.service.to_string(),
             });
-            let best = near.filter(|(distance, _)| (1..=2).contains(distance)).min();
+        }
+        if !there {
+            let known = services.iter().map(ServiceName::as_str);
             return Err(Failure::NoSuchService {
                 name: name.to_string(),
-                suggestion: best.map(|(_, known)| known.to_string()),
+                suggestion: meant_instead(name.service.as_str(), known).map(str::to_owned),
             });
         }
     }

@@ -3,13 +3,15 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::client::{Question, parse};
+use super::client::{Client, Question, parse, path_of};
 use super::context::Context;
 use super::failure::{Failure, OK};
+use super::many;
 use super::out;
 use super::text::{Cell, Show, since, span, table};
 use crate::event::State;
 use crate::manager::{LastExit, ManagerStatus, ReplicaStatus};
+use crate::name::Target;
 use crate::os::clock;
 use crate::time::Wall;
 
@@ -17,8 +19,12 @@ use crate::time::Wall;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wharf ps
+  wharf ps web db/2
   wharf ps --json | jq '.[] | select(.crash_looping)'")]
 pub(super) struct Ps {
+    /// Only these services or single replicas; all without any
+    #[arg(value_name = "NAME[/R]")]
+    names: Vec<Target>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -27,19 +33,43 @@ pub(super) struct Ps {
 impl Ps {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
         let client = context.client("ps")?;
-        let reply = client.ask(Question::get("/v1/services"))?;
+        let (rows, code) = self.rows(&client)?;
         if self.json {
-            out::print_document(&parse::<Value>(&reply.body)?)?;
-            return Ok(OK);
+            out::print_document(&rows)?;
+            return Ok(code);
         }
-        let replicas: Vec<ReplicaStatus> = parse(&reply.body)?;
+        if rows.is_empty() && code != OK {
+            return Ok(code);
+        }
+        let replicas: Vec<ReplicaStatus> = parse(Value::Array(rows).to_string().as_bytes())?;
         let show = Show { terminal: out::stdout_is_terminal(), color: context.color };
         out::print(&listed(&replicas, clock::wall(), show))?;
         let manager: ManagerStatus = client.get("/v1/manager")?;
         for what in &manager.degraded {
             context.say(&format!("warning: {what}"));
         }
-        Ok(OK)
+        Ok(code)
+    }
+
+    /// What the API says of those that are meant, each once, and the exit code.
+    fn rows(&self, client: &Client) -> Result<(Vec<Value>, u8), Failure> {
+        if self.names.is_empty() {
+            return Ok((client.get("/v1/services")?, OK));
+        }
+        let mut rows: Vec<Value> = Vec::new();
+        let questions = self.names.iter().map(|name| Question::get(path_of(name, ""))).collect();
+        let code = many::each(client, questions, |reply| {
+            for row in parse::<Vec<Value>>(&reply.body)? {
+                let same = |known: &Value| {
+                    ["service", "replica"].iter().all(|key| known.get(key) == row.get(key))
+                };
+                if !rows.iter().any(same) {
+                    rows.push(row);
+                }
+            }
+            Ok(())
+        })?;
+        Ok((rows, code))
     }
 }
 

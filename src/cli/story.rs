@@ -64,7 +64,8 @@ pub(super) fn story(record: &ExitRecord, now: Wall, zone: &TimeZone, show: Show)
     if let Some(usage) = &record.usage {
         let (user, system) = (span(usage.cpu_user_s), span(usage.cpu_system_s));
         let memory = rounded_size(usage.max_rss_bytes);
-        field("used", &format!("{user} user, {system} system, {memory} of memory"));
+        // The kernel counts what the manager had until the program was executed.
+        field("used", &format!("{user} user, {system} system, at most {memory} of memory"));
     }
     for (at, line) in last_words(&record.stderr_tail.0, show).iter().enumerate() {
         field(if at == 0 { "last words" } else { "" }, line);

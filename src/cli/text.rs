@@ -101,7 +101,7 @@ fn is_bidi(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// How foreign text is shown: at a terminal harmless, elsewhere as it is.
+/// How foreign text is shown: at a terminal harmless, elsewhere as it is but on one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Show {
     /// Whether a terminal obeys what is written.
@@ -113,7 +113,10 @@ pub(super) struct Show {
 impl Show {
     /// Foreign text.
     pub(super) fn foreign(self, text: &str) -> String {
-        if self.terminal { harmless(text) } else { text.to_owned() }
+        if self.terminal {
+            return harmless(text);
+        }
+        text.replace('\n', "\\n").replace('\r', "\\r")
     }
 
     /// Text in a style.
@@ -236,6 +239,8 @@ mod tests {
         );
         let show = Show { terminal: false, color: false };
         assert_eq!(show.foreign("\x1b[0m"), "\x1b[0m");
+        // A line of its own would look like one of ours.
+        assert_eq!(show.foreign("a\r\n    Main PID: 1"), "a\\r\\n    Main PID: 1");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::guard;
 use crate::name::{Realm, ServiceName};
 use crate::os::random;
-use crate::spec::{Policy, Spec};
+use crate::spec::{Policy, Spec, meant_instead};
 use crate::state::{Applied, Intent, StateDir, StateError};
 
 /// The version of `applied.json`.
@@ -36,13 +36,10 @@ impl Up {
         let spec = context.load()?.spec;
         for name in &self.names {
             if !spec.services.contains_key(name) {
-                let known = spec.services.keys().map(|known| {
-                    (strsim::damerau_levenshtein(known.as_str(), name.as_str()), known)
-                });
-                let best = known.filter(|(distance, _)| *distance <= 2).min();
+                let known = spec.services.keys().map(ServiceName::as_str);
                 return Err(Failure::NoSuchService {
                     name: name.to_string(),
-                    suggestion: best.map(|(_, known)| known.to_string()),
+                    suggestion: meant_instead(name.as_str(), known).map(str::to_owned),
                 });
             }
         }

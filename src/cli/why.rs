@@ -87,8 +87,22 @@ impl Why {
             replicas.retain(|one| stories.iter().any(|fold| is_of(&fold.record, one)));
         }
         let show = Show { terminal: out::stdout_is_terminal(), color: context.color };
-        out::print(&told(self.name.as_ref(), &stories, replicas.as_deref(), show))?;
+        let none = self.none(&TimeZone::system());
+        out::print(&told(self.name.is_some(), none, &stories, replicas.as_deref(), show))?;
         Ok(OK)
+    }
+
+    /// What to say where there is nothing to tell; nothing where nothing was asked for.
+    fn none(&self, zone: &TimeZone) -> Option<String> {
+        let who = match &self.name {
+            Some(name) => format!("{name} has not"),
+            None => "nothing has".to_owned(),
+        };
+        match (self.number, self.since) {
+            (Some(0), _) => None,
+            (_, Some(at)) => Some(format!("{who} ended since {}\n", moment(at, zone))),
+            (_, None) => Some(format!("{who} ended yet\n")),
+        }
     }
 
     fn ends(&self, context: &Context) -> Result<Vec<ExitRecord>, Failure> {
@@ -120,7 +134,8 @@ fn objects(stories: &[Fold]) -> Vec<Value> {
 }
 
 fn told(
-    name: Option<&Target>,
+    named: bool,
+    none: Option<String>,
     stories: &[Fold],
     replicas: Option<&[ReplicaStatus]>,
     show: Show,
@@ -135,13 +150,10 @@ fn told(
     };
     let mut blocks: Vec<String> = stories.iter().map(one).collect();
     if blocks.is_empty() {
-        blocks.push(match name {
-            Some(name) => format!("{name} has not ended yet\n"),
-            None => "nothing has ended yet\n".to_owned(),
-        });
+        blocks.extend(none);
     }
-    if name.is_some() || replicas.is_none_or(|replicas| !replicas.is_empty()) {
-        blocks.push(now(name.is_some(), replicas, show));
+    if named || replicas.is_none_or(|replicas| !replicas.is_empty()) {
+        blocks.push(now(named, replicas, show));
     }
     blocks.join("\n")
 }
@@ -180,12 +192,34 @@ mod tests {
         let show = Show { terminal: true, color: false };
         let text = format!("{}{}", now(true, Some(&some()), show), now(true, None, show));
         insta::assert_snapshot!(text);
-        let name = "web".parse().unwrap();
-        let nothing = told(Some(&name), &[], Some(&[]), show);
-        assert_eq!(nothing, "web has not ended yet\n\n");
-        assert_eq!(told(None, &[], Some(&[]), show), "nothing has ended yet\n");
-        let alone = told(None, &[], None, show);
+        let none = || Some("nothing has ended yet\n".to_owned());
+        let nothing = told(true, none(), &[], Some(&[]), show);
+        assert_eq!(nothing, "nothing has ended yet\n\n");
+        assert_eq!(told(false, none(), &[], Some(&[]), show), "nothing has ended yet\n");
+        let alone = told(false, none(), &[], None, show);
         assert_eq!(alone, "nothing has ended yet\n\nnow: no manager answers\n");
+    }
+
+    #[test]
+    fn that_there_is_nothing_to_tell_is_said_as_it_was_asked() {
+        let said = |name: Option<&str>, number, since| {
+            let name = name.map(|name| name.parse().unwrap());
+            Why { name, number, since, json: false }.none(&TimeZone::UTC)
+        };
+        for (name, number, since, words) in [
+            (Some("web"), None, None, Some("web has not ended yet\n")),
+            (None, Some(3), None, Some("nothing has ended yet\n")),
+            (
+                Some("web/2"),
+                None,
+                Some(Wall(0)),
+                Some("web/2 has not ended since 1970-01-01 00:00:00\n"),
+            ),
+            (None, None, Some(Wall(0)), Some("nothing has ended since 1970-01-01 00:00:00\n")),
+            (Some("web"), Some(0), None, None),
+        ] {
+            assert_eq!(said(name, number, since).as_deref(), words);
+        }
     }
 
     #[test]

@@ -76,7 +76,7 @@ const OWN: &[&str] = &[
 /// Looks at a line as a shell would.
 pub(super) fn look(line: &str) -> Line {
     let mut found = Line::default();
-    let mut scan = Scan { rest: line, found: &mut found, word_start: true };
+    let mut scan = Scan { rest: line, found: &mut found, word_start: true, depth: 0 };
     scan.run();
     let first = line.split_whitespace().next().unwrap_or_default();
     if BUILT_IN.contains(&first) {
@@ -116,7 +116,12 @@ struct Scan<'l, 'f> {
     found: &'f mut Line,
     /// Whether a word begins here, where `#`, `~` and `!` mean something.
     word_start: bool,
+    /// In how many references and substitutions this is.
+    depth: u8,
 }
+
+/// References deeper inside one another than this are not looked into.
+const DEEPEST: u8 = 64;
 
 impl Scan<'_, '_> {
     fn run(&mut self) {
@@ -175,6 +180,15 @@ impl Scan<'_, '_> {
 
     fn dollar(&mut self) {
         self.found.needs_shell = true;
+        if self.depth == DEEPEST {
+            return;
+        }
+        self.depth += 1;
+        self.referred();
+        self.depth -= 1;
+    }
+
+    fn referred(&mut self) {
         if self.rest.starts_with('(') {
             // What stands inside is a command of its own; it is looked at for variables alone.
             return self.inside();
@@ -258,5 +272,13 @@ mod tests {
         assert_eq!(reference("A", "b").as_deref(), Some("${A:-b}"));
         assert_eq!(reference("A", "}"), None);
         assert_eq!(reference("A.b", ""), None);
+    }
+
+    #[test]
+    fn substitutions_without_end_inside_one_another_are_not_looked_into() {
+        for begin in ["$(", "${A:-", "$(${A:-"] {
+            let found = look(&format!("echo {}", begin.repeat(50_000)));
+            assert!(found.needs_shell, "{begin}");
+        }
     }
 }

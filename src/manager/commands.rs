@@ -12,7 +12,7 @@ use crate::guardian::Relayed;
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use crate::os::live::Phase;
 use crate::os::{clock, fds};
-use crate::spec::Spec;
+use crate::spec::{Spec, meant_instead};
 use crate::state::{Applied, Intent};
 use crate::supervise::{View, restart_needed};
 use crate::time::Tick;
@@ -93,7 +93,7 @@ impl Control {
             let known = self.spec.services.keys().map(ServiceName::as_str);
             return Err(Refusal::NoSuchService {
                 name: name.to_string(),
-                suggestion: closest(name.as_str(), known),
+                suggestion: meant_instead(name.as_str(), known).map(str::to_owned),
             });
         };
         let all = 1..=service.replicas;
@@ -401,6 +401,7 @@ impl Control {
         }
         self.last.remove(replica);
         self.shown.remove(replica);
+        self.disk.forget(replica);
         self.measured_no_more(&replica.service);
         if let Ok(root) = &self.cgroups
             && let Ok(group) = root.group(&format!("{}.{}", replica.service, replica.replica))
@@ -483,11 +484,4 @@ impl Control {
         self.shut_down(Cause::GuardianDied, by.clone());
         self.shut_down(Cause::GuardianDied, by);
     }
-}
-
-/// The name that is most like `name`, if any is like it at all.
-fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    let scored = known.map(|known| (strsim::jaro_winkler(name, known), known));
-    let best = scored.max_by(|one, other| one.0.total_cmp(&other.0))?;
-    (best.0 > 0.75).then(|| best.1.to_owned())
 }

@@ -405,6 +405,9 @@ impl Control {
         while let Ok((incarnation, found)) = self.found.1.try_recv() {
             self.user_found(incarnation, found);
         }
+        if self.forward.has_news() {
+            self.publish_health();
+        }
     }
 
     /// The poller's descriptors of the loop itself.

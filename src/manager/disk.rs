@@ -24,6 +24,7 @@ use crate::state::{Applied, Intent, StateDir};
 use crate::time::Tick;
 
 use super::announce::{Announcer, Once};
+use super::failing::Failing;
 
 /// Output beyond this many bytes in the queue: the loop stops reading output.
 pub(super) const HIGH: usize = 1 << 20;
@@ -71,10 +72,10 @@ pub(super) enum Done {
         bytes: u64,
         /// How many lines that is, a cut one counting as one.
         lines: u64,
-        /// Why.
-        error: String,
     },
-    /// Output is being written again after it could not be.
+    /// A log that cannot be written, and why. Told once for as long as there is any.
+    Failing(String),
+    /// Every log is being written again.
     Recovered,
 }
 
@@ -92,6 +93,8 @@ struct Queue {
     dropped: u64,
     /// Bytes dropped of each replica and not yet marked in its log.
     gaps: HashMap<ReplicaId, u64>,
+    /// Replicas that are gone.
+    forgotten: Vec<ReplicaId>,
     compressed: Vec<crate::output::Compressed>,
 }
 
@@ -136,7 +139,7 @@ impl Disk {
             tell,
             waker,
             announcer,
-            failing: false,
+            failing: Failing::default(),
             waiting: Vec::new(),
             untold: Vec::new(),
             retry_at: None,
@@ -198,6 +201,12 @@ impl Disk {
         (full, told)
     }
 
+    /// A replica is gone: that its log cannot be written is nobody's trouble any more.
+    pub(super) fn forget(&self, replica: &ReplicaId) {
+        self.shared.lock().forgotten.push(replica.clone());
+        self.shared.filled.notify_one();
+    }
+
     /// Bytes of output dropped because the disk was too slow.
     pub(super) fn dropped(&self) -> u64 {
         self.shared.lock().dropped
@@ -219,7 +228,7 @@ struct Writer {
     tell: Sender<Done>,
     waker: Waker,
     announcer: Announcer,
-    failing: bool,
+    failing: Failing,
     /// Records that the journal would not take; tried again with the next or after a while.
     waiting: Vec<ExitRecord>,
     /// Whether each of those has been told of.
@@ -236,6 +245,7 @@ struct Round {
     output: Option<Chunk>,
     /// Bytes missing before `output`.
     gap: Option<u64>,
+    forgotten: Vec<ReplicaId>,
     compressed: Vec<crate::output::Compressed>,
     closing: bool,
 }
@@ -260,6 +270,10 @@ impl Writer {
                 }
                 self.write(&chunk);
             }
+            for replica in &round.forgotten {
+                let news = self.failing.well(replica);
+                self.tell_of(news);
+            }
             if closing {
                 return;
             }
@@ -275,6 +289,7 @@ impl Writer {
             let idle = queue.records.is_empty()
                 && queue.persist.is_empty()
                 && queue.output.is_empty()
+                && queue.forgotten.is_empty()
                 && queue.compressed.is_empty();
             if !idle || queue.closing {
                 break;
@@ -303,9 +318,13 @@ impl Writer {
         if room {
             queue.full = false;
         }
+        // What is still to be written of them may fail yet.
+        let last = queue.output.is_empty();
+        let forgotten = if last { std::mem::take(&mut queue.forgotten) } else { Vec::new() };
         let round = Round {
             records: std::mem::take(&mut queue.records),
             persist: std::mem::take(&mut queue.persist),
+            forgotten,
             compressed: std::mem::take(&mut queue.compressed),
             closing: queue.closing,
             output,
@@ -366,14 +385,14 @@ impl Writer {
             match self.files.output.write(&chunk.replica, &chunk.logging, lines) {
                 Ok(job) => {
                     self.compress(job);
-                    if std::mem::take(&mut self.failing) {
-                        self.tell(Done::Recovered);
-                    }
+                    let news = self.failing.well(&chunk.replica);
+                    self.tell_of(news);
                     return;
                 }
                 Err(error) => {
                     written += error.written;
-                    self.failing = true;
+                    let news = self.failing.failed(&chunk.replica, &error);
+                    self.tell_of(news);
                     let closing = self.shared.lock().closing;
                     if chunk.logging.when_full == WhenFull::Block && !closing {
                         self.pause();
@@ -384,7 +403,6 @@ impl Writer {
                         service: chunk.replica.service.clone(),
                         bytes: lost,
                         lines: count_lines(&chunk.lines[written..]),
-                        error: chain(&error),
                     });
                     self.mark_gap(chunk, lost, errno_of(&error.source).text());
                     return;
@@ -426,6 +444,12 @@ impl Writer {
         });
         if let Err(error) = started {
             tracing::warn!(%error, "a log stays uncompressed");
+        }
+    }
+
+    fn tell_of(&self, news: Option<Done>) {
+        if let Some(done) = news {
+            self.tell(done);
         }
     }
 
@@ -477,6 +501,10 @@ mod tests {
         let mut disk = Disk::start(files, Waker::new().unwrap(), announcer).unwrap();
         let logging = Logging { when_full: WhenFull::Block, ..Logging::default() };
         disk.output(Chunk { replica, logging, lines: b"line\n".to_vec() });
+        // That a program is held up is told.
+        let failing = disk.done.recv_timeout(Duration::from_secs(20)).unwrap();
+        let Done::Failing(why) = failing else { panic!("{failing:?}") };
+        assert!(why.ends_with("web.1.log: No space left on device (os error 28)"), "{why}");
         // The first may have been taken together with the output, the second comes after it.
         for version in [1, 2] {
             disk.persist(version, Persist::Intent(Intent::default()));

@@ -312,14 +312,14 @@ impl Control {
             }
             Done::Persisted(version, result) => self.persisted(version, result),
             Done::Room => self.output_room(),
-            Done::Dropped { service, bytes, lines, error } => {
+            Done::Dropped { service, bytes, lines } => {
                 self.measured_dropped(&service, lines);
                 self.health.dropped += bytes;
-                if self.health.output.as_ref() != Some(&error) {
-                    tracing::error!(%error, bytes, "program output is dropped");
-                    self.health.output = Some(error);
-                    self.publish_health();
-                }
+            }
+            Done::Failing(error) => {
+                tracing::error!(%error, "program output cannot be written");
+                self.health.output = Some(error);
+                self.publish_health();
             }
             Done::Recovered => {
                 if self.health.output.take().is_some() {

@@ -4,14 +4,16 @@
 //! and what a receiver does not take in time, is dropped and counted. The thread exists from the
 //! first thing to be forwarded on: who forwards nothing has none.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::exit::ExitRecord;
 use crate::forward::{Forwarded, Receiver, Sent, What};
 use crate::name::{Incarnation, ReplicaId};
+use crate::os::fds::Waker;
 use crate::output::parse_lines;
 use crate::spec::Forward;
 
@@ -66,7 +68,17 @@ struct Queue {
     /// Messages that were not delivered, each receiver by itself.
     dropped: u64,
     /// Receivers that take nothing, and why.
-    away: HashMap<String, String>,
+    away: BTreeMap<String, String>,
+    /// Receivers that somebody wants something forwarded to; all, until that is said.
+    wanted: Option<HashSet<String>>,
+}
+
+impl Queue {
+    /// The receivers that take nothing and are wanted.
+    fn missed(&self) -> impl Iterator<Item = (&String, &String)> {
+        let wanted = |path: &String| self.wanted.as_ref().is_none_or(|all| all.contains(path));
+        self.away.iter().filter(move |(path, _)| wanted(path))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -74,12 +86,31 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Something was put down, or taken for the last time.
     changed: Condvar,
+    /// Whether [`Forwarder::trouble`] says something else than before.
+    news: AtomicBool,
+    /// Wakes the loop to hear of it.
+    waker: OnceLock<Waker>,
 }
 
 impl Shared {
     /// Nothing in the critical sections can panic half-way, so a poisoned queue is still whole.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes which receivers are away, and lets the loop know if that is news.
+    fn away(&self, change: impl FnOnce(&mut Queue)) {
+        let mut queue = self.lock();
+        let before: Vec<_> = queue.missed().map(|(path, _)| path.clone()).collect();
+        change(&mut queue);
+        let same = queue.missed().map(|(path, _)| path).eq(&before);
+        drop(queue);
+        if !same {
+            self.news.store(true, Ordering::Release);
+            if let Some(waker) = self.waker.get() {
+                waker.wake();
+            }
+        }
     }
 }
 
@@ -90,6 +121,23 @@ pub(super) struct Forwarder {
 }
 
 impl Forwarder {
+    /// A way to the thread, which wakes the loop when a receiver goes away or comes back.
+    pub(super) fn waking(waker: Waker) -> Self {
+        let shared = Shared { waker: OnceLock::from(waker), ..Shared::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Says which receivers are wanted: that others take nothing is nobody's trouble.
+    pub(super) fn wanted<'a>(&self, all: impl Iterator<Item = &'a Forward>) {
+        let paths = all.flat_map(|to| to.journald.iter().chain(&to.syslog)).cloned().collect();
+        self.shared.away(|queue| queue.wanted = Some(paths));
+    }
+
+    /// Whether [`Forwarder::trouble`] says something else since the last time this was asked.
+    pub(super) fn has_news(&self) -> bool {
+        self.shared.news.load(Ordering::Acquire) && self.shared.news.swap(false, Ordering::AcqRel)
+    }
+
     /// Forwards lines of a log file, where `to` says so.
     pub(super) fn lines(
         &self,
@@ -162,9 +210,7 @@ impl Forwarder {
         let queue = self.shared.lock();
         let say =
             |(path, why): (&String, &String)| format!("nothing is forwarded to {path}: {why}");
-        let mut all: Vec<_> = queue.away.iter().map(say).collect();
-        all.sort();
-        all
+        queue.missed().map(say).collect()
     }
 
     /// Forwards what waits and ends the thread; waits for that at most `bound`.
@@ -235,14 +281,15 @@ fn note(shared: &Shared, path: &str, sent: Sent) {
     match sent {
         Sent::Taken => {}
         Sent::Back(dropped) => {
-            shared.lock().away.remove(path);
+            shared.away(|queue| drop(queue.away.remove(path)));
             tracing::info!(path, dropped, "forwarding goes on");
         }
         Sent::Lost(error) => {
             tracing::warn!(path, %error, "nothing can be forwarded; the log files have it all");
-            let mut queue = shared.lock();
-            queue.dropped += 1;
-            queue.away.insert(path.to_owned(), error.to_string());
+            shared.away(|queue| {
+                queue.dropped += 1;
+                queue.away.insert(path.to_owned(), error.to_string());
+            });
         }
         Sent::LostToo => shared.lock().dropped += 1,
     }

@@ -38,6 +38,7 @@ impl Control {
     pub(super) fn measured_anew(&mut self) {
         let spec = std::sync::Arc::clone(&self.spec);
         spec.services.keys().for_each(|name| self.book.open(name));
+        self.forward.wanted(spec.services.values().map(|service| &service.logging.forward));
         self.configured_at = clock::wall();
         self.health.reload_refused = false;
         self.metrics.send_if_modified(|metrics| {

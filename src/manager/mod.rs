@@ -9,6 +9,7 @@ mod commands;
 mod control;
 mod disk;
 mod ending;
+mod failing;
 mod forward;
 mod history;
 mod launch;
@@ -191,7 +192,7 @@ fn start(
     let realm = table.realm();
     let host = HostPart { name: procfs::host_name(), boot_id: procfs::boot_id() };
     let history = History::new(realm, generation, opened.last_seq, clock::wall());
-    let forward = forward::Forwarder::default();
+    let forward = forward::Forwarder::waking(waker.clone());
     let announcer = Announcer::new(history, host.clone()).forwarding(forward.clone());
     announcer.publish(What::ManagerStart);
     let (metrics, wanted) = tokio::sync::watch::channel(applied.spec.metrics);

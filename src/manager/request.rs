@@ -136,7 +136,7 @@ pub enum Refusal {
         suggestion: Option<String>,
     },
     /// The service has no such replica.
-    #[error("{service} has {replicas} replicas, there is no {name}")]
+    #[error("{service} has {replicas} replica{}, there is no {name}", if *replicas == 1 { "" } else { "s" })]
     NoSuchReplica {
         /// What was asked for.
         name: String,

@@ -55,7 +55,7 @@ impl Control {
         let journal = self.health.journal.as_ref();
         let output = self.health.output.as_ref();
         let journal = journal.map(|why| format!("exit records wait in memory: {why}"));
-        let output = output.map(|why| format!("program output is dropped: {why}"));
+        let output = output.map(|why| format!("program output waits or is dropped: cannot {why}"));
         let intent = self.health.intent.as_ref();
         let intent = intent.map(|why| format!("what operators want is not on disk: {why}"));
         let metrics = self.health.metrics.clone();

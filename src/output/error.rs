@@ -18,7 +18,7 @@ pub enum OutputError {
     /// A file cannot be read.
     #[error("read the log {}", path.display())]
     Read {
-        /// The current file of its family.
+        /// Which file; the current one of its family where it is about all of them.
         path: PathBuf,
         /// Why.
         #[source]

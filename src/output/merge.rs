@@ -31,12 +31,21 @@ impl Merged {
         merged
     }
 
+    /// How many lines passed so far have not the format.
+    pub fn unreadable(&self) -> u64 {
+        self.sources.iter().map(|(_, lines)| lines.unreadable()).sum()
+    }
+
     /// Fetches the next line of a source and hands out the one it takes the place of.
     fn advance(&mut self, at: usize) -> Option<Line> {
-        let next = self.sources[at].1.next().transpose().unwrap_or_else(|error| {
-            self.failed.push(error);
-            None
-        });
+        // What comes after a file that cannot be read is still wanted; each fails but once.
+        let next = loop {
+            match self.sources[at].1.next() {
+                Some(Err(error)) => self.failed.push(error),
+                Some(Ok(line)) => break Some(line),
+                None => break None,
+            }
+        };
         if let Some(line) = &next {
             self.order.push(Reverse((line.at, at)));
         }
@@ -47,7 +56,7 @@ impl Merged {
 impl Iterator for Merged {
     type Item = Result<(ReplicaId, Line), OutputError>;
 
-    /// A source that cannot be read yields its error once and nothing more.
+    /// A file that cannot be read yields its error once; the others go on.
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(error) = self.failed.pop() {
             return Some(Err(error));

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Cursor, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use memchr::memrchr;
 
@@ -83,25 +83,34 @@ impl LogReader {
         let mut parts = VecDeque::new();
         let mut unreadable = 0;
         for member in self.members {
+            let path = match member.number {
+                0 => self.family.current(),
+                number => self.family.older(number, member.form),
+            };
             let end = if member.number == 0 { self.end } else { u64::MAX };
             let mut broken = false;
             let part = match &mut counting {
-                None => Ok((Part { reader: member.into_reader(), end }, false)),
+                None => Ok((member.into_reader(), end, false)),
                 Some(counting) => tail(member, end, counting, &mut broken),
             };
-            let (part, enough) = part.map_err(|source| read_error(&self.family, source))?;
-            parts.push_front(part);
+            let (reader, end, enough) = match part {
+                Ok(part) => part,
+                Err(source) => return Err(OutputError::Read { path, source }),
+            };
+            parts.push_front(Part { path, reader, end });
             unreadable += u64::from(broken);
             if enough {
                 break;
             }
         }
-        Ok(Lines { family: self.family, parts, range, parser: Parser::default(), unreadable })
+        Ok(Lines { parts, range, parser: Parser::default(), unreadable })
     }
 }
 
 /// The lines of one file from some place on.
 struct Part {
+    /// What the file was called when it was opened.
+    path: PathBuf,
     reader: Box<dyn BufRead + Send>,
     /// How many bytes are to be read.
     end: u64,
@@ -145,7 +154,7 @@ fn tail(
     end: u64,
     counting: &mut Counting,
     broken: &mut bool,
-) -> io::Result<(Part, bool)> {
+) -> io::Result<(Box<dyn BufRead + Send>, u64, bool)> {
     let text = match member.form {
         Form::Plain => Text::File(member.file.try_clone()?),
         Form::Packed => {
@@ -178,12 +187,11 @@ fn tail(
             Box::new(cursor)
         }
     };
-    Ok((Part { reader, end: end - from }, enough))
+    Ok((reader, end - from, enough))
 }
 
 /// Lines of a replica, oldest first.
 pub struct Lines {
-    family: Family,
     parts: VecDeque<Part>,
     range: Range,
     parser: Parser,
@@ -196,7 +204,7 @@ impl Lines {
         self.unreadable
     }
 
-    fn next_line(&mut self) -> io::Result<Option<Line>> {
+    fn next_line(&mut self) -> Result<Option<Line>, OutputError> {
         let mut bytes = Vec::new();
         while let Some(part) = self.parts.front_mut() {
             bytes.clear();
@@ -207,9 +215,13 @@ impl Lines {
                 part.end -= count as u64;
             } else {
                 // What is left of a file that cannot be read is given up, not the other files.
-                self.parts.pop_front();
-                count?;
-                continue;
+                let part = self.parts.pop_front();
+                match (count, part) {
+                    (Err(source), Some(Part { path, .. })) => {
+                        return Err(OutputError::Read { path, source });
+                    }
+                    _ => continue,
+                }
             }
             if bytes.pop() != Some(b'\n') {
                 continue;
@@ -232,7 +244,7 @@ impl Iterator for Lines {
     type Item = Result<Line, OutputError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_line().map_err(|source| read_error(&self.family, source)).transpose()
+        self.next_line().transpose()
     }
 }
 

@@ -221,8 +221,8 @@ fn visible(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// The candidate that `word` was probably meant to be.
-pub(super) fn meant_instead<'a>(
+/// The candidate that `word` was probably meant to be: one slip for three letters.
+pub(crate) fn meant_instead<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -230,7 +230,7 @@ pub(super) fn meant_instead<'a>(
     let bound = (word.chars().count() / 3).clamp(1, 4);
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
+        .map(|known| (strsim::damerau_levenshtein(&word, &known.to_lowercase()), known))
         .filter(|(distance, _)| *distance <= bound)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

@@ -66,7 +66,7 @@ pub use {
 pub(crate) use {
     interpolate::interpolated,
     merge::{Rule, merge},
-    mistake::{Found, Source},
+    mistake::{Found, Source, meant_instead},
     read::mistakes_in,
     resolve::quoted,
     schema::Keys,

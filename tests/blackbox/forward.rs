@@ -194,3 +194,46 @@ services:
     });
     assert!(wharf.own_log().contains("forwarding goes on"));
 }
+
+#[test]
+fn a_receiver_that_goes_away_is_told_and_that_nobody_wants_it_any_more_too() {
+    let wharf = Wharf::new("");
+    let path = wharf.folder.join("receiver");
+    let yaml = |logging: &str| {
+        format!(
+            "services:\n  a: {{ command: [sh, -c, 'while echo hi; do sleep 0.01; done']{logging} }}\n"
+        )
+    };
+    let forwarding = yaml(&format!(", logging: {{ journald: {} }}", path.display()));
+    wharf.write(&forwarding);
+    let receiver = UnixDatagram::bind(&path).unwrap();
+    wharf.ok(&["up", "-d"]);
+    receiver.recv(&mut [0; 4096]).unwrap();
+    let degraded = || wharf.manager()["degraded"].as_array().unwrap().len();
+    let told = |count: usize, last: &str| {
+        until("the event", || {
+            let told = wharf.ok(&["events", "--kind", "degraded"]);
+            let last = told.lines().last().is_some_and(|line| line.contains(last));
+            (last && told.lines().count() == count).then_some(())
+        });
+    };
+    drop(receiver);
+    std::fs::remove_file(&path).unwrap();
+    told(1, "nothing is forwarded to");
+    assert_eq!(degraded(), 1);
+    // It comes back by itself.
+    let receiver = UnixDatagram::bind(&path).unwrap();
+    told(2, "all is well again");
+    assert_eq!(degraded(), 0);
+    drop(receiver);
+    std::fs::remove_file(&path).unwrap();
+    told(3, "nothing is forwarded to");
+    // Whom nobody wants is not missed, and is again once it is wanted again.
+    wharf.write(&yaml(""));
+    wharf.ok(&["reload"]);
+    told(4, "all is well again");
+    assert_eq!(degraded(), 0);
+    wharf.write(&forwarding);
+    wharf.ok(&["reload"]);
+    told(5, "nothing is forwarded to");
+}

@@ -121,3 +121,27 @@ fn many_ends_are_told_as_few_stories_with_and_without_a_manager() {
     assert!(wharf.ok(&["why"]).contains("now: no manager answers"));
     wharf.fails(4, &["why", "nobody"]);
 }
+
+#[test]
+fn a_name_that_is_no_service_is_told_by_whatever_looks_up() {
+    let wharf = Wharf::up("services:\n  web: { command: [sleep, '1000'] }\n");
+    wharf.wait_state("web", "running");
+    for words in [
+        &["events", "--service", "wbe"][..],
+        &["exits", "wbe"],
+        &["why", "wbe"],
+        &["logs", "wbe"],
+        &["ps", "wbe"],
+        &["status", "wbe"],
+    ] {
+        let told = wharf.fails(4, words);
+        assert!(told.contains("there is no service wbe (did you mean web?)"), "{words:?} {told}");
+    }
+    assert_eq!(wharf.ok(&["events", "--service", "web", "--kind", "give_up"]), "");
+    assert!(wharf.fails(4, &["logs", "web/7"]).contains("there is no web/7, though there is web"));
+    assert!(wharf.fails(4, &["status", "web/7"]).contains("web has 1 replica, there is no web/7"));
+    // Two letters are no slip of one another.
+    assert!(!wharf.fails(4, &["status", "x"]).contains("did you mean"));
+    wharf.ok(&["down"]);
+    wharf.fails(4, &["events", "--service", "wbe"]);
+}

@@ -146,3 +146,30 @@ fn last_words_without_a_newline_are_a_line_of_their_own() {
     assert_eq!(wharf.ok(&["logs", "-n", "1", "p"]), "last words\n");
     assert_eq!(wharf.ok(&["logs", "-n", "0", "p"]), "");
 }
+
+#[test]
+fn one_log_that_cannot_be_written_is_told_once_while_others_are() {
+    let wharf = Wharf::new(
+        "services:
+  broken: { command: [sh, -c, 'while echo lost; do sleep 0.01; done'] }
+  fine: { command: [sh, -c, 'while echo kept; do sleep 0.01; done'] }
+",
+    );
+    std::fs::create_dir_all(wharf.state().join("log/broken.1.log")).unwrap();
+    wharf.ok(&["up", "-d"]);
+    let written = || wharf.logs("fine").lines().count();
+    until("trouble", || (wharf.manager()["output_dropped_bytes"].as_u64()? > 0).then_some(()));
+    let before = written();
+    until("the other log to grow", || (written() > before + 100).then_some(()));
+    let told = wharf.ok(&["events", "--kind", "degraded"]);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("broken.1.log: Is a directory"), "{told}");
+    assert_eq!(wharf.own_log().matches("broken.1.log").count(), 1);
+
+    // With its service the trouble goes.
+    wharf.write(
+        "services:\n  fine: { command: [sh, -c, 'while echo kept; do sleep 0.01; done'] }\n",
+    );
+    wharf.ok(&["reload"]);
+    until("all to be well", || wharf.manager()["degraded"].as_array()?.is_empty().then_some(()));
+}

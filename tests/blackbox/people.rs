@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Wharf, alive, at, look_again, marked, send, until, wait_gone};
+use crate::support::{Wharf, alive, at, look_again, marked, send, text, until, wait_gone};
 
 /// Runs the quick tour as a user without rights: `nobody` where the tests run as root.
 #[test]
@@ -232,4 +232,19 @@ fn control_groups_can_be_switched_off_and_programs_are_moved() {
     assert_eq!(wharf.manager()["cgroups"], "not in use: cgroups: off");
     let group = std::fs::read_to_string(format!("/proc/{}/cgroup", wharf.pid("s"))).unwrap();
     assert!(!group.contains("wharf-"), "{group}");
+}
+
+#[test]
+fn a_thousand_names_at_once_are_no_more_than_the_manager_takes() {
+    let names: Vec<_> = (0..40).map(|at| format!("s{at}")).collect();
+    let service = |name: &String| format!("  {name}: {{ command: [sleep, '1000'] }}\n");
+    let wharf = Wharf::up(&format!("services:\n{}", names.iter().map(service).collect::<String>()));
+    wharf.wait_state("s39", "running");
+    let mut words = vec!["restart"];
+    words.extend(names.iter().map(String::as_str).cycle().take(1000));
+    let output = wharf.run(&words);
+    let told = text(&output.stderr);
+    let refused: Vec<_> = told.lines().filter(|line| line.starts_with("wharf: ")).collect();
+    assert!(output.status.success() && refused.is_empty(), "{refused:?}");
+    assert_eq!(told.lines().filter(|line| line.contains("is running")).count(), 1000);
 }

@@ -1,7 +1,7 @@
 //! What programs wrote, looked up: prompts of living programs, every byte, and following through
 //! whatever happens to the files and the manager.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -100,6 +100,38 @@ fn every_byte_is_given_back() {
     let both = wharf.run(&["logs", "--raw"]).stdout;
     assert_eq!(both.len(), out.len() + err.len());
     assert!(std::fs::read_dir(wharf.state().join("log")).unwrap().count() > 4, "it was rotated");
+}
+
+#[test]
+fn a_damaged_file_keeps_back_nothing_of_the_others() {
+    let wharf = Wharf::new("");
+    let log = wharf.state().join("log");
+    std::fs::create_dir_all(&log).unwrap();
+    let line = |second: u32, text: &str| {
+        format!("2026-11-22T07:00:{second:02}.000000000Z stdout F {text}\n")
+    };
+    let packed = |text: &str| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(text.as_bytes()).unwrap();
+        packer.finish().unwrap()
+    };
+    let old: String = (10..30).map(|at| line(at, &format!("old {}", at * at * at))).collect();
+    let half = packed(&old);
+    std::fs::write(log.join("web.1.log.2.gz"), &half[..half.len() / 2]).unwrap();
+    std::fs::write(log.join("web.1.log.1"), line(40, "newer") + "nonsense\n").unwrap();
+    std::fs::write(log.join("web.1.log"), line(41, "newest")).unwrap();
+    std::fs::write(log.join("db.1.log"), line(42, "another's")).unwrap();
+    for (words, last) in [
+        (&["logs", "web"][..], "newer\nnewest\n"),
+        (&["logs"], "web/1 | newer\nweb/1 | newest\ndb/1 | another's\n"),
+    ] {
+        let output = wharf.run(words);
+        let (said, told) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(said.ends_with(last), "{said}");
+        assert!(told.contains("web.1.log.2.gz: "), "{told}");
+        assert!(told.contains("\n1 lines of the logs cannot be read\n"), "{told}");
+    }
 }
 
 #[test]

@@ -63,6 +63,14 @@ fn reading_commands_show_what_is() {
     let fake = fake::start();
     check(&fake, "ps", 0, "web/2    backoff", "warning: the disk is full");
     check(&fake, "ps -q", 0, "SERVICE  STATE", "");
+    check(&fake, "ps db", 0, "db       running", "warning: the disk is full");
+    check(&fake, "ps wbe", 4, "", "there is no service wbe (did you mean web?)");
+    check(&fake, "ps web/1 wbe", 7, "web      running", "there is no service wbe");
+    let some = run(&fake.state, "ps --json web web/2 db");
+    let some: Value = serde_json::from_slice(&some.out).unwrap();
+    let names = some.as_array().unwrap().iter().map(|row| (&row["service"], &row["replica"]));
+    let names: Vec<_> = names.map(|(name, replica)| format!("{name}/{replica}")).collect();
+    assert_eq!(names, ["\"web\"/1", "\"web\"/2", "\"db\"/1"]);
     check(&fake, "status", 0, "Degraded: the disk is full", "");
     check(&fake, "status db", 0, "db/1 running since", "");
     check(&fake, "status web", 3, "web/2 backoff since", "");

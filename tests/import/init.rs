@@ -69,6 +69,20 @@ fn nothing_is_written_over_unless_it_is_said() {
 }
 
 #[test]
+fn a_configuration_of_the_other_usual_name_is_not_hidden() {
+    let place = Place::new();
+    place.write("services.yml", "services: { mine: { command: sleep 1 } }\n");
+    let told = place.fails(1, &["init"]);
+    assert!(told.contains("there is a services.yml, which would not be found any more"), "{told}");
+    assert!(!place.folder.join("services.yaml").exists());
+    place.ok(&["init", "--force"]);
+    assert!(place.folder.join("services.yaml").exists());
+    place.write("Procfile", "web: sleep 1\n");
+    let told = place.fails(1, &["import", "Procfile", "-o", "no/where"]);
+    assert!(told.contains("no/where"), "{told}");
+}
+
+#[test]
 fn what_lies_there_is_proposed_for_import() {
     let place = Place::new();
     place.write("Procfile", "web: ./web\n");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 
-use super::context::Context;
+use super::context::{Context, USUAL};
 use super::failure::{Failure, OK};
 use super::import::write;
 use crate::import::{Format, detect};
@@ -47,7 +47,7 @@ impl Example {
 }
 
 /// The names of the two files.
-const FILE: &str = "services.yaml";
+const FILE: &str = USUAL[0];
 const SCHEMA: &str = "services.schema.json";
 
 impl Init {
@@ -57,6 +57,9 @@ impl Init {
         let schema = here.join(SCHEMA);
         if !self.force && here.join(FILE).exists() {
             return Err(Failure::Exists(FILE.to_owned()));
+        }
+        if !self.force && USUAL[1..].iter().any(|name| here.join(name).exists()) {
+            return Err(Failure::Hides);
         }
         write(&here.join(FILE), self.example.text(), 0o644, self.force)?;
         let text = serde_json::to_string_pretty(&spec::schema())

@@ -17,9 +17,21 @@ pub(in crate::import) struct Translated {
     pub(in crate::import) remarks: Vec<String>,
 }
 
+/// Defaults deeper inside one another than this stay as they stand.
+const DEEPEST: u8 = 32;
+
 /// Translates a text.
 pub(in crate::import) fn translate(text: &str, dotenv: &HashMap<String, String>) -> Translated {
+    inside(text, dotenv, 0)
+}
+
+fn inside(text: &str, dotenv: &HashMap<String, String>, depth: u8) -> Translated {
     let mut out = Translated::default();
+    if depth == DEEPEST {
+        out.text = escape(text);
+        out.remarks.push("references too deep inside one another stay as they stand".to_owned());
+        return out;
+    }
     let mut rest = text;
     while let Some(at) = rest.find('$') {
         out.text.push_str(&rest[..at]);
@@ -27,19 +39,19 @@ pub(in crate::import) fn translate(text: &str, dotenv: &HashMap<String, String>)
         if let Some(after) = rest.strip_prefix('$') {
             out.text.push_str("$$");
             rest = after;
-        } else if let Some(inside) = rest.strip_prefix('{') {
-            let Some(end) = closing(inside) else {
+        } else if let Some(after) = rest.strip_prefix('{') {
+            let Some(end) = closing(after) else {
                 out.text.push_str("$$");
                 continue;
             };
-            braces(&inside[..end], dotenv, &mut out);
-            rest = &inside[end + 1..];
+            braces(&after[..end], dotenv, depth, &mut out);
+            rest = &after[end + 1..];
         } else {
             let name = name_of(rest);
             if name.is_empty() {
                 out.text.push_str("$$");
             } else {
-                variable(name, "", dotenv, &mut out);
+                variable(name, "", dotenv, depth, &mut out);
                 rest = &rest[name.len()..];
             }
         }
@@ -74,11 +86,11 @@ fn name_of(text: &str) -> &str {
     if begins { &text[..end] } else { "" }
 }
 
-fn braces(inside: &str, dotenv: &HashMap<String, String>, out: &mut Translated) {
-    let name = name_of(inside);
-    let rest = &inside[name.len()..];
+fn braces(text: &str, dotenv: &HashMap<String, String>, depth: u8, out: &mut Translated) {
+    let name = name_of(text);
+    let rest = &text[name.len()..];
     if name.is_empty() {
-        let _ = write!(out.text, "$${{{}}}", escape(inside));
+        let _ = write!(out.text, "$${{{}}}", escape(text));
         return;
     }
     let (sign, value) = match rest.strip_prefix(':') {
@@ -87,10 +99,10 @@ fn braces(inside: &str, dotenv: &HashMap<String, String>, out: &mut Translated) 
     };
     let value = value.unwrap_or_default();
     match sign {
-        None => variable(name, "", dotenv, out),
-        Some('-') => variable(name, value, dotenv, out),
+        None => variable(name, "", dotenv, depth, out),
+        Some('-') => variable(name, value, dotenv, depth, out),
         Some('?') => {
-            variable(name, "", dotenv, out);
+            variable(name, "", dotenv, depth, out);
             if !dotenv.contains_key(name) {
                 out.remarks
                     .push(format!("${name} must be set there; here it is empty if it is not"));
@@ -99,21 +111,29 @@ fn braces(inside: &str, dotenv: &HashMap<String, String>, out: &mut Translated) 
         Some('+') => {
             let set = dotenv.get(name).is_some_and(|value| !value.is_empty());
             let value = if set { value } else { "" };
-            out.text.push_str(&translate(value, dotenv).text);
+            let chosen = inside(value, dotenv, depth + 1);
+            out.text.push_str(&chosen.text);
+            out.remarks.extend(chosen.remarks);
             out.remarks.push(format!(
-                "${{{inside}}} is decided now: {name} is {}",
+                "${{{text}}} is decided now: {name} is {}",
                 if set { "set" } else { "not set" }
             ));
         }
         Some(_) => {
-            let _ = write!(out.text, "$${{{}}}", escape(inside));
-            out.remarks.push(format!("${{{inside}}} is not understood and left as it stands"));
+            let _ = write!(out.text, "$${{{}}}", escape(text));
+            out.remarks.push(format!("${{{text}}} is not understood and left as it stands"));
         }
     }
 }
 
-fn variable(name: &str, default: &str, dotenv: &HashMap<String, String>, out: &mut Translated) {
-    let nested = translate(default, dotenv);
+fn variable(
+    name: &str,
+    default: &str,
+    dotenv: &HashMap<String, String>,
+    depth: u8,
+    out: &mut Translated,
+) {
+    let nested = inside(default, dotenv, depth + 1);
     let plain = without_environment(&nested.text);
     if nested.text.contains("${") {
         out.remarks.push(format!("the default of ${name} is `{plain}` whatever it refers to"));
@@ -151,9 +171,19 @@ mod tests {
             ("$$HOME costs $5, $(date) ${1}", "$$HOME costs $$5, $$(date) $${1}", 0),
             ("$ODD", "a$$b", 1),
             ("${", "$${", 0),
+            ("${TAG:+${A:?no}}", "${A:-}", 2),
         ] {
             let out = translate(text, &dotenv);
             assert_eq!((out.text.as_str(), out.remarks.len()), (expected, remarks), "{text}");
         }
+    }
+
+    #[test]
+    fn references_without_end_inside_one_another_are_left_as_they_stand() {
+        let deep = |times: usize| "${A:-".repeat(times) + "x" + &"}".repeat(times);
+        let out = translate(&deep(20_000), &HashMap::new());
+        assert!(out.text.contains("$${A:-$${A:-") && !out.remarks.is_empty());
+        let out = translate(&deep(10), &HashMap::new());
+        assert_eq!(out.text, "${A:-x}");
     }
 }
