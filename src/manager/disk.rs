@@ -266,7 +266,7 @@ impl Writer {
             }
             if let Some(chunk) = round.output {
                 if let Some(lost) = round.gap {
-                    self.mark_gap(&chunk, lost, "the disk is too slow");
+                    self.mark_gap(&chunk, lost, "the disk did not take it");
                 }
                 self.write(&chunk);
             }
@@ -411,11 +411,14 @@ impl Writer {
         }
     }
 
-    /// Says in the log itself that something is missing, if the disk takes at least that.
+    /// Says in the log itself that something is missing; where the disk does not take even that,
+    /// before the next output that it is asked to take.
     fn mark_gap(&mut self, chunk: &Chunk, lost: u64, why: &str) {
         let mut line = Vec::new();
         dropped_marker(clock::wall(), Stream::Stdout, lost, why, &mut line);
-        let _ = self.files.output.write(&chunk.replica, &chunk.logging, &line);
+        if self.files.output.write(&chunk.replica, &chunk.logging, &line).is_err() {
+            *self.shared.lock().gaps.entry(chunk.replica.clone()).or_default() += lost;
+        }
     }
 
     /// Waits a moment before a write is tried again; records and small files that come meanwhile are

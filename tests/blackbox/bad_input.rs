@@ -149,6 +149,27 @@ fn a_full_disk_degrades_and_never_stops_supervision() {
 }
 
 #[test]
+fn what_a_log_lost_is_said_in_it_once_it_can_be_written() {
+    let wharf = Wharf::new(
+        "services:\n  s: { command: [sh, -c, 'echo lost; sleep 1000'], restart: always }\n",
+    );
+    let log = wharf.state().join("log/s.1.log");
+    std::fs::create_dir_all(&log).unwrap();
+    wharf.ok(&["up", "-d"]);
+    until("the output to be dropped", || {
+        (wharf.manager()["output_dropped_bytes"].as_u64() > Some(0)).then_some(())
+    });
+    std::fs::remove_dir(&log).unwrap();
+    wharf.ok(&["restart", "s"]);
+    let kept = until("the log", || {
+        let kept = std::fs::read_to_string(&log).ok()?;
+        kept.contains(" lost").then_some(kept)
+    });
+    let (first, _) = kept.split_once('\n').unwrap();
+    assert!(first.contains("dropped") && first.contains("bytes"), "{kept}");
+}
+
+#[test]
 fn a_stop_that_the_disk_refuses_is_written_down_later() {
     let wharf = Wharf::up("services:\n  s: { command: [sleep, '1000'] }\n");
     wharf.wait_state("s", "running");
