@@ -46,6 +46,12 @@ pub enum Event {
         /// Which run.
         incarnation: Incarnation,
     },
+    /// The program can be spoken to, or whatever else its readiness was declared to be. Said only
+    /// after `Started`, and only of a service that does not count as ready by running alone.
+    Ready {
+        /// Which run.
+        incarnation: Incarnation,
+    },
     /// There were no resources to start it (`EMFILE`, `EAGAIN`, `ENOMEM`). Nothing was started and
     /// nothing is recorded; the same incarnation is tried again, or never used if the replica is
     /// stopped meanwhile. Only before `Spawned`.
@@ -164,7 +170,7 @@ pub enum Verb {
 /// What the supervisor wants done. Actions are carried out in order.
 ///
 /// `Signal`, `Kill`, `SendQuit` and `CloseInput` are asked for only between [`Event::Spawned`] and
-/// [`Event::Ended`] of their run, `SendQuit` and `CloseInput` only after [`Event::Started`].
+/// [`Event::Ended`] of their run, `CloseInput` only after [`Event::Started`], `SendQuit` only once it is ready.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// Start a run: answered by `Spawned` and `Started`, by `Deferred`, or by `Ended` with
@@ -267,7 +273,7 @@ pub struct Verdict {
 pub enum State {
     /// It is to run and waits for resources or for something else to be over.
     Waiting,
-    /// Its start has been ordered; its program does not run yet.
+    /// Its start has been ordered; its program does not run yet, or is not ready yet.
     Starting,
     /// Running.
     Running,

@@ -98,7 +98,7 @@ impl fmt::Display for ReplicaId {
 }
 
 /// What a user typed where a service is meant: `web` (all replicas) or `web/2`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     /// The service.
     pub service: ServiceName,

@@ -16,9 +16,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
-    self, Cgroups, ChangeKind, Effect, Eof, Forward, Framing, IdPlace, KillScope, Limits, Loaded,
-    Logging, Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Replies, Restart,
-    Service, SignalName, Spec, Stop, WhenFull,
+    self, Banner, Cgroups, ChangeKind, Effect, Eof, Forward, Framing, IdPlace, KillScope, Limits,
+    Loaded, Logging, Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Ready, Replies,
+    Restart, Service, SignalName, Spec, Stop, Stray, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -412,8 +412,8 @@ fn where_metrics_are_scraped_is_the_managers_own() {
 #[test]
 fn every_field_of_a_service_shows_in_the_plan() {
     let text = "services: { web: { command: x, user: app, environment: { A: a }, labels: { l: m }, \
-                limits: { core: 0, nofile: 64 }, logging: { journald: true, syslog: true }, port: { quit: q, framing: { counted: { header: '(1)', \
-                trailer: t } }, replies: { sentinel: { send: '{token}', expect: '{token}' } } }, \
+                limits: { core: 0, nofile: 64 }, logging: { journald: true, syslog: true }, port: { quit: q, stray: kill, banner: b, \
+                ready: { message: m }, framing: { counted: { header: '(1)', trailer: t } }, replies: { sentinel: { send: '{token}', expect: '{token}' } } }, \
                 restart: { on_give_up: { retry_every: 1s }, success_signals: [TERM] } } }";
     let old = load(text);
     let whole = serde_json::to_value(&*old.services[0]).unwrap();
@@ -449,7 +449,7 @@ fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
 
 /// The service with another value at `pointer`, of whatever kind fits there.
 fn changed_at(whole: &Value, pointer: &str) -> Service {
-    let words = ["7s", "SIGINT", "always", "group", "block", "stop", "ignored", "another"];
+    let words = ["7s", "SIGINT", "always", "group", "block", "stop", "ignored", "drop", "another"];
     let before: Service = serde_json::from_value(whole.clone()).unwrap();
     words
         .into_iter()
@@ -599,19 +599,54 @@ fn any_port() -> impl Strategy<Value = Port> {
         );
         (framing, if fits { replies } else { Replies::One })
     });
-    (spoken, 1..1_u64 << 30, 1..1_000_000_u32, length(), option::of("[ -~]{0,1}")).prop_map(
-        |((framing, replies), max_frame, queue, timeout, quit)| Port {
-            framing,
-            replies,
-            max_frame,
-            queue,
-            timeout,
-            on_protocol_error: OnProtocolError::Stop,
-            quit,
-            eof: Eof::Ignored,
-            eof_grace: timeout / 2_000 * 1_000,
+    let word = option::of("[ -~]{0,1}");
+    let rest = (1..1_u64 << 30, 1..1_000_000_u32, length(), word);
+    (spoken, rest, any_greeting(), 0..3_u8).prop_map(
+        |((framing, replies), (max_frame, queue, timeout, quit), (banner, ready), stray)| {
+            let port = Port {
+                framing,
+                replies,
+                max_frame,
+                queue,
+                timeout,
+                on_protocol_error: OnProtocolError::Stop,
+                stray: None,
+                banner,
+                ready,
+                quit,
+                eof: Eof::Ignored,
+                eof_grace: timeout / 2_000 * 1_000,
+            };
+            let borne = [Stray::Log, Stray::Drop, Stray::Kill][usize::from(stray)];
+            let stray = if port.can_bear_strays() {
+                Some(borne)
+            } else {
+                (stray == 0).then_some(Stray::Kill)
+            };
+            Port { stray, ..port }
         },
     )
+}
+
+fn any_greeting() -> impl Strategy<Value = (Banner, Ready)> {
+    let banner = prop_oneof![
+        Just(Banner::None),
+        (1..=1000_u32).prop_map(Banner::Messages),
+        text().prop_map(|text| Banner::Until(regex::escape(&text))),
+    ];
+    let ready = prop_oneof![
+        Just(Ready::Started),
+        Just(Ready::Banner),
+        Just(Ready::FirstMessage),
+        text().prop_map(|text| Ready::Message(regex::escape(&text))),
+        ("[ -~]{0,1}", text())
+            .prop_map(|(send, text)| Ready::Exchange { send, expect: regex::escape(&text) }),
+    ];
+    // To be ready with its banner takes one.
+    (banner, ready).prop_map(|(banner, ready)| match (&banner, &ready) {
+        (Banner::None, Ready::Banner) => (banner, Ready::Started),
+        _ => (banner, ready),
+    })
 }
 
 fn any_restart() -> impl Strategy<Value = Restart> {

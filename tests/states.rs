@@ -11,7 +11,9 @@ use std::time::Duration;
 use wharf::event::{Action, Configure, End, Event, Verb};
 use wharf::exit::{Cause, Errno, How, Signal};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
-use wharf::spec::{Cgroups, Limits, Logging, Policy, Restart, START_TIMEOUT, Service, Spec, Stop};
+use wharf::spec::{
+    Cgroups, Limits, Logging, Policy, Port, Ready, Restart, START_TIMEOUT, Service, Spec, Stop,
+};
 use wharf::supervise::{MAX_STARTING, Supervisor, View};
 use wharf::time::Tick;
 
@@ -29,6 +31,7 @@ const EVENTS: &[&str] = &[
     "removed",
     "made",
     "runs",
+    "ready",
     "no resources",
     "exit 0",
     "exit 1",
@@ -44,6 +47,7 @@ const SITUATIONS: &[(&str, &[&str])] = &[
     ("without resources to start", &["no resources"]),
     ("ordered", &[]),
     ("made", &["made"]),
+    ("runs, not ready yet", &["slow", "made", "runs"]),
     ("running", &["made", "runs"]),
     ("running after a failure", &["made", "runs", "exit 1", "made", "runs"]),
     ("backing off", &["made", "runs", "exit 1", "made", "runs", "exit 1"]),
@@ -107,13 +111,17 @@ impl Bench {
         if path.contains(&"policy no") {
             bench.service.restart.policy = Policy::No;
         }
+        if path.contains(&"slow") {
+            let port = Port { ready: Ready::FirstMessage, ..Port::default() };
+            bench.service.port = Some(port);
+        }
         if path.contains(&"crowded") {
             let replicas = u32::try_from(MAX_STARTING).unwrap();
             bench.crowd = Some(Arc::new(Service { replicas, ..service("crowd") }));
         }
         bench.configure(true);
         for event in path {
-            if !["policy no", "crowded"].contains(event) {
+            if !["policy no", "crowded", "slow"].contains(event) {
                 bench.happens(event);
             }
         }
@@ -176,6 +184,7 @@ impl Bench {
             "removed" => return self.configure(false),
             "made" => Event::Spawned { incarnation },
             "runs" => Event::Started { incarnation },
+            "ready" => Event::Ready { incarnation },
             "no resources" => Event::Deferred { incarnation, errno: Errno(11) },
             "exit 0" => ended(0, false),
             "exit 1" => ended(1, false),

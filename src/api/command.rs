@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -21,7 +19,7 @@ use super::server::{Door, Shared};
 use crate::event::Verb;
 use crate::exit::Signal;
 use crate::manager::{ReplicaStatus, Request, Speech};
-use crate::name::Requester;
+use crate::name::{Requester, Target};
 use crate::time::parse_duration;
 
 /// The longest wait for a command to come true; a stop may have a long grace period.
@@ -119,12 +117,32 @@ async fn obey(
     Ok(Json(shared.ask_within(COMMAND, command).await??))
 }
 
-/// `?timeout=5s&replica=2`
+/// `?timeout=5s&wait=10s&replica=2`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Call {
     replica: Option<u32>,
     timeout: Option<String>,
+    wait: Option<String>,
+}
+
+/// `?wait=10s&replica=2`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Send {
+    replica: Option<u32>,
+    wait: Option<String>,
+}
+
+/// A length of time in a query.
+fn length(key: &str, given: Option<&str>) -> Result<Option<Duration>, ApiError> {
+    let bad = |text: String| Err(ApiError::bad_request("bad_query", text));
+    match given.map(parse_duration) {
+        None => Ok(None),
+        Some(Ok(length)) if !length.is_zero() && length <= COMMAND => Ok(Some(length)),
+        Some(Ok(_)) => bad(format!("a {key} is longer than nothing and at most 1h")),
+        Some(Err(error)) => bad(format!("{key}: {error}")),
+    }
 }
 
 pub(super) async fn call(
@@ -135,20 +153,10 @@ pub(super) async fn call(
     request: HttpRequest,
 ) -> Result<Response, ApiError> {
     let query = input::query(query)?;
-    let timeout = match query.timeout.as_deref().map(parse_duration) {
-        None => None,
-        Some(Ok(length)) if !length.is_zero() && length <= COMMAND => Some(length),
-        Some(Ok(_)) => {
-            let text = "a timeout is longer than nothing and at most 1h";
-            return Err(ApiError::bad_request("bad_query", text));
-        }
-        Some(Err(error)) => {
-            return Err(ApiError::bad_request("bad_query", format!("timeout: {error}")));
-        }
-    };
-    let (parts, body) = request.into_parts();
-    let kind = Speech::Call(timeout);
-    let messages = speak(&shared, (&name, query.replica), kind, asked, &parts, body).await?;
+    let kind = Speech::Call(length("timeout", query.timeout.as_deref())?);
+    let wait = length("wait", query.wait.as_deref())?;
+    let target = input::target(&name, query.replica)?;
+    let messages = speak(&shared, target, kind, wait, asked, request).await?;
     let count = messages.len().to_string();
     let reply = join(messages);
     let headers =
@@ -167,32 +175,34 @@ fn join(mut messages: Vec<Bytes>) -> Bytes {
 pub(super) async fn send(
     State(shared): Door,
     Path(name): Path<String>,
-    query: OneReplica,
+    query: Result<Query<Send>, QueryRejection>,
     asked: Asked,
     request: HttpRequest,
 ) -> Result<StatusCode, ApiError> {
-    let replica = input::query(query)?.replica;
-    let (parts, body) = request.into_parts();
-    speak(&shared, (&name, replica), Speech::Send, asked, &parts, body).await?;
+    let query = input::query(query)?;
+    let wait = length("wait", query.wait.as_deref())?;
+    let target = input::target(&name, query.replica)?;
+    speak(&shared, target, Speech::Send, wait, asked, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn speak(
     shared: &Shared,
-    (name, replica): (&str, Option<u32>),
+    target: Target,
     kind: Speech,
+    wait: Option<Duration>,
     asked: Asked,
-    parts: &Parts,
-    body: Body,
+    request: HttpRequest,
 ) -> Result<Vec<Bytes>, ApiError> {
-    let target = input::target(name, replica)?;
-    let payload = input::body(parts, body, LARGEST_MESSAGE).await?;
+    let (parts, body) = request.into_parts();
+    let payload = input::body(&parts, body, LARGEST_MESSAGE).await?;
     let limit = match kind {
         Speech::Call(Some(own)) => own + SLACK,
         Speech::Call(None) | Speech::Send => COMMAND,
     };
+    let limit = limit + wait.unwrap_or_default();
     let client = asked.connection;
-    let question = |reply| Request::Speak { target, payload, kind, client, reply };
+    let question = |reply| Request::Speak { target, payload, kind, client, wait, reply };
     let mut patient = Patient { shared, waits: true };
     let answer = shared.ask_within(limit, question).await;
     patient.waits = false;

@@ -217,11 +217,22 @@ const CALL: &[Parameter] = &[
         schema: |_| json_schema!({ "type": "string", "pattern": "^[1-9][0-9]{0,2}(ms|s)$" }),
         example: "5s",
     },
+    WAIT,
     COMMAND,
 ];
 
+/// For room, where a port has as many messages waiting as it takes.
+const WAIT: Parameter = Parameter {
+    name: "wait",
+    place: Place::Query,
+    about: "How long to wait for room where as many messages wait for the program as may, at most `1h`; without it the message is refused as `busy`.",
+    schema: |_| json_schema!({ "type": "string", "pattern": "^[1-9][0-9]{0,2}(ms|s)$" }),
+    example: "10s",
+};
+
 const NAMED: &[Parameter] = &[NAME, REPLICA];
 const COMMANDED: &[Parameter] = &[NAME, REPLICA, COMMAND];
+const SEND: &[Parameter] = &[NAME, REPLICA, WAIT, COMMAND];
 
 const REPLICAS: &str = r#"[{"service":"web","replica":1,"state":"running","pid":4242,"incarnation":17,"restarts":2,"ready":true,"uptime_s":93.2,"crash_looping":false,"failures_in_a_row":0,"since":"2026-11-22T07:29:55.376123456Z","next_start_s":null,"last_exit":null,"port":null,"command":["./server"],"labels":{}}]"#;
 
@@ -364,7 +375,7 @@ pub(super) const ROUTES: &[Route] = &[
         id: "sendToService",
         summary: "Send a message to a port",
         description: "Answered when it is written to the program, which need not have read it.",
-        parameters: COMMANDED,
+        parameters: SEND,
         takes: Takes::Bytes,
         gives: Gives::Nothing(204, "It is written."),
         errors: SPOKEN,

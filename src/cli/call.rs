@@ -1,6 +1,7 @@
 //! `wharf call` and `wharf send`: speak to a port in messages, byte for byte.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
@@ -37,13 +38,16 @@ pub(super) struct Call {
     /// How long to wait for the reply [default: the port's own timeout]
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     timeout: Option<Duration>,
+    /// Where as many messages wait as may, wait so long for room instead of failing at once
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    wait: Option<Duration>,
 }
 
 /// Send a message to a port and wait for no reply
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wharf send chat 'hello everybody'
-  wharf send queue/1 - < job.json")]
+  wharf send queue/1 - --wait 1m < job.json")]
 pub(super) struct Send {
     /// A service (any of its running replicas), or a single replica
     #[arg(value_name = "NAME[/R]")]
@@ -51,6 +55,20 @@ pub(super) struct Send {
     /// The message; - takes it from standard input
     #[arg(value_name = "MESSAGE|-")]
     message: OsString,
+    /// Where as many messages wait as may, wait so long for room instead of failing at once
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    wait: Option<Duration>,
+}
+
+/// The path of a question with what is asked beside the message.
+fn path(target: &Target, verb: &str, times: &[(&str, Option<Duration>)]) -> String {
+    let mut path = path_of(target, verb);
+    let given = times.iter().filter_map(|(key, length)| Some((key, (*length)?)));
+    for (at, (key, length)) in given.enumerate() {
+        path.push(if at == 0 { '?' } else { '&' });
+        let _ = write!(path, "{key}={}", format_duration(length));
+    }
+    path
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
@@ -64,11 +82,8 @@ fn timeout(text: &str) -> Result<Duration, String> {
 impl Call {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
         let message = message(self.message)?;
-        let mut path = path_of(&self.name, "/call");
-        if let Some(length) = self.timeout {
-            path.push_str("?timeout=");
-            path.push_str(&format_duration(length));
-        }
+        let times = [("timeout", self.timeout), ("wait", self.wait)];
+        let path = path(&self.name, "/call", &times);
         let reply = context.client("call")?.ask(Question::post(path, message))?;
         let mut out = Out::new();
         out.bytes(&reply.body)?;
@@ -83,7 +98,8 @@ impl Call {
 impl Send {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
         let message = message(self.message)?;
-        context.client("send")?.ask(Question::post(path_of(&self.name, "/send"), message))?;
+        let path = path(&self.name, "/send", &[("wait", self.wait)]);
+        context.client("send")?.ask(Question::post(path, message))?;
         Ok(OK)
     }
 }

@@ -192,6 +192,7 @@ pub(super) mod tests {
             queued: 1,
             open: 0,
             unmatched: 0,
+            strays: 0,
         });
         port.labels = BTreeMap::from([("team".to_owned(), "core".to_owned())]);
         let mut missing = replica("mail", 1, State::Failed);

@@ -199,6 +199,9 @@ fn next(replica: &ReplicaStatus, policy: Option<&str>) -> String {
     };
     match state_and_wait(replica) {
         (State::Running, _) => after.to_owned(),
+        (State::Starting, _) if replica.uptime_s.is_some() => {
+            "its program runs and is not ready yet; it has its `start_timeout` for that".to_owned()
+        }
         (State::Starting, _) => "its program is being started".to_owned(),
         (State::Waiting, Some(wait)) => format!("its start is tried again in {wait}"),
         (State::Waiting, None) => "it starts as soon as there is room".to_owned(),
@@ -258,6 +261,9 @@ impl Page {
             let mut spoken = format!("{framing}: {sent} sent, {got} received, {queued} queued");
             if port.unmatched > 0 {
                 let _ = write!(spoken, ", {} replies to no call dropped", port.unmatched);
+            }
+            if port.strays > 0 {
+                let _ = write!(spoken, ", {} stray lines", port.strays);
             }
             self.field(&mut text, "Port", &spoken);
         }

@@ -24,7 +24,7 @@ words! {
         GroupStrategy = "group_strategy",
         /// It did not start within `start_timeout`.
         StartTimeout = "start_timeout",
-        /// It did not become ready in time.
+        /// It ran, and did not become ready within `start_timeout`.
         ReadyTimeout = "ready_timeout",
         /// Its health check failed.
         HealthFailed = "health_failed",

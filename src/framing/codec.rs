@@ -19,6 +19,8 @@ pub struct Codec {
     pub(super) cut: Cut,
     /// The largest message, in bytes; at least 1.
     pub(super) max: u64,
+    /// Whether text between messages that is not protocol is skipped, where the framing can tell.
+    pub(super) bears_strays: bool,
 }
 
 /// A framing, compiled.
@@ -86,7 +88,27 @@ impl Codec {
             Framing::Eof => Cut::Eof,
             Framing::Raw => Cut::Raw,
         };
-        Ok(Self { cut, max: max_frame })
+        Ok(Self { cut, max: max_frame, bears_strays: false })
+    }
+
+    /// The same, but text between messages that is not protocol is given out as a
+    /// [`Stray`](super::Stray) instead of being an error. Only `json` and `content-length` can tell
+    /// such text and find their way back: see [`Codec::can_bear_strays`].
+    #[must_use]
+    pub fn bearing_strays(self) -> Self {
+        Self { bears_strays: true, ..self }
+    }
+
+    /// Whether, without bearing them, it would take lines for headers that are stray text. Whoever
+    /// wants none reads a stream as if they were borne and takes the first of them for an error
+    /// ([`Stray::into_error`](super::Stray::into_error)).
+    pub fn is_lax(&self) -> bool {
+        matches!(self.cut, Cut::ContentLength)
+    }
+
+    /// Whether its framing can tell text that is not protocol and go on behind it.
+    pub fn can_bear_strays(&self) -> bool {
+        matches!(self.cut, Cut::Json | Cut::ContentLength)
     }
 
     /// The largest message that can be sent, in bytes. (In `pkt-line` a message of several packets

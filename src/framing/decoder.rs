@@ -4,10 +4,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Codec, Cut};
-use super::content_length::ContentLength;
+use super::content_length::{self, ContentLength};
 use super::counted::Counted;
 use super::error::{Fault, FramingError, Sample};
-use super::gather::{Gather, Stand, Step, size};
+use super::gather::{Gather, Stand, Step, Stray, size};
 use super::json::Json;
 use super::msgpack::Msgpack;
 use super::netstring::Netstring;
@@ -24,6 +24,28 @@ pub struct Message {
     pub payload: Bytes,
     /// Whether the stream ended before the message did: a last line without LF.
     pub partial: bool,
+}
+
+impl Stray {
+    /// The error that it is where it is not borne.
+    pub fn into_error(self) -> FramingError {
+        let fault = content_length::no_header(&self.bytes);
+        FramingError { fault, offset: self.at, sample: Sample::of(&self.bytes, b"") }
+    }
+}
+
+/// What a stream holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// A message.
+    Message {
+        /// It.
+        message: Message,
+        /// Where it begins, what frames it included, from the first byte of the stream.
+        at: u64,
+    },
+    /// A piece of text that is not protocol.
+    Stray(Stray),
 }
 
 /// Where one stream stands. It belongs to the [`Codec`] it was made for and is given it each time;
@@ -114,18 +136,31 @@ impl Decoder {
     /// Takes the next bytes of the stream and gives `out` each message they complete, in order.
     ///
     /// After an error, which is given once the messages before it are out, the decoder stays failed
-    /// and says the same again.
+    /// and says the same again. Text that is not protocol is left out, where it is borne at all.
     pub fn push(
         &mut self,
         codec: &Codec,
-        mut bytes: &[u8],
+        bytes: &[u8],
         out: &mut impl FnMut(Message),
+    ) -> Result<(), FramingError> {
+        self.push_all(codec, bytes, &mut |said| match said {
+            Said::Message { message, .. } => out(message),
+            Said::Stray(_) => {}
+        })
+    }
+
+    /// The same, with the text that is not protocol.
+    pub fn push_all(
+        &mut self,
+        codec: &Codec,
+        mut bytes: &[u8],
+        out: &mut impl FnMut(Said),
     ) -> Result<(), FramingError> {
         if let Some(error) = &self.failed {
             return Err(FramingError::clone(error));
         }
         while !bytes.is_empty() {
-            let before = self.held_bytes();
+            let (before, start) = (self.held_bytes(), self.start);
             let step = match self.step(codec, bytes) {
                 Ok(step) => step,
                 Err(fault) => return Err(self.fail(codec, fault, before, bytes)),
@@ -139,9 +174,12 @@ impl Decoder {
             if step.between {
                 self.start = self.at;
             }
+            if let Some(stray) = step.stray {
+                out(Said::Stray(Stray { at: start, ..stray }));
+            }
             if let Some(payload) = step.message {
-                self.start = self.at;
-                out(Message { payload, partial: false });
+                let at = std::mem::replace(&mut self.start, self.at);
+                out(Said::Message { message: Message { payload, partial: false }, at });
             }
         }
         Ok(())
@@ -152,8 +190,21 @@ impl Decoder {
     /// makes whole (`eof`, which always has one; a number in `json`), and an error where neither is
     /// so.
     pub fn finish(&mut self, codec: &Codec) -> Result<Option<Message>, FramingError> {
+        self.finish_all(codec, &mut |_| {})
+    }
+
+    /// The same, with the text that is not protocol.
+    pub fn finish_all(
+        &mut self,
+        codec: &Codec,
+        out: &mut impl FnMut(Stray),
+    ) -> Result<Option<Message>, FramingError> {
         if let Some(error) = &self.failed {
             return Err(FramingError::clone(error));
+        }
+        if let (State::ContentLength(message), true) = (&mut self.state, codec.bears_strays) {
+            let at = self.start;
+            message.stray_at_end().map(|stray| Stray { at, ..stray }).into_iter().for_each(out);
         }
         let left = self.left(codec);
         let left = left.map_err(|fault| self.fail(codec, fault, Sample::MOST, b""))?;
@@ -194,6 +245,11 @@ impl Decoder {
         self.at - self.start
     }
 
+    /// Where the present message begins, from the first byte of the stream.
+    pub fn place(&self) -> u64 {
+        self.start
+    }
+
     /// The memory it owns for an unfinished message, in bytes.
     pub fn held(&self) -> usize {
         self.state.stand().map_or(0, Stand::capacity)
@@ -214,8 +270,10 @@ impl Decoder {
             (State::Counted(counted), Cut::Counted(rule)) => counted.step(rule, bytes, codec.max),
             (State::Netstring(netstring), Cut::Netstring) => netstring.step(bytes, codec.max),
             (State::PktLine(packet), Cut::PktLine) => packet.step(bytes, codec.max),
-            (State::ContentLength(message), Cut::ContentLength) => message.step(bytes, codec.max),
-            (State::Json(json), Cut::Json) => json.step(bytes, codec.max),
+            (State::ContentLength(message), Cut::ContentLength) => {
+                message.step(bytes, codec.max, codec.bears_strays)
+            }
+            (State::Json(json), Cut::Json) => json.step(bytes, codec.max, codec.bears_strays),
             (State::Msgpack(msgpack), Cut::Msgpack) => msgpack.step(bytes, codec.max),
             (State::Stanza(stanza), Cut::Stanza) => stanza.step(bytes, codec.max),
             (State::Prompt(prompt), Cut::Prompt(rule)) => prompt.step(rule, bytes, codec.max),

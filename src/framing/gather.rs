@@ -43,6 +43,11 @@ impl Gather {
         }
     }
 
+    /// Takes all that stands from a place on.
+    pub(super) fn split_off(&mut self, at: usize) -> Vec<u8> {
+        self.0.split_off(at.min(self.0.len()))
+    }
+
     /// Lets go of all but so many of the first bytes.
     pub(super) fn truncate(&mut self, most: usize) {
         self.0.truncate(most);
@@ -67,22 +72,40 @@ pub(super) struct Step {
     pub(super) message: Option<Bytes>,
     /// Whether they stand between messages and belong to none.
     pub(super) between: bool,
+    /// Text that is not protocol and is borne: these bytes, with what was held before them.
+    pub(super) stray: Option<Stray>,
+}
+
+/// A piece of text that is not protocol, on a stream where that is borne.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// The bytes, with the LF that ends them where that has come.
+    pub bytes: Bytes,
+    /// Whether it is the first piece of its line.
+    pub begins: bool,
+    /// Where it begins, from the first byte of the stream; where headers stand before it, they do.
+    pub at: u64,
 }
 
 impl Step {
     /// The message needs more bytes than these.
     pub(super) fn more(used: usize) -> Self {
-        Self { used, message: None, between: false }
+        Self { used, message: None, between: false, stray: None }
     }
 
     /// These bytes belong to no message.
     pub(super) fn between(used: usize) -> Self {
-        Self { used, message: None, between: true }
+        Self { used, message: None, between: true, stray: None }
+    }
+
+    /// These bytes end a piece of text that is no protocol.
+    pub(super) fn stray(used: usize, bytes: Bytes, begins: bool) -> Self {
+        Self { stray: Some(Stray { bytes, begins, at: 0 }), ..Self::between(used) }
     }
 
     /// These bytes completed a message.
     pub(super) fn whole(used: usize, message: Bytes) -> Self {
-        Self { used, message: Some(message), between: false }
+        Self { used, message: Some(message), between: false, stray: None }
     }
 }
 

@@ -7,10 +7,16 @@
 //! space is needed, and a number that stands for itself is whole once something follows it, or the
 //! stream ends.
 //!
+//! Where stray text is borne, a line that cannot be the beginning of a value is none: it is left out
+//! up to its LF. What is wrong only in a later line of a value is an error, and so is what is too
+//! large. A number that stands for itself must then have white space or another value's first byte
+//! behind it, or a line that begins with a date would be taken for numbers.
+//!
 //! Outgoing a message must be one value, and gets an LF after it, which readers of lines need and
 //! others take for white space.
 
 use bytes::Bytes;
+use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
 use super::error::{EncodeError, Fault, Part};
@@ -42,6 +48,8 @@ enum At {
     /// Outside any value.
     #[default]
     Between,
+    /// In a line that is no JSON, which is borne.
+    Stray,
     /// Before a value of an object or a list.
     Value,
     /// After `[`.
@@ -132,6 +140,12 @@ impl Number {
         }
     }
 
+    /// Whether a byte can be its next one, or stand behind it in a stream that has other text too.
+    fn goes_on(self, byte: u8) -> bool {
+        self.with(byte).is_some()
+            || self.is_whole() && (is_space(byte) || matches!(byte, b'"' | b'[' | b'{'))
+    }
+
     /// Whether it is one as it stands.
     fn is_whole(self) -> bool {
         matches!(self, Self::Zero | Self::Digits | Self::Fraction | Self::Exponent)
@@ -165,7 +179,7 @@ impl Scan {
         }
         match self.at {
             At::Between if is_space(byte) => Ok(Byte::Space),
-            At::Between | At::Value => self.begin(byte, "a JSON value"),
+            At::Between | At::Stray | At::Value => self.begin(byte, "a JSON value"),
             At::FirstItem | At::FirstKey | At::Key | At::Colon | At::Next if is_space(byte) => {
                 Ok(Byte::Part)
             }
@@ -293,7 +307,11 @@ fn wrong(byte: u8, at: usize, due: &str) -> String {
 }
 
 impl Json {
-    pub(super) fn step(&mut self, bytes: &[u8], max: u64) -> Result<Step, Fault> {
+    /// Takes bytes. With `strays` a line is borne that cannot be the beginning of a value.
+    pub(super) fn step(&mut self, bytes: &[u8], max: u64, strays: bool) -> Result<Step, Fault> {
+        if self.scan.at == At::Stray {
+            return Ok(self.stray(bytes, 0, false));
+        }
         if self.scan.at == At::Between {
             let spaces = bytes.iter().take_while(|byte| is_space(**byte)).count();
             if spaces > 0 {
@@ -310,11 +328,24 @@ impl Json {
                 _ => 0,
             };
             used += text.max(1);
-            let taken = if text > 0 { Ok(Byte::Part) } else { self.scan.take(*byte) };
-            let taken = taken.map_err(|due| {
-                let what = wrong(*byte, before + used - 1, due);
-                Fault::Garbage { what }
-            })?;
+            let taken = match self.scan.at {
+                _ if text > 0 => Ok(Byte::Part),
+                // `2026-11-22 12:00` is a line of a log and no value.
+                At::Number(number) if strays && self.scan.depth == 0 && !number.goes_on(*byte) => {
+                    Err("white space")
+                }
+                _ => self.scan.take(*byte),
+            };
+            let taken = match taken {
+                Ok(taken) => taken,
+                Err(_) if strays && self.is_first_line(&bytes[..used - 1]) => {
+                    return Ok(self.stray(bytes, used - 1, true));
+                }
+                Err(due) => {
+                    let what = wrong(*byte, before + used - 1, due);
+                    return Err(Fault::Garbage { what });
+                }
+            };
             used -= usize::from(taken == Byte::After);
             if used > room {
                 return Err(Fault::Oversize { announced: None, max });
@@ -330,9 +361,25 @@ impl Json {
         Ok(Step::whole(used, message))
     }
 
+    /// Whether all of the present value so far, with these bytes, stands in one line.
+    fn is_first_line(&self, bytes: &[u8]) -> bool {
+        memchr(b'\n', self.value.as_slice()).is_none() && memchr(b'\n', bytes).is_none()
+    }
+
+    /// The present line is no JSON, as its byte at this place shows: it goes to its LF.
+    fn stray(&mut self, bytes: &[u8], from: usize, begins: bool) -> Step {
+        let end = memchr(b'\n', &bytes[from..]).map(|at| from + at + 1);
+        let used = end.unwrap_or(bytes.len());
+        let mut line = self.value.split_off(0);
+        line.extend_from_slice(&bytes[..used]);
+        *self = Self::default();
+        self.scan.at = if end.is_some() { At::Between } else { At::Stray };
+        Step::stray(used, line.into(), begins)
+    }
+
     /// What is left of the stream: a number that nothing follows is whole.
     pub(super) fn finish(&mut self) -> Result<Option<Bytes>, Fault> {
-        if self.scan.at == At::Between {
+        if matches!(self.scan.at, At::Between | At::Stray) {
             return Ok(None);
         }
         if self.scan.is_whole() {

@@ -31,5 +31,6 @@ mod stanza;
 mod tests;
 
 pub use codec::{Codec, Frame};
-pub use decoder::{Decoder, Message};
+pub use decoder::{Decoder, Message, Said};
 pub use error::{BadRule, EncodeError, Fault, FramingError, Part, Sample};
+pub use gather::Stray;

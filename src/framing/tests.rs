@@ -2,6 +2,7 @@
 
 mod announced;
 mod ended;
+mod strays;
 mod values;
 
 use bytes::Bytes;

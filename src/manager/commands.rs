@@ -21,6 +21,7 @@ use super::control::{Control, Shown};
 use super::disk::Persist;
 use super::published::What;
 use super::request::{Refusal, ReplicaStatus, Request};
+use super::room::Spoken;
 
 /// How long after a failure the small file of what operators want is written again.
 const INTENT_RETRY: Duration = Duration::from_secs(1);
@@ -74,8 +75,8 @@ impl Control {
             Request::ReloadRefused => self.health.reload_refused = true,
             Request::Spec { reply } => drop(reply.send(Arc::clone(&self.spec))),
             Request::Command { verb, target, by, reply } => self.command(verb, &target, by, reply),
-            Request::Speak { target, payload, kind, client, reply } => {
-                self.speak(&target, payload, kind, client, reply);
+            Request::Speak { target, payload, kind: speech, client, wait, reply } => {
+                self.speak(Spoken { target, payload, speech, client, reply }, wait);
             }
             Request::Forget => self.forget_callers(),
             Request::Apply { spec, by, reply } => self.apply(*spec, by, reply),

@@ -44,7 +44,7 @@ use super::speak::Call;
 use super::streams::Lingering;
 use super::sweeper::{Report, Sweeper};
 use super::terminal::Terminal;
-use super::{spawner, speak};
+use super::{room, spawner, speak};
 
 /// Tokens of the descriptors that are not a run's. A run's are its incarnation, shifted, and a kind.
 pub(super) mod token {
@@ -148,6 +148,8 @@ pub(super) struct Control {
     pub(super) shown: HashMap<ReplicaId, Shown>,
     pub(super) waiters: Vec<Waiter>,
     pub(super) calls: HashMap<u64, Call>,
+    /// Messages that found no room.
+    pub(super) room: room::Queue,
     pub(super) next_call: u64,
     pub(super) port_deadlines: BTreeSet<(Tick, Incarnation)>,
     pub(super) protocols: speak::Protocols,
@@ -286,6 +288,7 @@ impl Control {
             // Not only when the waker says so: behind a thousand ends it would be heard last.
             self.take_messages();
             self.pass_time();
+            self.look_for_room();
             self.disk.go();
         }
         Ok(())
@@ -300,6 +303,7 @@ impl Control {
             self.output_paused.filter(|_| !self.output_overdue),
             self.intent_again,
             self.prompts.due(),
+            self.room.due(),
             self.record_deadlines.first().map(|(at, _)| *at),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))

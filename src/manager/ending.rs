@@ -90,6 +90,7 @@ impl Control {
         let unread = run.input.as_ref().and_then(|input| fds::unread(input.as_fd()).ok());
         self.drain(incarnation);
         self.end_exchange(incarnation, unread.unwrap_or(0) as u64);
+        self.finish_log(incarnation);
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         if run.writing {
             run.set_writing(false, clock::now());

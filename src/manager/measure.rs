@@ -153,6 +153,7 @@ impl Control {
             port.bytes[1] += counters.bytes_out;
             port.blocked += blocked;
             port.unmatched(counters.unmatched);
+            port.strays(counters.strays);
         }
     }
 
@@ -254,6 +255,7 @@ fn process_sample(run: &Run, now: Tick) -> ProcessSample {
             bytes: [counters.bytes_in, counters.bytes_out],
             queued: exchange.waiting().0,
             unmatched: counters.unmatched,
+            strays: counters.strays,
             blocked: run.blocked(now),
         }
     });

@@ -20,6 +20,7 @@ mod published;
 mod record;
 mod recover;
 mod request;
+mod room;
 mod run;
 mod spawner;
 mod speak;
@@ -257,6 +258,7 @@ fn start(
         shown: HashMap::new(),
         waiters: Vec::new(),
         calls: HashMap::new(),
+        room: room::Queue::default(),
         next_call: 1,
         port_deadlines: BTreeSet::new(),
         protocols: speak::Protocols::default(),

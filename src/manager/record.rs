@@ -90,7 +90,8 @@ pub(super) fn record(
 
 /// `warn` where somebody should look.
 fn level(reason: Reason, cause: Cause, decision: Decision) -> &'static str {
-    let asked_for = !matches!(cause, Cause::Spontaneous | Cause::StartTimeout);
+    let asked_for =
+        !matches!(cause, Cause::Spontaneous | Cause::StartTimeout | Cause::ReadyTimeout);
     if decision != Decision::GaveUp && (reason == Reason::Completed || asked_for) {
         "info"
     } else {

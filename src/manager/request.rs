@@ -91,6 +91,9 @@ pub enum Request {
         kind: Speech,
         /// Whose message it is: clients are served in turn.
         client: u64,
+        /// How long to wait for room where as many messages wait for the program as may; `None` does
+        /// not, and is refused as busy.
+        wait: Option<Duration>,
         /// The answer: the reply's messages, or nothing for a mere send.
         reply: oneshot::Sender<Result<Vec<Bytes>, SpeakError>>,
     },
@@ -393,6 +396,9 @@ pub struct PortStatus {
     /// Replies that were dropped because no open call could have had them.
     #[serde(default)]
     pub unmatched: u64,
+    /// Lines that are no protocol and were borne (`stray`).
+    #[serde(default)]
+    pub strays: u64,
 }
 
 impl Handle {

@@ -53,6 +53,8 @@ pub(super) struct Run {
     pub(super) lost: Vec<Unanswered>,
     /// What was read lately that nobody had asked for, and since when that is counted.
     pub(super) unasked: (usize, Tick),
+    /// How often in a row its output was left alone for a while since then.
+    pub(super) rests: u32,
     /// How many messages of it were told since then.
     pub(super) told: usize,
     /// Until when its output is not read, for nobody wants it.
@@ -102,6 +104,7 @@ impl Run {
             deadline: None,
             broken_at: None,
             unasked: (0, Tick(0)),
+            rests: 0,
             told: 0,
             resting: None,
             lost: Vec::new(),

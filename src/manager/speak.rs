@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use memchr::memchr_iter;
 use tokio::sync::oneshot;
 
 use crate::event::{Event, State};
@@ -19,12 +20,14 @@ use crate::port::exchange::{
     BadProtocol, CallError, Delivery, Ending, Exchange, Kind as RequestKind, Protocol, ReadState,
     Refusal, Request, Unanswered,
 };
-use crate::spec::Service;
+use crate::spec::{Service, WhenFull};
 use crate::time::Tick;
 
 use super::control::{Control, Kind};
 use super::published::What;
 use super::request::{ReadState as ToldState, SpeakError, Speech};
+use super::room::Spoken;
+use super::spawner::Answer;
 
 /// A client that waits for its message's fate.
 pub(super) struct Call {
@@ -71,6 +74,10 @@ const UNASKED: usize = 64 << 10;
 /// … in this time, while nobody listens to events.
 const UNASKED_WITHIN: Duration = Duration::from_millis(100);
 
+/// A flood that goes on is looked at after twice the time, so often at most: every 3.2 s in the end.
+/// Who calls the program does not wait for that; who begins to listen does, once.
+const MOST_RESTS: u32 = 5;
+
 /// How many messages that nobody asked for are kept of one port in that time, while nobody listens.
 const UNHEARD: usize = 64;
 
@@ -78,31 +85,27 @@ const UNHEARD: usize = 64;
 const SHOWN: usize = 4096;
 
 impl Control {
-    /// A client's message to a port.
-    pub(super) fn speak(
-        &mut self,
-        target: &Target,
-        payload: Bytes,
-        speech: Speech,
-        client: u64,
-        reply: oneshot::Sender<Result<Vec<Bytes>, SpeakError>>,
-    ) {
+    /// A client's message to a port. Where as many wait for the program as may, it waits for room for
+    /// as long as `wait` says, or is refused.
+    pub(super) fn speak(&mut self, spoken: Spoken, wait: Option<Duration>) {
         let now = clock::now();
         if self.calls.len() >= MANY_CALLS {
             self.forget_callers();
         }
-        let asked = matches!(speech, Speech::Call(_)).then(|| target.service.clone());
-        let accepted = self.accept(target, payload, speech, client, now);
-        match accepted {
-            Ok((id, incarnation)) => {
-                self.calls.insert(id, Call { incarnation, asked, since: now, reply });
+        let Spoken { target, payload, speech, client, .. } = &spoken;
+        match (self.accept(target, payload.clone(), *speech, *client, now), wait) {
+            (Ok((id, incarnation)), _) => {
+                let asked = matches!(speech, Speech::Call(_)).then(|| target.service.clone());
+                let call = Call { incarnation, asked, since: now, reply: spoken.reply };
+                self.calls.insert(id, call);
                 self.rise(incarnation);
                 self.write_input(incarnation);
                 self.note_deadline(incarnation);
             }
-            Err(error) => {
+            (Err(SpeakError::Busy { .. }), Some(wait)) => self.wait_for_room(spoken, wait),
+            (Err(error), _) => {
                 // A client that went away needs no answer.
-                let _ = reply.send(Err(error));
+                let _ = spoken.reply.send(Err(error));
             }
         }
     }
@@ -152,7 +155,7 @@ impl Control {
 
     /// Of the replicas that run or are about to, the one with the fewest messages waiting and calls
     /// open. What is said to a program on its way is written once it runs.
-    fn least_busy(&self, replicas: &[ReplicaId]) -> Option<Incarnation> {
+    pub(super) fn least_busy(&self, replicas: &[ReplicaId]) -> Option<Incarnation> {
         let running = replicas.iter().filter_map(|replica| {
             let incarnation = *self.present.get(replica)?;
             let run = self.runs.get(&incarnation)?;
@@ -161,7 +164,9 @@ impl Control {
                 run.end.is_none() && run.ended.is_none() && (plain || run.exchange.is_some());
             let state = self.supervisor.view(replica)?.state;
             let usable = usable && matches!(state, State::Running | State::Starting);
-            let load = |one: &Exchange| (one.is_taken(), one.waiting().0 + one.open_calls());
+            let load = |one: &Exchange| {
+                (one.is_taken(), !one.is_ready(), one.waiting().0 + one.open_calls())
+            };
             usable.then(|| (run.exchange.as_deref().map(load), incarnation))
         });
         running.min().map(|(_, incarnation)| incarnation)
@@ -242,18 +247,43 @@ impl Control {
         }
     }
 
-    /// Takes bytes that a program wrote.
-    pub(super) fn heard(&mut self, incarnation: Incarnation, bytes: &[u8]) {
+    /// Takes bytes that a program wrote. Gives how many of them went to its log.
+    pub(super) fn heard(&mut self, incarnation: Incarnation, bytes: &[u8]) -> usize {
         let now = clock::now();
         let run = self.runs.get_mut(&incarnation);
-        let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) else { return };
+        let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) else { return 0 };
+        let greeted = exchange.is_greeting();
         let deliveries = exchange.received(bytes, now);
-        let more = exchange.waiting().0 > 0;
+        let more = greeted || exchange.waiting().0 > 0;
+        let logged = deliveries.iter().map(|delivery| match delivery {
+            Delivery::Stray(text) => text.len(),
+            _ => 0,
+        });
+        let logged = logged.sum();
         self.deliver(incarnation, deliveries);
         if more {
             self.write_input(incarnation);
         }
         self.note_deadline(incarnation);
+        logged
+    }
+
+    /// Text that is no protocol goes to the program's log. A log that would have the program wait for
+    /// the disk cannot have that here, where messages pass too: then the text is dropped and counted.
+    fn stray(&mut self, incarnation: Incarnation, text: &[u8]) {
+        let Some(run) = self.runs.get(&incarnation) else { return };
+        if self.output_paused.is_some() && run.service.logging.when_full == WhenFull::Block {
+            let service = run.replica.service.clone();
+            return self.measured_dropped(&service, memchr_iter(b'\n', text).count() as u64);
+        }
+        self.log(incarnation, Kind::Output, text);
+    }
+
+    /// A program can be spoken to. Where the word that it runs is still on its way, that comes first.
+    fn became_ready(&mut self, incarnation: Incarnation) {
+        if self.runs.get(&incarnation).is_some_and(|run| run.landing == Some(Answer::Executed)) {
+            self.feed(Event::Ready { incarnation });
+        }
     }
 
     /// Leaves a port's output alone for a while where a lot of it came and nobody wants any: the
@@ -264,6 +294,9 @@ impl Control {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let wanted = run.exchange.as_ref().is_none_or(|exchange| exchange.is_awaited());
         if listened_to || wanted || now.since(run.unasked.1) >= UNASKED_WITHIN {
+            if listened_to || wanted || run.unasked.0 <= UNASKED {
+                run.rests = 0;
+            }
             run.unasked = (0, now);
             run.told = 0;
         }
@@ -272,7 +305,8 @@ impl Control {
             (run.unasked.0 > UNASKED, listened_to, wanted, &run.output)
         {
             let _ = self.ports.remove(output.as_fd());
-            run.resting = Some(run.unasked.1 + UNASKED_WITHIN);
+            run.resting = Some(run.unasked.1 + UNASKED_WITHIN * (1 << run.rests));
+            run.rests = (run.rests + 1).min(MOST_RESTS);
             self.note_deadline(incarnation);
         }
     }
@@ -304,6 +338,8 @@ impl Control {
                 Delivery::Sent { id } => self.answer(id, Ok(Vec::new())),
                 Delivery::Failed { id, error, .. } => self.call_failed(id, &error),
                 Delivery::Event(message) => self.said(incarnation, &message.payload),
+                Delivery::Ready => self.became_ready(incarnation),
+                Delivery::Stray(text) => self.stray(incarnation, &text),
                 Delivery::Protocol(error) => self.broke_protocol(incarnation, &error),
             }
         }
@@ -450,6 +486,9 @@ impl Control {
         let Some(exchange) = run.exchange.as_mut() else { return };
         let Ending { deliveries, unanswered } = exchange.ended(unread, now);
         let counters = exchange.counters();
+        // Of a program that never ran there is nothing to be said.
+        let unready = exchange.unready().filter(|_| run.landing == Some(Answer::Executed));
+        run.evidence.extend(unready);
         run.lost = unanswered;
         let (service, blocked) = (run.replica.service.clone(), run.blocked(now));
         self.measured_port(&service, &counters, blocked);

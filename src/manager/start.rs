@@ -261,6 +261,11 @@ impl Control {
                 let start = What::Start { replica: replica.clone(), incarnation, pid, executable };
                 self.publish_of(&replica, start);
                 self.feed(Event::Started { incarnation });
+                let run = self.runs.get(&incarnation).filter(|run| run.service.awaits_ready());
+                // What it said may have been read before the word that it runs.
+                if run.and_then(|run| run.exchange.as_ref()).is_some_and(|one| one.is_ready()) {
+                    self.feed(Event::Ready { incarnation });
+                }
                 self.write_input(incarnation);
             }
             Answer::Failed { interpreter_missing: true, .. } => run.evidence.push(

@@ -87,6 +87,7 @@ impl Control {
                 queued: exchange.waiting().0,
                 open: exchange.open_calls(),
                 unmatched: counters.unmatched,
+                strays: counters.strays,
             })
         });
         Some(ReplicaStatus {

@@ -105,8 +105,8 @@ impl Control {
         match read(fd.as_fd(), &mut buffer) {
             Read::Later => {}
             Read::Bytes(count) => {
-                self.heard(incarnation, &buffer[..count]);
-                self.rest_from(incarnation, count);
+                let logged = self.heard(incarnation, &buffer[..count]);
+                self.rest_from(incarnation, count.saturating_sub(logged));
             }
             Read::End => {
                 let _ = self.ports.remove(fd.as_fd());
@@ -120,7 +120,7 @@ impl Control {
     }
 
     /// Sends what a program wrote to its log file and to the terminal.
-    fn log(&mut self, incarnation: Incarnation, kind: Kind, bytes: &[u8]) {
+    pub(super) fn log(&mut self, incarnation: Incarnation, kind: Kind, bytes: &[u8]) {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let stream = if kind == Kind::Error {
             run.tail.push(bytes);
@@ -229,13 +229,16 @@ impl Control {
             }
         }
         self.buffer = buffer;
-        if let Some(run) = self.runs.get_mut(&incarnation) {
-            let mut lines = Vec::new();
-            run.formatter.finish(&mut lines);
-            let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
-            self.measured_lines(&replica.service, &lines);
-            self.write_log(incarnation, replica, &service, lines);
-        }
+    }
+
+    /// Nothing more comes of a run: the lines that it left unfinished go to its log.
+    pub(super) fn finish_log(&mut self, incarnation: Incarnation) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let mut lines = Vec::new();
+        run.formatter.finish(&mut lines);
+        let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
+        self.measured_lines(&replica.service, &lines);
+        self.write_log(incarnation, replica, &service, lines);
     }
 
     /// Keeps reading the streams of a run that has ended where somebody still holds them.

@@ -59,7 +59,7 @@ pub struct Metric {
 }
 
 /// What can be wrong with a port's output: the values of `kind`.
-pub const PROTOCOL_FAULTS: [&str; 4] = ["garbage", "oversize", "truncated", "unmatched"];
+pub const PROTOCOL_FAULTS: [&str; 5] = ["garbage", "oversize", "truncated", "unmatched", "stray"];
 
 /// Upper bounds of the time a start takes, in seconds.
 pub const SPAWN: &[f64] = &[0.001, 0.003, 0.01, 0.1, 1.0];
@@ -151,7 +151,7 @@ pub const CATALOGUE: &[Metric] = &{
     metric("wharf_port_bytes_total", Counter, Port, &["service", "direction"],
         counted!("Bytes to (in) and from (out) the program over its port.")),
     metric("wharf_port_protocol_errors_total", Counter, Port, &["service", "kind"],
-        counted!("How often the program's output was not its port's protocol, by what was wrong. The first three end the run; unmatched is a reply that no open call could have had, which was dropped.")),
+        counted!("How often the program's output was not its port's protocol, by what was wrong. The first three end the run; unmatched is a reply that no open call could have had, which was dropped; stray is a line that is no protocol and was borne.")),
     metric("wharf_port_request_duration_seconds", Histogram(REQUEST), Port, SERVICE,
         counted!("From the arrival of a call to its reply, or to its failure.")),
     metric("wharf_port_queue_length", Gauge, Port, SERVICE,

@@ -79,8 +79,8 @@ pub struct PortCounts {
     /// Bytes to and from the program, of runs that have ended.
     pub bytes: [u64; 2],
     /// How often its protocol was broken, in the order of
-    /// [`PROTOCOL_FAULTS`](super::PROTOCOL_FAULTS); the last of runs that have ended.
-    pub faults: [u64; 4],
+    /// [`PROTOCOL_FAULTS`](super::PROTOCOL_FAULTS); the last two of runs that have ended.
+    pub faults: [u64; super::PROTOCOL_FAULTS.len()],
     /// From the arrival of a call to its outcome.
     pub requests: Histogram,
     /// How long messages waited with a full pipe, of runs that have ended.
@@ -119,6 +119,11 @@ impl PortCounts {
     /// Counts replies to no open call.
     pub fn unmatched(&mut self, count: u64) {
         self.faults[3] += count;
+    }
+
+    /// Counts lines that are no protocol and were borne.
+    pub fn strays(&mut self, count: u64) {
+        self.faults[4] += count;
     }
 
     /// Counts a break of the protocol.

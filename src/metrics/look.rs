@@ -175,6 +175,7 @@ impl ServiceRow {
             }
             counts.blocked += port.blocked;
             counts.unmatched(port.unmatched);
+            counts.strays(port.strays);
             self.queued += port.queued;
         }
     }

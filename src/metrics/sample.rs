@@ -94,6 +94,8 @@ pub struct PortSample {
     pub queued: u64,
     /// Replies to no open call.
     pub unmatched: u64,
+    /// Lines that are no protocol and were borne.
+    pub strays: u64,
     /// How long messages have waited with a full pipe.
     pub blocked: Duration,
 }

@@ -18,6 +18,9 @@
 //! its reply is in the [`Ending`], since only the end of the run says whether it is one.
 
 mod desk;
+mod ears;
+mod give_up;
+mod greeting;
 mod outgoing;
 mod protocol;
 mod waiting;
@@ -32,6 +35,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 
 use self::desk::{Call, Desk};
+use self::ears::Ears;
+use self::greeting::Greeting;
 use self::outgoing::{Item, Outgoing, Progress, What, size};
 use self::waiting::{Queued, Waiting};
 use crate::correlation::Tag;
@@ -45,7 +50,7 @@ pub use self::words::{
 };
 
 /// The version of the saved form.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// One port's conversation. It serialises to its saved form (call [`Exchange::wrote`] first when a
 /// chunk is out), from which [`Exchange::restore`] goes on.
@@ -72,6 +77,9 @@ pub enum RestoreError {
     /// The program was called in a way that tells replies apart otherwise.
     #[error("restore the exchange: it was saved with other replies")]
     Replies,
+    /// It was waiting for a greeting that is not waited for any more.
+    #[error("restore the exchange: it was saved with another greeting")]
+    Greeting,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +89,8 @@ struct State {
     tells_apart: bool,
     decoder: Decoder,
     desk: Desk,
+    /// What the program has said so far; `None` once that is over.
+    greeting: Option<Box<Greeting>>,
     waiting: Waiting,
     outgoing: Outgoing,
     input: Input,
@@ -125,6 +135,7 @@ impl Exchange {
             tells_apart: protocol.rule.tells_apart(),
             decoder: Decoder::new(&protocol.codec),
             desk: Desk::default(),
+            greeting: protocol.greeting.begin(),
             waiting: Waiting::default(),
             outgoing: Outgoing::default(),
             input: Input::Open,
@@ -149,6 +160,9 @@ impl Exchange {
         if state.tells_apart != protocol.rule.tells_apart() {
             return Err(RestoreError::Replies);
         }
+        if state.greeting.is_some() && protocol.greeting.begin().is_none() {
+            return Err(RestoreError::Greeting);
+        }
         if state.waiting.unframed().any(|message| protocol.codec.check(message).is_err()) {
             return Err(RestoreError::Framing);
         }
@@ -162,13 +176,11 @@ impl Exchange {
         if size == 0 && request.kind == Kind::Send {
             return Err(EncodeError::Empty.into());
         }
-        let state = &mut self.state;
-        let crowded = state.held_messages > 0
-            && state.held_bytes.saturating_add(size) > self.protocol.queue_bytes;
-        if crowded || state.held_messages >= self.protocol.queue {
-            let (messages, bytes) = (state.held_messages, state.held_bytes);
+        if !self.has_room(size) {
+            let (messages, bytes) = self.waiting();
             return Err(Refusal::Busy { messages, bytes });
         }
+        let state = &mut self.state;
         let Request { id, client, kind, .. } = request;
         if let Kind::Call { deadline } = kind {
             state.desk.deadlines.insert((deadline, id, client));
@@ -177,6 +189,13 @@ impl Exchange {
         state.held_bytes += size;
         state.waiting.push(Queued { id, client, kind, pieces, tag, size });
         Ok(())
+    }
+
+    /// Whether a request with a message of so many bytes would find room now.
+    pub fn has_room(&self, size: u64) -> bool {
+        let state = &self.state;
+        let fits = state.held_bytes.saturating_add(size) <= self.protocol.queue_bytes;
+        state.held_messages < self.protocol.queue && (fits || state.held_messages == 0)
     }
 
     /// The pieces of a request, its tag and its size when framed.
@@ -224,8 +243,9 @@ impl Exchange {
         if self.state.input == Input::Closed || self.state.output == Output::Broken {
             return None;
         }
+        self.let_out_question();
         let only_one = self.protocol.codec.is_whole_output();
-        while self.state.outgoing.wants_more() {
+        while !self.is_held() && self.state.outgoing.wants_more() {
             let desk = &self.state.desk;
             let calls_may_go = self.protocol.may_begin(&desk.correlator, desk.calls.len());
             if only_one && !calls_may_go {
@@ -235,6 +255,22 @@ impl Exchange {
             self.let_out(request);
         }
         self.state.outgoing.chunk()
+    }
+
+    /// Whether what clients send waits for the program to be ready.
+    fn is_held(&self) -> bool {
+        self.state.greeting.is_some() && self.protocol.greeting.holds()
+    }
+
+    /// Puts the question that shows readiness among what is being written, when it is due.
+    fn let_out_question(&mut self) {
+        let Self { protocol, state } = self;
+        let greeting = state.greeting.as_mut().filter(|_| state.input == Input::Open);
+        let Some(pieces) = greeting.and_then(|one| one.question(&protocol.greeting)) else {
+            return;
+        };
+        let size = pieces.iter().map(|piece| outgoing::size(piece.len())).sum();
+        state.outgoing.push(Item { id: 0, what: What::Question, pieces, size, done: 0 });
     }
 
     /// Puts a request among what is being written, a call with its sentinel.
@@ -288,21 +324,27 @@ impl Exchange {
     pub fn wrote(&mut self, bytes: usize) -> Vec<Delivery> {
         let Self { protocol, state } = self;
         let only_one = protocol.codec.is_whole_output();
-        let State { desk, outgoing, held_messages, held_bytes, seed, input, .. } = state;
+        let State { desk, outgoing, held_messages, held_bytes, seed, input, greeting, .. } = state;
         let before = outgoing.written();
         let mut deliveries = Vec::new();
         outgoing.wrote(size(bytes), |progress| match progress {
             Progress::Begun { id, what: What::Call, from } => desk.begun(protocol, id, from, *seed),
             Progress::Begun { what: What::Send | What::Sentinel, .. } => {}
+            Progress::Begun { what: What::Question, .. } => {
+                if let Some(greeting) = greeting {
+                    greeting.asked();
+                }
+            }
             Progress::Complete(item) => {
                 desk.counters.frames_in += 1;
-                if item.what != What::Sentinel {
+                let is_request = matches!(item.what, What::Send | What::Call);
+                if is_request {
                     *held_messages -= 1;
                     *held_bytes -= item.size;
                 }
                 if item.what == What::Send {
                     deliveries.push(Delivery::Sent { id: item.id });
-                } else if only_one {
+                } else if only_one && is_request {
                     *input = Input::Spent;
                 }
             }
@@ -319,9 +361,12 @@ impl Exchange {
             return deliveries;
         }
         state.desk.counters.bytes_out += size(bytes.len());
-        let desk = &mut state.desk;
-        let mut heard = |message| desk.heard(protocol, message, now, &mut deliveries);
-        if let Err(error) = state.decoder.push(&protocol.codec, bytes, &mut heard) {
+        let State { decoder, desk, greeting, .. } = state;
+        let deliveries_to = &mut deliveries;
+        let mut ears =
+            Ears { protocol, desk, greeting, now, deliveries: deliveries_to, broken: None };
+        let cut = decoder.push_all(&protocol.codec, bytes, &mut |said| ears.hear(said));
+        if let Some(error) = ears.broken.or(cut.err()) {
             state.output = Output::Broken;
             deliveries.push(Delivery::Protocol(error));
         }
@@ -340,12 +385,20 @@ impl Exchange {
         if protocol.codec.is_whole_output() {
             return deliveries;
         }
-        match state.decoder.finish(&protocol.codec) {
-            Ok(None) => {}
-            Ok(Some(message)) => {
-                state.desk.counters.partial_frame = true;
-                state.desk.heard(protocol, message, now, &mut deliveries);
+        let State { decoder, desk, greeting, .. } = state;
+        let at = decoder.place();
+        let deliveries_to = &mut deliveries;
+        let mut ears =
+            Ears { protocol, desk, greeting, now, deliveries: deliveries_to, broken: None };
+        let left = decoder.finish_all(&protocol.codec, &mut |stray| ears.stray(stray));
+        let left = left.map(|message| {
+            if let Some(message) = message {
+                ears.desk.counters.partial_frame = true;
+                ears.message(message, at);
             }
+        });
+        match ears.broken.map_or(left, Err) {
+            Ok(()) => {}
             Err(error) => {
                 state.output = Output::Broken;
                 state.desk.counters.partial_frame = matches!(error.fault, Fault::Truncated { .. });
@@ -366,8 +419,9 @@ impl Exchange {
     pub fn is_input_done(&self) -> bool {
         match self.state.input {
             Input::Open => false,
-            // What waits behind the one call of a run will never be written.
-            Input::Closing if !self.is_taken() => {
+            // What waits behind the one call of a run, or for a program that was not ready in time, will
+            // never be written.
+            Input::Closing if !self.is_taken() && !self.is_held() => {
                 self.state.waiting.is_empty() && self.state.outgoing.is_empty()
             }
             Input::Closing | Input::Spent => self.state.outgoing.is_empty(),
@@ -385,7 +439,7 @@ impl Exchange {
             match item.what {
                 What::Send => failed.push(item.id),
                 What::Call if !begun => failed.extend(state.desk.unsend(item.id)),
-                What::Call | What::Sentinel => {}
+                What::Call | What::Sentinel | What::Question => {}
             }
         }
         failed.extend(state.waiting.drain().map(|request| {
@@ -401,61 +455,6 @@ impl Exchange {
             .collect()
     }
 
-    /// The earliest point at which [`Exchange::expire`] has something to do.
-    pub fn next_deadline(&self) -> Option<Tick> {
-        self.state.desk.deadlines.first().map(|(deadline, ..)| *deadline)
-    }
-
-    /// Gives up the calls whose deadline has come.
-    pub fn expire(&mut self, now: Tick) -> Vec<Delivery> {
-        let mut deliveries = Vec::new();
-        while let Some((deadline, id, client)) = self.state.desk.deadlines.first().copied() {
-            if deadline > now {
-                break;
-            }
-            let stuck = self.is_stuck();
-            let (cancelled, so_far) = self.give_up(id, client, deadline, now);
-            let error = match cancelled {
-                Cancelled::Withdrawn => CallError::Unsent { stuck },
-                Cancelled::Abandoned => CallError::Unanswered,
-            };
-            deliveries.push(Delivery::Failed { id, error, so_far });
-        }
-        deliveries
-    }
-
-    /// Takes back a request whose caller has gone. `None` when it has had its outcome already, or
-    /// is without a reply and being written: then its outcome follows.
-    pub fn cancel(&mut self, id: u64, now: Tick) -> Option<Cancelled> {
-        if let Some(call) = self.state.desk.calls.get(&id) {
-            let (client, deadline) = (call.client, call.deadline);
-            return call.abandoned.is_none().then(|| self.give_up(id, client, deadline, now).0);
-        }
-        if let Some(client) = self.state.waiting.client_of(id) {
-            self.withdraw_waiting(id, client);
-            return Some(Cancelled::Withdrawn);
-        }
-        // A call among what is being written has been given up, or it would have been found.
-        let size = self.state.outgoing.withdraw(id, What::Send)?;
-        self.release(size);
-        Some(Cancelled::Withdrawn)
-    }
-
-    /// Since when an abandoned call, whose reply the program still owes, holds up all others. Where
-    /// calls are told apart, none does.
-    pub fn stuck_since(&self) -> Option<Tick> {
-        self.state.desk.calls.values().find_map(|call| call.abandoned)
-    }
-
-    /// Whether replies that the program owes are all that holds up calls.
-    fn is_stuck(&self) -> bool {
-        let desk = &self.state.desk;
-        let unnumbered = self.state.tells_apart
-            && size(desk.calls.len()) < self.protocol.queue
-            && !desk.correlator.has_number(&self.protocol.rule);
-        unnumbered || self.stuck_since().is_some()
-    }
-
     /// What passed through.
     pub fn counters(&self) -> Counters {
         self.state.desk.counters
@@ -466,9 +465,26 @@ impl Exchange {
         (self.state.held_messages, self.state.held_bytes)
     }
 
+    /// Whether the program counts as ready: at once where nothing else was declared.
+    pub fn is_ready(&self) -> bool {
+        !self.is_held()
+    }
+
+    /// Whether something is still expected of the program before it is spoken to, or a banner.
+    pub fn is_greeting(&self) -> bool {
+        self.state.greeting.is_some()
+    }
+
+    /// Where the program has not become ready, what is waited for and what it has said so far, in
+    /// words that make a sentence.
+    pub fn unready(&self) -> Option<String> {
+        let greeting = self.state.greeting.as_ref().filter(|_| self.is_held())?;
+        Some(greeting.words(&self.protocol.greeting))
+    }
+
     /// Whether anybody waits for what the program says next.
     pub fn is_awaited(&self) -> bool {
-        !self.state.desk.calls.is_empty() || self.state.held_messages > 0
+        self.is_held() || !self.state.desk.calls.is_empty() || self.state.held_messages > 0
     }
 
     /// How many calls are with the program, or about to be: written, and neither answered nor, where
@@ -533,46 +549,6 @@ impl Exchange {
         let output = state.decoder.finish(&self.protocol.codec).ok().flatten()?;
         state.desk.counters.frames_out += 1;
         Some(output.payload)
-    }
-
-    /// Takes back a call: for good where no byte of it is out, otherwise its reply is swallowed.
-    fn give_up(
-        &mut self,
-        id: u64,
-        client: u64,
-        deadline: Tick,
-        now: Tick,
-    ) -> (Cancelled, Vec<Bytes>) {
-        let Self { protocol, state } = self;
-        let desk = &mut state.desk;
-        desk.deadlines.remove(&(deadline, id, client));
-        let Some(call) = desk.calls.get_mut(&id) else {
-            self.withdraw_waiting(id, client);
-            return (Cancelled::Withdrawn, Vec::new());
-        };
-        let number = call.number;
-        if let Some(size) = state.outgoing.withdraw(id, What::Call) {
-            desk.calls.remove(&id);
-            desk.correlator.unreserve(number);
-            self.release(size);
-            return (Cancelled::Withdrawn, Vec::new());
-        }
-        if state.tells_apart {
-            desk.calls.remove(&id);
-            desk.correlator.abandon_numbered(&protocol.rule, number);
-            return (Cancelled::Abandoned, Vec::new());
-        }
-        call.abandoned = Some(now);
-        let begun = call.from.is_some();
-        let so_far = if begun { state.desk.correlator.abandon() } else { Vec::new() };
-        (Cancelled::Abandoned, so_far)
-    }
-
-    fn withdraw_waiting(&mut self, id: u64, client: u64) {
-        if let Some(request) = self.state.waiting.remove(client, id) {
-            self.state.desk.forget(&request);
-            self.release(request.size);
-        }
     }
 
     fn release(&mut self, size: u64) {

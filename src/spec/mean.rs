@@ -47,6 +47,7 @@ impl Mean<'_> {
     ) -> Option<Arc<Service>> {
         let name = ServiceName::new(&entry.key).ok()?;
         let mut subject = Subject { mean: self, entry };
+        let codes = written.port.as_ref().and_then(|port| port.success_exit_codes.clone());
         Some(Arc::new(Service {
             name,
             command: subject.command(written.command, written.shell.unwrap_or(false)),
@@ -55,7 +56,7 @@ impl Mean<'_> {
             user: written.user.map(|user| user.0),
             replicas: written.replicas.unwrap_or(1),
             port: written.port.map(|port| mean_port::port(&mut subject, port)),
-            restart: subject.restart(written.restart),
+            restart: subject.restart(written.restart, codes),
             start_timeout: subject.start_timeout(written.start_timeout),
             stop: stop(written.stop_signal, written.stop_grace_period, written.stop_kill),
             logging: subject.logging(written.logging),
@@ -186,8 +187,10 @@ impl Subject<'_, '_> {
         variables
     }
 
-    fn restart(&mut self, written: Option<written::Restart>) -> Restart {
-        let usual = Restart::default();
+    /// `codes` are those that the port, or its profile, says mean success.
+    fn restart(&mut self, written: Option<written::Restart>, codes: Option<Vec<i32>>) -> Restart {
+        let mut usual = Restart::default();
+        usual.success_exit_codes = codes.unwrap_or(usual.success_exit_codes);
         let long = match written {
             None => return usual,
             Some(written::Restart::Short(word)) => {

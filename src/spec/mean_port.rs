@@ -2,7 +2,10 @@
 
 use super::format::regex;
 use super::mean::Subject;
-use super::{Eof, Framing, IdPlace, IdType, OnProtocolError, PacketWidth, Port, Replies, written};
+use super::{
+    Banner, Eof, Framing, IdPlace, IdType, OnProtocolError, PacketWidth, Port, Ready, Replies,
+    Stray, written,
+};
 
 /// The largest frame that may be allowed, in bytes.
 const LARGEST_FRAME: u64 = 1 << 30;
@@ -13,7 +16,7 @@ const TOKEN: &str = "{token}";
 
 pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Port {
     let usual = Port::default();
-    let port = Port {
+    let mut port = Port {
         framing: written.framing.map_or(usual.framing, framing),
         replies: written.replies.map_or(usual.replies, |written| replies(subject, written)),
         max_frame: written.max_frame.map_or(usual.max_frame, |size| size.0),
@@ -24,6 +27,9 @@ pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Por
             Some(written::OnProtocolError::Restart) => OnProtocolError::Restart,
             Some(written::OnProtocolError::Stop) => OnProtocolError::Stop,
         },
+        stray: None,
+        ready: written.ready.map_or_else(|| ready_default(written.banner.as_ref()), ready),
+        banner: written.banner.map_or(usual.banner, banner),
         quit: written.quit.map(|word| word.0),
         eof: match written.eof {
             None => usual.eof,
@@ -36,7 +42,82 @@ pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Por
     sizes(subject, &port);
     framing_rules(subject, &port);
     replies_rules(subject, &port);
+    greeting_rules(subject, &port);
+    port.stray = stray(subject, &port, written.stray);
     port
+}
+
+fn banner(written: written::Banner) -> Banner {
+    match written {
+        written::Banner::Messages(count) => Banner::Messages(count),
+        written::Banner::Until(pattern) => Banner::Until(pattern.0),
+    }
+}
+
+fn ready_default(banner: Option<&written::Banner>) -> Ready {
+    if banner.is_some() { Ready::Banner } else { Ready::Started }
+}
+
+fn ready(written: written::PortReady) -> Ready {
+    use written::PortReady as Written;
+    match written {
+        Written::Started => Ready::Started,
+        Written::FirstMessage => Ready::FirstMessage,
+        Written::Message(pattern) => Ready::Message(pattern.0),
+        Written::Exchange(both) => Ready::Exchange { send: both.send, expect: both.expect.0 },
+    }
+}
+
+/// What is said before anybody speaks has to be messages.
+fn greeting_rules(subject: &mut Subject<'_, '_>, port: &Port) {
+    let raw = port.framing == Framing::Raw;
+    for (key, is_there, is_counted) in [
+        ("banner", port.banner != Banner::None, true),
+        (
+            "ready",
+            !matches!(port.ready, Ready::Started | Ready::Banner),
+            port.ready != Ready::FirstMessage,
+        ),
+    ] {
+        if is_there && port.framing == Framing::Eof {
+            let message = "with the framing `eof` all that the program says is one message";
+            subject.complain(&["port", key], message);
+        } else if is_there && raw && is_counted {
+            let message = "this needs messages, and the framing `raw` has none";
+            subject.complain(&["port", key], message);
+        }
+    }
+}
+
+/// The policy for text that is no protocol, where there can be one.
+fn stray(
+    subject: &mut Subject<'_, '_>,
+    port: &Port,
+    written: Option<written::Stray>,
+) -> Option<Stray> {
+    let stray = written.map(|written| match written {
+        written::Stray::Log => Stray::Log,
+        written::Stray::Drop => Stray::Drop,
+        written::Stray::Kill => Stray::Kill,
+    });
+    if port.can_bear_strays() {
+        return stray.or(Some(Stray::Log));
+    }
+    if stray.is_some_and(Stray::is_borne) {
+        let framing = port.framing.name();
+        let why = match port.framing {
+            Framing::Packet(_) | Framing::Netstring | Framing::PktLine | Framing::Msgpack => {
+                format!("in a stream of `{framing}` nobody can tell where the next message begins")
+            }
+            Framing::Lines | Framing::Nul | Framing::Stanza | Framing::Prompt(_) => format!(
+                "with the framing `{framing}` everything is a message, unless `replies` is an \
+                 `id` in JSON"
+            ),
+            _ => format!("with the framing `{framing}` everything is a message"),
+        };
+        subject.complain(&["port", "stray"], format!("stray text cannot be told: {why}"));
+    }
+    stray
 }
 
 fn framing(written: written::Framing) -> Framing {
@@ -120,9 +201,18 @@ fn sizes(subject: &mut Subject<'_, '_>, port: &Port) {
         _ => port.max_frame,
     };
     let length = |text: &String| u64::try_from(text.len()).unwrap_or(u64::MAX);
-    if port.quit.as_ref().is_some_and(|quit| length(quit) > widest) {
-        let message = format!("the message is longer than the framing's {widest} bytes");
-        subject.complain(&["port", "quit"], message);
+    let question = match &port.ready {
+        Ready::Exchange { send, .. } => Some(send),
+        _ => None,
+    };
+    for (message, at) in [
+        (port.quit.as_ref(), &["port", "quit"][..]),
+        (question, &["port", "ready", "exchange", "send"]),
+    ] {
+        if message.is_some_and(|message| length(message) > widest) {
+            let message = format!("the message is longer than the framing's {widest} bytes");
+            subject.complain(at, message);
+        }
     }
 }
 

@@ -83,6 +83,14 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Service {
+    /// Whether a run of it counts as ready only once something has been seen of it, and not as soon
+    /// as its program runs.
+    pub fn awaits_ready(&self) -> bool {
+        self.port.as_ref().is_some_and(Port::awaits_ready)
+    }
+}
+
 /// What follows an end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
@@ -250,6 +258,16 @@ pub struct Port {
     pub timeout: Duration,
     /// What follows output that is not the protocol.
     pub on_protocol_error: OnProtocolError,
+    /// What becomes of text that is not protocol; `None` where nothing could tell such text, because
+    /// every line, say, is a message.
+    #[serde(default)]
+    pub stray: Option<Stray>,
+    /// What the program says before it is spoken to.
+    #[serde(default)]
+    pub banner: Banner,
+    /// When the program can be spoken to.
+    #[serde(default)]
+    pub ready: Ready,
     /// The message that asks the program to end.
     pub quit: Option<String>,
     /// What the end of its input means to the program.
@@ -409,6 +427,85 @@ pub enum OnProtocolError {
     Stop,
 }
 
+/// What becomes of text that is not protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stray {
+    /// It goes to the program's output log.
+    Log,
+    /// It is dropped and counted.
+    Drop,
+    /// It is a protocol error.
+    Kill,
+}
+
+impl Stray {
+    /// Whether the program goes on after it.
+    pub fn is_borne(self) -> bool {
+        matches!(self, Self::Log | Self::Drop)
+    }
+}
+
+/// What a program says before it is spoken to. It is no reply to anything.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Banner {
+    /// Nothing.
+    #[default]
+    None,
+    /// So many messages; at least one.
+    Messages(u32),
+    /// All messages up to and including one that matches this regular expression.
+    Until(String),
+}
+
+/// When a program can be spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ready {
+    /// As soon as it runs.
+    #[default]
+    Started,
+    /// When its banner is over.
+    Banner,
+    /// With its first message, and when its banner is over.
+    FirstMessage,
+    /// With a message that matches this regular expression, and when its banner is over.
+    Message(String),
+    /// When it has answered a question that is asked once its banner is over.
+    Exchange {
+        /// The message to send.
+        send: String,
+        /// What the answer matches: a regular expression.
+        expect: String,
+    },
+}
+
+impl Port {
+    /// Whether the program has to say something before it counts as ready.
+    pub fn awaits_ready(&self) -> bool {
+        self.ready != Ready::Started
+    }
+
+    /// Whether text that is no protocol can be told and left behind: between the values of `json`,
+    /// among the headers of `content-length`, and where messages that are cut by themselves have to
+    /// be JSON for their id.
+    pub fn can_bear_strays(&self) -> bool {
+        let is_json = matches!(self.replies, Replies::Id(IdPlace::Pointer(_)));
+        match self.framing {
+            Framing::Json | Framing::ContentLength => true,
+            Framing::Lines | Framing::Nul | Framing::Stanza | Framing::Prompt(_) => is_json,
+            Framing::Packet(_)
+            | Framing::Counted { .. }
+            | Framing::Netstring
+            | Framing::PktLine
+            | Framing::Msgpack
+            | Framing::Eof
+            | Framing::Raw => false,
+        }
+    }
+}
+
 /// What the end of its input means to a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -417,7 +514,7 @@ pub enum Eof {
     Graceful,
     /// Nothing; the stop ladder skips this step.
     Ignored,
-    /// It ends with an error code, which is expected during a stop.
+    /// It ends with an error code: during a stop, whichever follows the end of its input is a success.
     Error,
 }
 
@@ -467,6 +564,9 @@ impl Default for Port {
             queue: 1024,
             timeout: Duration::from_secs(30),
             on_protocol_error: OnProtocolError::Restart,
+            stray: None,
+            banner: Banner::None,
+            ready: Ready::Started,
             quit: None,
             eof: Eof::Graceful,
             eof_grace: Duration::from_secs(3),

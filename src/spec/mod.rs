@@ -46,9 +46,9 @@ mod yaml;
 pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect};
 pub use disk::disk_bound;
 pub use meant::{
-    Cgroups, Eof, Forward, Framing, IdPlace, IdType, JOURNALD, KillScope, Limits, Logging, Metrics,
-    OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Replies, Restart, START_TIMEOUT, SYSLOG,
-    Service, SignalName, Spec, Stop, WhenFull,
+    Banner, Cgroups, Eof, Forward, Framing, IdPlace, IdType, JOURNALD, KillScope, Limits, Logging,
+    Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Ready, Replies, Restart,
+    START_TIMEOUT, SYSLOG, Service, SignalName, Spec, Stop, Stray, WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {

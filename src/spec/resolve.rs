@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Cgroups, Framing, IdPlace, Limits, Logging, OnGiveUp, Port, Replies, Restart, START_TIMEOUT,
-    Service, Spec, Stop,
+    Banner, Cgroups, Framing, IdPlace, Limits, Logging, OnGiveUp, Port, Ready, Replies, Restart,
+    START_TIMEOUT, Service, Spec, Stop,
 };
 use crate::time::{format_duration, format_size};
 
@@ -161,8 +161,27 @@ pub(super) fn port(port: &Port) -> Value {
         "eof": port.eof,
         "eof_grace": format_duration(port.eof_grace),
     });
-    if let (Some(quit), Value::Object(keys)) = (&port.quit, &mut keys) {
-        keys.insert("quit".to_owned(), json!(quit));
+    let Value::Object(map) = &mut keys else { return keys };
+    let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
+    if let Some(stray) = &port.stray {
+        put("stray", json!(stray));
+    }
+    match &port.banner {
+        Banner::None => None,
+        Banner::Messages(count) => put("banner", json!(count)),
+        Banner::Until(pattern) => put("banner", json!(pattern)),
+    };
+    match &port.ready {
+        Ready::Banner => None,
+        Ready::Started => put("ready", json!("started")),
+        Ready::FirstMessage => put("ready", json!("first_message")),
+        Ready::Message(pattern) => put("ready", json!({ "message": pattern })),
+        Ready::Exchange { send, expect } => {
+            put("ready", json!({ "exchange": { "send": send, "expect": expect } }))
+        }
+    };
+    if let Some(quit) = &port.quit {
+        put("quit", json!(quit));
     }
     keys
 }

@@ -28,7 +28,7 @@ impl Replica {
         why: Option<&Ending>,
         end: &End,
     ) -> Phase {
-        if run.started.is_some_and(|at| cx.now.since(at) >= self.service.restart.reset_after) {
+        if run.ready.is_some_and(|at| cx.now.since(at) >= self.service.restart.reset_after) {
             self.machine.row = 0;
         }
         let after = why.map_or(After::Judge, |why| why.after);
@@ -65,7 +65,8 @@ impl Replica {
             (true, true) => After::Again,
             (true, false) => After::Judge,
         };
-        let run = Run { incarnation, tries: 0, spawned: true, started: None, signal: None };
+        let run =
+            Run { incarnation, tries: 0, spawned: true, started: None, ready: None, signal: None };
         let facts = Facts {
             service: &Arc::clone(&self.service),
             end,

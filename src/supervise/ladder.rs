@@ -112,6 +112,11 @@ impl Ending {
         })
     }
 
+    /// Whether the end of its input was the last thing that was done.
+    pub(super) fn is_at_end_of_input(&self) -> bool {
+        self.steps.last().is_some_and(|(rung, _)| *rung == Rung::CloseInput)
+    }
+
     /// Takes the next step: its actions are appended, and it returns how long to wait for them to
     /// help. `None` when there is nothing above the kill.
     pub(super) fn climb(
@@ -155,9 +160,9 @@ impl Ending {
         if self.kill.is_some() {
             return (last != Some(Rung::Kill)).then_some(Rung::Kill);
         }
-        // A program that does not run yet cannot be talked to.
+        // A program that does not run yet cannot be talked to, one that is not ready not in messages.
         let port = service.port.as_ref().filter(|_| target.runs);
-        let quit = port.is_some_and(|port| port.quit.is_some());
+        let quit = target.ready && port.is_some_and(|port| port.quit.is_some());
         let input = port.is_some_and(|port| port.eof != Eof::Ignored);
         let asked = service.stop.signal != Signal::KILL;
         [
@@ -194,6 +199,8 @@ pub(super) struct Climber {
     pub(super) incarnation: Incarnation,
     /// Whether the program itself runs.
     pub(super) runs: bool,
+    /// Whether it can be spoken to.
+    pub(super) ready: bool,
 }
 
 /// The place of a step; a stop signal that changed meanwhile is no new step.
@@ -218,7 +225,7 @@ mod tests {
 
     /// Climbs to the top and tells each step with the wait after it, in seconds.
     fn climb(service: &Service, runs: bool, mut ending: Ending) -> Vec<(String, u64)> {
-        let target = Climber { incarnation: Incarnation(1), runs };
+        let target = Climber { incarnation: Incarnation(1), runs, ready: runs };
         let mut told = Vec::new();
         while let Some(wait) = ending.climb(Tick(0), service, target, &mut Vec::new()) {
             told.push((ending.steps.last().unwrap().0.to_string(), wait.as_secs()));
@@ -247,6 +254,10 @@ mod tests {
         let whole = [("quit", 3), ("close_stdin", 3), ("SIGTERM", 10), ("SIGKILL", 5)];
         assert_eq!(climb(&port, true, asked()), told(&whole));
         assert_eq!(climb(&port, false, asked()), told(&whole[2..]), "it cannot listen yet");
+        let unready = Climber { incarnation: Incarnation(1), runs: true, ready: false };
+        let mut ending = asked();
+        ending.climb(Tick(0), &port, unready, &mut Vec::new()).unwrap();
+        assert!(ending.is_at_end_of_input(), "no message for one that is not ready");
         port.port = Some(Port { eof: Eof::Ignored, ..Port::default() });
         assert_eq!(climb(&port, true, asked()), told(&whole[2..]));
         port.port = Some(Port { eof: Eof::Error, ..Port::default() });
@@ -256,7 +267,7 @@ mod tests {
     #[test]
     fn a_hurry_kills_at_once_and_only_once() {
         let plain = service("a");
-        let target = Climber { incarnation: Incarnation(1), runs: true };
+        let target = Climber { incarnation: Incarnation(1), runs: true, ready: true };
         let mut ending = asked();
         ending.climb(Tick(0), &plain, target, &mut Vec::new()).unwrap();
         assert!(!ending.part(Tick(0)).escalated);
@@ -288,7 +299,7 @@ mod tests {
             let mut service = service("a");
             service.stop.kill = kill;
             let mut actions = Vec::new();
-            let target = Climber { incarnation: Incarnation(1), runs: true };
+            let target = Climber { incarnation: Incarnation(1), runs: true, ready: true };
             asked().climb(Tick(0), &service, target, &mut actions).unwrap();
             let sent: Vec<_> = actions
                 .iter()

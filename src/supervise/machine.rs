@@ -40,9 +40,9 @@ pub(super) enum Phase {
     Queued(Turn),
     /// There were no resources; it will queue again at the deadline or when something ended.
     Deferred(Retry),
-    /// Its start has been ordered; the deadline is that of the start.
+    /// Its start has been ordered, and it is not ready yet; the deadline is that of the start.
     Starting(Run),
-    /// The program runs. The deadline, if any, ends the row of failures.
+    /// The program runs and is ready. The deadline, if any, ends the row of failures.
     Running(Run),
     /// Its end has been ordered; the deadline is that of the ladder's present step.
     Stopping(Run, Box<Ending>),
@@ -82,6 +82,8 @@ pub(super) struct Run {
     pub(super) spawned: bool,
     /// When its program was seen to run.
     pub(super) started: Option<Tick>,
+    /// When it became ready; as soon as it ran, where nothing else was declared.
+    pub(super) ready: Option<Tick>,
     pub(super) signal: Option<Box<Sent>>,
 }
 
@@ -133,6 +135,7 @@ pub(super) enum Input<'a> {
 pub(super) enum Heard {
     Spawned,
     Started,
+    Ready,
     /// `Deferred`.
     Lacking,
     Ended(End),

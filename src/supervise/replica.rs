@@ -136,18 +136,26 @@ impl Replica {
                 | Unkillable(..) | Sweeping(..) | Backoff) => same,
             },
             Heard::Started => match phase {
-                Starting(run) => self.running(cx, run),
+                Starting(run) => {
+                    let run = self.runs(cx, run);
+                    if run.ready.is_some() { self.running(cx, run) } else { Starting(run) }
+                }
                 Stopping(run, why) | Unkillable(run, why) if !run.spawned => {
-                    self.late(cx, Run { spawned: true, started: Some(cx.now), ..run }, why)
+                    let run = self.runs(cx, run);
+                    self.late(cx, run, why)
                 }
-                Stopping(run, why) => {
-                    Stopping(Run { started: run.started.or(Some(cx.now)), ..run }, why)
-                }
-                Unkillable(run, why) => {
-                    Unkillable(Run { started: run.started.or(Some(cx.now)), ..run }, why)
-                }
+                Stopping(run, why) => Stopping(self.runs(cx, run), why),
+                Unkillable(run, why) => Unkillable(self.runs(cx, run), why),
                 same
                 @ (Down(_) | Queued(_) | Deferred(_) | Running(_) | Sweeping(..) | Backoff) => same,
+            },
+            Heard::Ready => match phase {
+                Starting(run) if run.started.is_some() => {
+                    self.running(cx, Run { ready: Some(cx.now), ..run })
+                }
+                // It is being ended, is ready already, or is not even known to run.
+                same @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Running(_)
+                | Stopping(..) | Unkillable(..) | Sweeping(..) | Backoff) => same,
             },
             Heard::Lacking => match phase {
                 Starting(run) if !run.spawned => self.deferred(cx, &run),
@@ -191,7 +199,11 @@ impl Replica {
     fn deadline(&mut self, cx: &mut Context<'_>, phase: Phase) -> Phase {
         match phase {
             Deferred(retry) => Queued(Turn::Again(retry)),
-            Starting(run) => self.stop(cx, run, Ending::killed(Cause::StartTimeout, cx.now, false)),
+            Starting(run) => {
+                let ran = run.started.is_some();
+                let cause = if ran { Cause::ReadyTimeout } else { Cause::StartTimeout };
+                self.stop(cx, run, Ending::killed(cause, cx.now, false))
+            }
             Running(run) => {
                 self.machine.row = 0;
                 self.machine.deadline = None;
@@ -254,7 +266,14 @@ impl Replica {
             replica: self.id.clone(),
             service: Arc::clone(&self.service),
         });
-        Starting(Run { incarnation, tries, spawned: false, started: None, signal: None })
+        Starting(Run {
+            incarnation,
+            tries,
+            spawned: false,
+            started: None,
+            ready: None,
+            signal: None,
+        })
     }
 
     fn deferred(&mut self, cx: &Context<'_>, run: &Run) -> Phase {
@@ -263,15 +282,21 @@ impl Replica {
         Deferred(retry)
     }
 
-    fn running(&mut self, cx: &Context<'_>, run: Run) -> Phase {
+    /// The program of a run was seen to run, now or before.
+    fn runs(&self, cx: &Context<'_>, run: Run) -> Run {
         let started = run.started.unwrap_or(cx.now);
-        self.machine.deadline = self.end_of_row(started);
-        Running(Run { spawned: true, started: Some(started), ..run })
+        let ready = run.ready.or((!self.service.awaits_ready()).then_some(started));
+        Run { spawned: true, started: Some(started), ready, ..run }
     }
 
-    /// When a run that began at `started` will have ended the row of failures.
-    fn end_of_row(&self, started: Tick) -> Option<Tick> {
-        (self.machine.row > 0).then(|| started + self.service.restart.reset_after)
+    fn running(&mut self, cx: &Context<'_>, run: Run) -> Phase {
+        self.machine.deadline = self.end_of_row(run.ready.unwrap_or(cx.now));
+        Running(run)
+    }
+
+    /// When a run that was ready at `ready` will have ended the row of failures.
+    fn end_of_row(&self, ready: Tick) -> Option<Tick> {
+        (self.machine.row > 0).then(|| ready + self.service.restart.reset_after)
     }
 
     /// Begins to end a run. What does not exist yet is waited for, but not for long.
@@ -293,7 +318,8 @@ impl Replica {
         if !run.spawned {
             return Stopping(run, why);
         }
-        let target = Climber { incarnation: run.incarnation, runs: run.started.is_some() };
+        let (runs, ready) = (run.started.is_some(), run.ready.is_some());
+        let target = Climber { incarnation: run.incarnation, runs, ready };
         match why.climb(cx.now, &self.service, target, cx.actions) {
             Some(patience) => {
                 self.machine.deadline = Some(cx.now + patience);
@@ -318,8 +344,8 @@ impl Replica {
             self.machine.recent.clear();
         }
         *present = Arc::clone(service);
-        if let Running(Run { started: Some(started), .. }) = &self.machine.phase {
-            self.machine.deadline = self.end_of_row(*started);
+        if let Running(Run { ready: Some(ready), .. }) = &self.machine.phase {
+            self.machine.deadline = self.end_of_row(*ready);
         }
     }
 

@@ -53,6 +53,7 @@ pub(super) struct Index {
     deadlines: BTreeSet<(Tick, ReplicaId)>,
     queue: BTreeMap<Turn, ReplicaId>,
     deferred: BTreeMap<Retry, ReplicaId>,
+    /// How many are between the order to start and the program.
     starting: usize,
     busy: usize,
 }
@@ -108,6 +109,7 @@ impl Supervisor {
             Event::Shutdown { cause, by } => self.shut_down(now, cause, &by, out),
             Event::Spawned { incarnation } => self.tell(now, incarnation, Heard::Spawned, out),
             Event::Started { incarnation } => self.tell(now, incarnation, Heard::Started, out),
+            Event::Ready { incarnation } => self.tell(now, incarnation, Heard::Ready, out),
             Event::Deferred { incarnation, errno: _ } => {
                 self.tell(now, incarnation, Heard::Lacking, out);
             }

@@ -3,7 +3,7 @@
 use crate::event::{End, Verdict};
 use crate::exit::{Cause, Certainty, Decision, How, Reason, RestartPart, Signal, Stage, StopPart};
 use crate::name::{Requester, ServiceName};
-use crate::spec::{Restart, Service};
+use crate::spec::{Eof, Restart, Service};
 use crate::time::{Tick, format_duration};
 
 use super::configure::unconfigured;
@@ -115,6 +115,7 @@ fn reason(facts: &Facts<'_>) -> Reason {
         How::Exited(code) if facts.service.restart.success_exit_codes.contains(&code) => {
             Reason::Completed
         }
+        How::Exited(_) if is_usual_at_end_of_input(facts) => Reason::Completed,
         How::Exited(_) => Reason::Failed,
         How::Signaled(Signal::KILL) if facts.end.oom && !sent(facts, Signal::KILL) => {
             Reason::OomKilled
@@ -130,6 +131,13 @@ fn reason(facts: &Facts<'_>) -> Reason {
         How::NotStarted(..) => Reason::SetupFailed,
         How::Unseen => Reason::Lost,
     }
+}
+
+/// Whether an error code is how this program ends when its input does, and that is what ended it.
+fn is_usual_at_end_of_input(facts: &Facts<'_>) -> bool {
+    let port = facts.service.port.as_ref();
+    port.is_some_and(|port| port.eof == Eof::Error)
+        && facts.ending.is_some_and(Ending::is_at_end_of_input)
 }
 
 /// Whether this signal came from us: from the ladder, or from an operator a moment ago.
@@ -177,15 +185,25 @@ fn evidence(facts: &Facts<'_>, cause: Cause) -> Vec<String> {
         evidence.push("what it wrote was not its port's protocol".to_owned());
     }
     if let Some(ending) = facts.ending {
-        if cause == Cause::StartTimeout {
-            let limit = format_duration(facts.service.start_timeout);
-            evidence.push(format!("it did not run within start_timeout ({limit})"));
+        let limit = format_duration(facts.service.start_timeout);
+        match cause {
+            Cause::StartTimeout => {
+                evidence.push(format!("it did not run within start_timeout ({limit})"));
+            }
+            Cause::ReadyTimeout => {
+                evidence.push(format!("it was not ready within start_timeout ({limit})"));
+            }
+            _ => {}
         }
         let steps: Vec<_> =
             ending.part(facts.now).steps.into_iter().map(|step| step.step).collect();
         if !steps.is_empty() {
             evidence.push(format!("the manager did: {}", steps.join(", ")));
         }
+    }
+    let code = facts.end.how.code().filter(|code| *code != 0);
+    if let (Some(code), true) = (code, is_usual_at_end_of_input(facts)) {
+        evidence.push(format!("code {code} after the end of its input is its way (eof: error)"));
     }
     if let Some(sent) = recent(facts) {
         let before = facts.now.since(sent.at).as_secs_f64();
@@ -254,13 +272,38 @@ mod tests {
 
         let mut ending = Ending::asked(Cause::StopRequested, &who("x"), Tick(0), After::Rest);
         ending.hurry(crate::spec::KillScope::Tree);
-        let target = Climber { incarnation: crate::name::Incarnation(1), runs: true };
+        let target = Climber { incarnation: crate::name::Incarnation(1), runs: true, ready: true };
         ending.climb(Tick(0), &service, target, &mut Vec::new()).unwrap();
         let end = kill(How::Signaled(Signal::KILL));
         let judged = judge(&Facts { ending: Some(&ending), ..facts(&service, &end) });
         assert_eq!(judged.reason, Reason::Signaled);
         assert_eq!(judged.certainty, Certainty::Inferred);
         assert!(judged.evidence.iter().any(|words| words.contains("memory ran out")));
+    }
+
+    #[test]
+    fn an_error_code_after_the_end_of_its_input_can_be_a_success() {
+        let mut service = service("a");
+        let port = |eof| Some(crate::spec::Port { eof, ..crate::spec::Port::default() });
+        let target = Climber { incarnation: crate::name::Incarnation(1), runs: true, ready: true };
+        let mut ending = Ending::asked(Cause::StopRequested, &who("x"), Tick(0), After::Rest);
+        service.port = port(Eof::Error);
+        ending.climb(Tick(0), &service, target, &mut Vec::new()).unwrap();
+        let mut told_off = ending.clone();
+        told_off.climb(Tick(0), &service, target, &mut Vec::new()).unwrap();
+        let end = end(How::Exited(1));
+        for (eof, ending, reason) in [
+            (Eof::Error, Some(&ending), Reason::Completed),
+            (Eof::Graceful, Some(&ending), Reason::Failed),
+            (Eof::Error, Some(&told_off), Reason::Failed),
+            (Eof::Error, None, Reason::Failed),
+        ] {
+            service.port = port(eof);
+            let judged = judge(&Facts { ending, ..facts(&service, &end) });
+            assert_eq!(judged.reason, reason, "{eof:?} {ending:?}");
+            let told = judged.evidence.iter().any(|words| words.contains("eof: error"));
+            assert_eq!(told, reason == Reason::Completed);
+        }
     }
 
     #[test]

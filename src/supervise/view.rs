@@ -95,11 +95,8 @@ impl Replica {
             Down(_) | Backoff => marks,
             Queued(turn) => Marks { queued: Some(*turn), ..marks },
             Deferred(retry) => Marks { deferred: Some(*retry), ..marks },
-            Starting(run) => {
-                Marks { run: Some(run.incarnation), starting: true, busy: true, ..marks }
-            }
             Running(run) => Marks { run: Some(run.incarnation), busy: true, ..marks },
-            Stopping(run, _) => {
+            Starting(run) | Stopping(run, _) => {
                 let starting = run.started.is_none();
                 Marks { run: Some(run.incarnation), starting, busy: true, ..marks }
             }

@@ -57,6 +57,7 @@ pub(crate) struct Run {
     pub(crate) tries: u32,
     pub(crate) made: bool,
     pub(crate) started: Option<Tick>,
+    pub(crate) ready: Option<Tick>,
     pub(crate) asked: Option<Asked>,
     pub(crate) signal: Option<(Signal, Requester, Tick)>,
     pub(crate) steps: Vec<Step>,
@@ -158,7 +159,7 @@ impl Book {
         match &self.run {
             Some(run) if run.unkillable => State::Unkillable,
             Some(run) if run.asked.is_some() => State::Stopping,
-            Some(run) if run.started.is_some() => State::Running,
+            Some(run) if run.ready.is_some() => State::Running,
             Some(_) => State::Starting,
             None if self.sweeping.is_some() => State::Stopping,
             None => match self.plan {
@@ -186,7 +187,7 @@ impl Run {
         }
         let mut steps = Vec::new();
         if let (Some(port), Some(_)) = (&self.service.port, self.started) {
-            if port.quit.is_some() {
+            if port.quit.is_some() && self.ready.is_some() {
                 steps.push((0, port.eof_grace));
             }
             if port.eof != Eof::Ignored {

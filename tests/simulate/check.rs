@@ -172,6 +172,7 @@ impl Sim {
             tries: retry.map_or(0, |(_, tries)| tries),
             made: false,
             started: None,
+            ready: None,
             asked: None,
             signal: None,
             steps: Vec::new(),
@@ -301,6 +302,7 @@ impl Sim {
                     let oracle = match (asked.cause, asked.protocol) {
                         (_, true) => Oracle::ProtocolErrorKills,
                         (Cause::StartTimeout, _) => Oracle::StartTimeoutKills,
+                        (Cause::ReadyTimeout, _) => Oracle::ReadyTimeoutKills,
                         (Cause::ConfigChanged, _) => Oracle::ChangedRunsAnew,
                         (Cause::RestartRequested, _) => Oracle::RestartRunsAnew,
                         _ => Oracle::StopIsHeard,
@@ -321,6 +323,13 @@ impl Sim {
                         Some((Cause::StartTimeout, true))
                     );
                     t.hold(Oracle::StartTimeoutKills, !kills || run.steps.len() == 1, || {
+                        format!("{id} was asked before it was killed")
+                    })?;
+                    let kills = matches!(
+                        run.asked.as_ref().map(|asked| (asked.cause, asked.kill)),
+                        Some((Cause::ReadyTimeout, true))
+                    );
+                    t.hold(Oracle::ReadyTimeoutKills, !kills || run.steps.len() == 1, || {
                         format!("{id} was asked before it was killed")
                     })?;
                     let protocol = run.asked.as_ref().is_some_and(|asked| asked.protocol);
@@ -389,7 +398,9 @@ impl Sim {
                 return t.hold(Oracle::BeliefIsWorld, false, || format!("{id} is unknown"));
             };
             let state = book.state();
+            let waits = book.run.as_ref().is_some_and(|run| run.started.is_some());
             let oracle = match (view.state, state) {
+                (_, State::Starting) if waits => Oracle::ReadyIsWaitedFor,
                 (_, State::Unkillable) => Oracle::UnkillableIsReported,
                 (State::Stopping, _) if book.run.is_none() => Oracle::SweepIsBounded,
                 (_, State::Finished | State::Failed) => Oracle::RestStays,

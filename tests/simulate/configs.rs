@@ -6,8 +6,8 @@ use std::time::Duration;
 use wharf::exit::{Reason, Signal};
 use wharf::name::ServiceName;
 use wharf::spec::{
-    Eof, KillScope, Limits, Logging, OnGiveUp, OnProtocolError, Policy, Port, Restart, Service,
-    SignalName, Stop,
+    Eof, KillScope, Limits, Logging, OnGiveUp, OnProtocolError, Policy, Port, Ready, Restart,
+    Service, SignalName, Stop,
 };
 
 use crate::world::Dice;
@@ -35,6 +35,7 @@ pub(crate) fn some_service(name: &str, dice: &mut Dice) -> Service {
         quit: dice.one_in(2).then(|| ".quit".to_owned()),
         eof: dice.pick(&[Eof::Graceful, Eof::Ignored, Eof::Error]),
         on_protocol_error: dice.pick(&[OnProtocolError::Restart, OnProtocolError::Stop]),
+        ready: if dice.one_in(3) { Ready::FirstMessage } else { Ready::Started },
         ..Port::default()
     });
     Service {

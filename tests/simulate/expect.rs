@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wharf::event::{End, Rest, Verdict};
 use wharf::exit::{Cause, Certainty, Decision, How, Reason, Signal, Stage};
-use wharf::spec::{OnGiveUp, OnProtocolError, Policy, Service};
+use wharf::spec::{Eof, OnGiveUp, OnProtocolError, Policy, Service};
 use wharf::time::Tick;
 
 use crate::book::{Book, Plan, Run, Then};
@@ -35,7 +35,8 @@ pub(crate) fn record(
     t.hold(Oracle::UptimeIsTrue, verdict.started_at == started, || {
         format!("started at {started:?}, recorded {:?}", verdict.started_at)
     })?;
-    if started.is_some_and(|at| now.since(at) >= service.restart.reset_after) {
+    let ready = run.as_ref().and_then(|run| run.ready);
+    if ready.is_some_and(|at| now.since(at) >= service.restart.reset_after) {
         book.row = 0;
     }
     let with_manager = due.past.is_some()
@@ -110,7 +111,11 @@ fn judge(
     let reason = match end.how {
         _ if broke => Reason::ProtocolError,
         How::Exited(code) => {
-            if service.restart.success_exit_codes.contains(&code) {
+            // The end of its input was the last step, and an error code is its way to end then.
+            let last = run.and_then(|run| run.steps.last()).filter(|_| asked.is_some());
+            let usual = service.port.as_ref().is_some_and(|port| port.eof == Eof::Error)
+                && last.is_some_and(|step| step.rank == 1);
+            if usual || service.restart.success_exit_codes.contains(&code) {
                 Reason::Completed
             } else {
                 Reason::Failed

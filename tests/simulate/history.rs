@@ -178,17 +178,7 @@ impl Sim {
 
     /// Something that is under way in the world comes to pass.
     pub(crate) fn progress(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
-        let ready = |process: &crate::world::Process| {
-            process.stage != Stage::Runs || process.doom.is_some()
-        };
-        let ready: Vec<_> = self
-            .world
-            .processes
-            .iter()
-            .filter(|(_, process)| ready(process))
-            .map(|(incarnation, _)| *incarnation)
-            .chain(self.world.sweeps.iter().copied())
-            .collect();
+        let ready: Vec<_> = self.world.under_way().collect();
         if ready.is_empty() {
             return Ok(());
         }
@@ -233,6 +223,10 @@ impl Sim {
             Stage::Made => {
                 process.stage = Stage::Runs;
                 self.feed(&Event::Started { incarnation }, dice, t)
+            }
+            Stage::Runs if process.unready && (kind || dice.one_in(3)) => {
+                process.unready = false;
+                self.feed(&Event::Ready { incarnation }, dice, t)
             }
             Stage::Runs => Ok(()),
         }
@@ -338,7 +332,8 @@ impl Sim {
             protocol_error: false,
             survivors: dice.one_in(2),
         };
-        let event = match dice.below(7) {
+        let event = match dice.below(8) {
+            7 => Event::Ready { incarnation },
             0 => Event::Spawned { incarnation },
             1 => Event::Started { incarnation },
             2 => Event::Deferred { incarnation, errno: Errno(11) },
@@ -524,14 +519,7 @@ impl Sim {
     /// Lets happen whatever will, until nothing is left that would.
     pub(crate) fn settle(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         for _ in 0..2_000 {
-            let ready = self
-                .world
-                .processes
-                .iter()
-                .filter(|(_, process)| process.stage != Stage::Runs || process.doom.is_some())
-                .map(|(incarnation, _)| *incarnation)
-                .chain(self.world.sweeps.iter().copied())
-                .next();
+            let ready = self.world.under_way().next();
             // A process that hangs in a kill does end once the world is kind, unless it is stuck.
             let hung = self.books.values().find_map(|book| {
                 let run = book.run.as_ref().filter(|run| run.is_killed())?;

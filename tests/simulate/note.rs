@@ -48,7 +48,13 @@ impl Sim {
                     run.made = true;
                     if matches!(event, Event::Started { .. }) {
                         run.started = Some(now);
+                        run.ready = (!run.service.awaits_ready()).then_some(now);
                     }
+                }
+            }
+            Event::Ready { incarnation } => {
+                if let Some(run) = self.run(*incarnation).filter(|run| run.asked.is_none()) {
+                    run.ready = Some(now);
                 }
             }
             Event::Deferred { incarnation, .. } => self.note_deferral(*incarnation),
@@ -253,9 +259,11 @@ impl Book {
     /// Time has passed.
     pub(crate) fn pass(&mut self, now: Tick, step: u64) {
         if let Some(run) = &mut self.run {
-            match (&run.asked, run.started) {
+            match (&run.asked, run.ready) {
                 (None, None) if now >= run.ordered + run.service.start_timeout => {
-                    self.kill(Cause::StartTimeout, now, false);
+                    let ran = run.started.is_some();
+                    let cause = if ran { Cause::ReadyTimeout } else { Cause::StartTimeout };
+                    self.kill(cause, now, false);
                 }
                 (None, Some(at)) if now >= at + run.service.restart.reset_after => self.row = 0,
                 (None, _) => {}

@@ -64,6 +64,8 @@ oracles! {
     StopIsPersisted = "stop-is-persisted",
 
     StartTimeoutKills = "start-timeout-kills",
+    ReadyIsWaitedFor = "ready-is-waited-for",
+    ReadyTimeoutKills = "ready-timeout-kills",
     DeferredIsTriedAgain = "deferred-is-tried-again",
     StartsAreGentle = "starts-are-gentle",
     StartsAreFair = "starts-are-fair",

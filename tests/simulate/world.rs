@@ -72,6 +72,8 @@ pub(crate) struct Process {
     pub(crate) replica: ReplicaId,
     pub(crate) stage: Stage,
     pub(crate) temper: Temper,
+    /// It has something to say before it counts as ready.
+    pub(crate) unready: bool,
     /// It is about to end like this.
     pub(crate) doom: Option<How>,
 }
@@ -91,7 +93,7 @@ impl World {
     /// Carries out an action.
     pub(crate) fn apply(&mut self, action: &Action, dice: &mut Dice) -> Result<(), Impossible> {
         match action {
-            Action::Spawn { incarnation, replica, .. } => {
+            Action::Spawn { incarnation, replica, service } => {
                 let temper = dice.pick(&[
                     Temper::Polite,
                     Temper::Polite,
@@ -99,8 +101,13 @@ impl World {
                     Temper::Stubborn,
                     Temper::Stuck,
                 ]);
-                let process =
-                    Process { replica: replica.clone(), stage: Stage::Ordered, temper, doom: None };
+                let process = Process {
+                    replica: replica.clone(),
+                    stage: Stage::Ordered,
+                    temper,
+                    unready: service.awaits_ready(),
+                    doom: None,
+                };
                 if self.processes.insert(*incarnation, process).is_some() {
                     return Err(format!("run {incarnation} was started twice"));
                 }
@@ -141,6 +148,15 @@ impl World {
             | Action::Down => {}
         }
         Ok(())
+    }
+
+    /// The runs with which something will happen by itself.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = Incarnation> {
+        let under_way = |process: &Process| {
+            process.stage != Stage::Runs || process.unready || process.doom.is_some()
+        };
+        let processes = self.processes.iter().filter(move |(_, process)| under_way(process));
+        processes.map(|(incarnation, _)| *incarnation).chain(self.sweeps.iter().copied())
     }
 
     /// A process that exists and has not ended.

@@ -52,7 +52,8 @@ impl Pointer {
         whole.put_slice(&request[..at.start]);
         whole.put_slice(quote);
         let place = whole.len();
-        whole.put_bytes(b'0', DIGITS);
+        // A number that JSON allows: no zero comes first.
+        whole.put_bytes(b'1', DIGITS);
         whole.put_slice(quote);
         whole.put_slice(&request[at.end..]);
         // Within strings JSON has no line break that is not escaped.

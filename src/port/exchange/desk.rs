@@ -50,19 +50,23 @@ impl Desk {
         }
     }
 
-    /// The program said something.
+    /// The program said something. Gives it back where the rule tells calls apart and does not know
+    /// what it is.
     pub(super) fn heard(
         &mut self,
         protocol: &Protocol,
         message: Message,
         now: Tick,
         deliveries: &mut Vec<Delivery>,
-    ) {
+    ) -> Option<Message> {
         self.counters.frames_out += 1;
         let partial = message.partial;
         match self.correlator.take(&protocol.rule, message.payload, protocol.max_reply) {
+            Outcome::Event(payload) if protocol.rule.tells_apart() => {
+                return Some(Message { payload, partial });
+            }
             Outcome::Event(payload) => {
-                self.counters.strays += u64::from(protocol.rule.answers());
+                self.counters.unasked += u64::from(protocol.rule.answers());
                 deliveries.push(Delivery::Event(Message { payload, partial }));
             }
             Outcome::Notification(payload) => {
@@ -91,6 +95,7 @@ impl Desk {
             }
             Outcome::Unmatched => self.counters.unmatched += 1,
         }
+        None
     }
 
     fn close_call(&mut self, id: u64) {

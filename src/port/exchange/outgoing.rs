@@ -35,6 +35,8 @@ pub(super) enum What {
     Call,
     /// Follows a call to mark the end of its reply.
     Sentinel,
+    /// Asks whether the program is ready. It is nobody's request.
+    Question,
 }
 
 /// The messages on their way. Empty, it owns no memory.

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
+use super::greeting;
 use super::outgoing::size;
 use crate::correlation::{self, Correlator, Rule};
 use crate::framing::{self, Codec, EncodeError};
-use crate::spec::Port;
+use crate::spec::{Port, Stray};
 
 /// The least that may wait for a program, in bytes, however small its messages.
 const LEAST_WAITING: u64 = 1 << 20;
@@ -15,6 +16,9 @@ const LEAST_WAITING: u64 = 1 << 20;
 pub struct Protocol {
     pub(super) codec: Codec,
     pub(super) rule: Rule,
+    pub(super) greeting: greeting::Rule,
+    /// What becomes of text that is no protocol; `None` where every message is protocol.
+    pub(super) stray: Option<Stray>,
     /// The largest reply, in bytes.
     pub(super) max_reply: u64,
     /// The most messages that may wait to be written, and the most calls that may be open at once.
@@ -35,19 +39,53 @@ pub enum BadProtocol {
     /// The sentinel cannot be sent in its framing.
     #[error("use the sentinel in this framing: cannot {0}")]
     Sentinel(#[source] EncodeError),
+    /// The question that shows readiness cannot be sent in its framing.
+    #[error("ask whether it is ready in this framing: cannot {0}")]
+    Question(#[source] EncodeError),
+    /// What should be a regular expression is none.
+    #[error("use {pattern:?} in `{key}`: {why}")]
+    Pattern {
+        /// Where it stands.
+        key: &'static str,
+        /// As written.
+        pattern: String,
+        /// In the words of the regular expression compiler.
+        why: String,
+    },
+    /// Where the whole output is one message, nothing can be said before it.
+    #[error("wait for a greeting with the framing `eof`: all that is said is one message")]
+    Greeting,
+    /// Text that is no protocol cannot be told, or there is no way back behind it.
+    #[error(
+        "bear text that is no protocol: the framing and the replies of this port cannot tell it"
+    )]
+    Stray,
 }
 
 impl Protocol {
     /// Compiles a `port:` block.
     pub fn new(port: &Port) -> Result<Self, BadProtocol> {
-        let codec = Codec::new(&port.framing, port.max_frame)?;
+        let mut codec = Codec::new(&port.framing, port.max_frame)?;
+        if port.stray.is_some_and(Stray::is_borne) {
+            if !port.can_bear_strays() {
+                return Err(BadProtocol::Stray);
+            }
+            if codec.can_bear_strays() {
+                codec = codec.bearing_strays();
+            }
+        } else if port.stray.is_some() && codec.is_lax() {
+            codec = codec.bearing_strays();
+        }
         let rule = Rule::new(&port.replies)?;
         if let Some(sentinel) = rule.after_request(&token(u64::MAX, u64::MAX)) {
             codec.check(&sentinel).map_err(BadProtocol::Sentinel)?;
         }
+        let greeting = greeting::Rule::new(port, &codec)?;
         Ok(Self {
             codec,
             rule,
+            greeting,
+            stray: port.stray.filter(|_| port.can_bear_strays()),
             max_reply: port.max_frame,
             queue: u64::from(port.queue),
             queue_bytes: port.max_frame.max(LEAST_WAITING),

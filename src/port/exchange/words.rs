@@ -88,6 +88,12 @@ pub enum Delivery {
     },
     /// A message that belongs to no call.
     Event(Message),
+    /// The program has become ready: what clients sent is written from now on. Said once, and only
+    /// where readiness is a matter of what the program says.
+    Ready,
+    /// A piece of text that is no protocol, with the LF at the end of its line, for the program's
+    /// log.
+    Stray(Bytes),
     /// A request failed.
     Failed {
         /// Which request.
@@ -193,8 +199,11 @@ pub struct Counters {
     pub bytes_out: u64,
     /// Whether the program's output ended inside a message.
     pub partial_frame: bool,
-    /// Messages that belong to no call and are not known to be meant so, on a port that answers calls.
+    /// Lines that are no protocol and were borne: `stray: log` and `stray: drop`.
     pub strays: u64,
+    /// Messages that belong to no call and are not known to be meant so, on a port that answers calls.
+    #[serde(default)]
+    pub unasked: u64,
     /// Messages of replies that came after their call had been given up.
     pub swallowed: u64,
     /// Replies that no open call could have had: a second one, or one to nobody. They were dropped.

@@ -28,14 +28,15 @@ pub struct Port {
     pub timeout: Option<Length>,
     /// What follows output that is not the protocol.
     pub on_protocol_error: Option<OnProtocolError>,
-    /// What becomes of lines that are not part of the protocol.
-    #[schemars(extend("x-supported" = false))]
+    /// What becomes of text between messages that is not protocol: lines that are no JSON where
+    /// messages are, and lines that are no header before `content-length`. `log` where such text can
+    /// be told; other framings cannot tell it or cannot find their way back.
     pub stray: Option<Stray>,
-    /// What the program says before it is spoken to.
-    #[schemars(extend("x-supported" = false))]
+    /// What the program says before it is spoken to: so many messages, or all up to and including one
+    /// that matches a regular expression. They are no replies.
     pub banner: Option<Banner>,
-    /// When the program can be spoken to.
-    #[schemars(extend("x-supported" = false))]
+    /// When the program can be spoken to, and counts as ready. What clients send before waits. Without
+    /// it: when its banner is over, where it has one, otherwise as soon as it runs.
     pub ready: Option<PortReady>,
     /// The message that asks the program to end.
     pub quit: Option<Word>,
@@ -43,6 +44,9 @@ pub struct Port {
     pub eof: Option<Eof>,
     /// How long the program may take to end after `quit`, and again after the end of its input.
     pub eof_grace: Option<Length>,
+    /// Exit codes that mean success, where `restart` does not say.
+    #[schemars(inner(range(min = 0, max = 255)))]
+    pub success_exit_codes: Option<Vec<i32>>,
     /// How the program is kept from holding back output.
     #[schemars(extend("x-supported" = false))]
     pub unbuffer: Option<Unbuffer>,
@@ -223,16 +227,16 @@ pub enum OnProtocolError {
     Stop,
 }
 
-/// What becomes of lines that are not part of the protocol.
+/// What becomes of text that is not protocol.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stray {
-    /// They go to the log.
+    /// It goes to the program's output log, and is counted.
     Log,
-    /// They are dropped and counted.
+    /// It is dropped and counted.
     Drop,
-    /// They are a protocol error.
-    Error,
+    /// It is a protocol error.
+    Kill,
 }
 
 /// What the program says before it is spoken to.
@@ -240,7 +244,7 @@ pub enum Stray {
 #[serde(untagged)]
 pub enum Banner {
     /// So many messages.
-    Messages(#[schemars(range(max = 1000))] u32),
+    Messages(#[schemars(range(min = 1, max = 1000))] u32),
     /// All messages up to and including one that matches.
     Until(Pattern),
 }
@@ -277,7 +281,7 @@ pub enum Eof {
     Graceful,
     /// Nothing.
     Ignored,
-    /// It ends with an error code, which is expected during a stop.
+    /// It ends with an error code; after the end of its input during a stop that is a success.
     Error,
 }
 

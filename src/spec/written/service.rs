@@ -54,7 +54,7 @@ pub struct Service {
     pub healthcheck: Option<Healthcheck>,
     /// What follows an end.
     pub restart: Option<Restart>,
-    /// How long a start may take.
+    /// How long a start may take, until the program is ready.
     pub start_timeout: Option<Length>,
     /// The signal that asks it to end.
     pub stop_signal: Option<SignalText>,

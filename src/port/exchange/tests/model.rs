@@ -242,6 +242,7 @@ impl Model {
                 Delivery::Failed { id, error, .. } => self.outcome(id, Outcome::Failed(error)),
                 Delivery::Event(message) => panic!("the program says nothing unasked: {message:?}"),
                 Delivery::Protocol(error) => panic!("the program keeps its protocol: {error}"),
+                Delivery::Ready | Delivery::Stray(_) => panic!("there is nothing such"),
             }
         }
     }

@@ -69,7 +69,7 @@ fn what_the_program_says_of_itself_reaches_everybody() {
         let [Delivery::Event(message)] = &told[..] else { panic!("{said}: {told:?}") };
         assert_eq!(message.payload, said);
     }
-    assert_eq!(port.counters().strays, 1, "what is not JSON");
+    assert_eq!(port.counters().unasked, 1, "what is not JSON");
     assert_eq!(port.open_calls(), 1);
 }
 
@@ -554,6 +554,7 @@ impl Model {
                 Delivery::Failed { id, error, .. } => self.outcome(id, Outcome::Failed(error)),
                 Delivery::Event(message) => self.heard.push(message.payload),
                 Delivery::Protocol(error) => panic!("the program keeps its protocol: {error}"),
+                Delivery::Ready | Delivery::Stray(_) => panic!("there is nothing such"),
             }
         }
     }
