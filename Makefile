@@ -15,6 +15,9 @@ TEST_PROGRAMS += amtool:prometheus-alertmanager fish:fish jq:jq man:man-db mando
 	systemd-analyze:systemd zsh:zsh
 # What several callers share.
 TEST_PROGRAMS += gdb:gdb tmux:tmux xargs:findutils
+# What does not care about the end of its input, and what begins with a banner.
+TEST_PROGRAMS += aspell:aspell /usr/lib/aspell/en.multi:aspell-en exiftool:libimage-exiftool-perl \
+	inotifywait:inotify-tools redis-server:redis-server
 FUZZ_SECONDS ?= 60
 BENCH_PROGRAMS = erl:erlang-base gcc:gcc
 

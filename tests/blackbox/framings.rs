@@ -117,9 +117,10 @@ fn what_is_not_the_framing_ends_the_run_and_is_shown() {
     for (framing, output, _) in &said {
         let output = output.replace('\\', "\\\\").replace('"', "\\\"");
         let program = format!("[sh, -c, \"printf '{output}'; exec sleep 1000\"]");
+        // Where stray text can be told, it would be borne.
         let _ = writeln!(
             yaml,
-            "  {framing}: {{ command: {program}, port: {{ framing: {framing} }}, restart: no }}"
+            "  {framing}: {{ command: {program}, port: {{ framing: {framing}, stray: kill }}, restart: no }}"
         );
     }
     let wharf = Wharf::up(&yaml);

@@ -11,11 +11,15 @@ mod support;
 
 mod bad_input;
 mod causes;
+mod conversation;
 mod deaths;
 mod descriptors;
+mod erlang_defects;
 mod events;
+mod flow;
 mod forward;
 mod framings;
+mod ladders;
 mod looking;
 mod loops;
 mod output;

@@ -217,6 +217,8 @@ fn lines_have_a_stream_and_a_time() {
 ",
     );
     wharf.wait_records("s", 1);
+    // The record comes first, the output may be a moment behind.
+    until("both lines", || (wharf.logs("s").lines().count() == 2).then_some(()));
     let ok = |words: &str| wharf.ok(&words.split(' ').collect::<Vec<_>>());
     assert_eq!(ok("logs s --stream stderr"), "err\n");
     assert_eq!(ok("logs s --stream stdout --until now"), "out\n");
