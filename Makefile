@@ -18,6 +18,8 @@ TEST_PROGRAMS += gdb:gdb tmux:tmux xargs:findutils
 # What does not care about the end of its input, and what begins with a banner.
 TEST_PROGRAMS += aspell:aspell /usr/lib/aspell/en.multi:aspell-en exiftool:libimage-exiftool-perl \
 	inotifywait:inotify-tools redis-server:redis-server
+# What the SDKs are for.
+TEST_PROGRAMS += gcc:gcc make:make node:nodejs
 FUZZ_SECONDS ?= 60
 BENCH_PROGRAMS = erl:erlang-base gcc:gcc
 

@@ -1,10 +1,12 @@
 //! Bytes as base64 text (RFC 4648), for JSON that has to carry them without loss.
 //!
-//! For saved state and records; never for what a program is sent or says.
+//! For saved state, records and samples of what a program said; never for messages.
+
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Writes bytes as text.
 pub fn encode(bytes: &[u8]) -> String {
@@ -25,6 +27,34 @@ pub fn serialize<S: Serializer>(bytes: &impl AsRef<[u8]>, s: S) -> Result<S::Ok,
 pub fn deserialize<'de, T: From<Vec<u8>>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
     let text = String::deserialize(d)?;
     decode(&text).map(T::from).ok_or_else(|| serde::de::Error::custom("the text is not base64"))
+}
+
+/// The beginning of an offending message: at most [`Sample::MOST`] bytes, fewer where no more had
+/// been read when the fault was seen.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sample(#[serde(with = "self")] pub Vec<u8>);
+
+impl Sample {
+    /// The most bytes a sample holds.
+    pub const MOST: usize = 64;
+
+    /// The beginning of `first` followed by `then`.
+    pub fn of(first: &[u8], then: &[u8]) -> Self {
+        Self(first.iter().chain(then).take(Self::MOST).copied().collect())
+    }
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Debug for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 /// For `#[serde(with = "bytes_text::list")]`: a list of byte strings.

@@ -18,6 +18,7 @@ pub mod correlation;
 pub mod framing;
 #[cfg(feature = "daemon")]
 pub mod import;
+pub mod message;
 pub mod os;
 #[cfg(feature = "daemon")]
 mod rotation;

@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 use wharf::framing::{Codec, Decoder, Fault, Message};
+use wharf::message::{self as wire, Mode};
 use wharf::spec::{Framing, PacketWidth};
 
 /// The prompt of the `prompt` target.
@@ -123,6 +124,24 @@ pub const TARGETS: &[Target] = &[
     Target { name: "prompt", body: prompt, words: &[b"> ", b">", b"\n", b"\r\n", b"text", b" "] },
     Target { name: "eof", body: eof, words: &[b"text", b"\n"] },
     Target { name: "raw", body: raw, words: &[b"text", b"\n"] },
+    Target {
+        name: "envelope",
+        body: envelope,
+        words: &[
+            b"\0\0\0\x0a\x12\0\0\0\0\0\0\0\0\x01",
+            b"\0\0\0\x0c\x01\x04\0\0\0\0\0\0\0\x01hi",
+            b"\0\0\0\x0d\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xffabc",
+            b"\0\0\0",
+            b"\xff",
+            b"{\"k\":\"call\",\"id\":7,\"p\":[1]}\n",
+            b"{\"k\":\"data\",\"b\":\"AAE=\"}\r\n",
+            b"{\"k\":\"x-y\"}\n",
+            b"{\"k\":\"reply\",\"t\":\"a\\n\"",
+            b",\"critical\":true}",
+            b"}\n",
+            b"\n",
+        ],
+    },
 ];
 
 /// `lines`.
@@ -196,6 +215,40 @@ pub fn raw(data: &[u8]) {
     let codec = codec(&Framing::Raw, max);
     let seen = read(&codec, stream.chunks(5), stream, false);
     assert_eq!(seen.0.iter().flat_map(|one| one.payload.to_vec()).collect::<Vec<_>>(), stream);
+}
+
+/// Wire protocol 1 in both forms, with and without text that is no frame.
+pub fn envelope(data: &[u8]) {
+    promises(&Framing::Envelope, data, |_| true);
+    let Some((max, size, stream)) = input(data) else { return };
+    for mode in [Mode::Frame, Mode::Ndjson] {
+        let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+            let (mut frames, mut seen) = (wire::Decoder::new(mode, max), Vec::new());
+            let mut came = 0;
+            for piece in pieces {
+                came += piece.len();
+                if let Err(error) = frames.push(piece, &mut |read| seen.push(read)) {
+                    return (seen, Some((error.fault, error.offset)));
+                }
+                assert!(frames.capacity() <= 2 * came + 1024 && frames.unfinished() <= came as u64);
+            }
+            (seen, frames.finish().err().map(|error| (error.fault, error.offset)))
+        };
+        let whole = read(&mut [stream].into_iter());
+        // A stray shows its text, wherever it was cut.
+        assert_eq!(read(&mut stream.chunks(size)), whole, "cut every {size}");
+        assert_eq!(read(&mut stream.chunks(1)), whole, "cut everywhere");
+        for read in whole.0 {
+            let wire::Read::Frame(frame) = read else { continue };
+            // JSON stands in a line without white space around it, so both forms are tried as text.
+            let form = wire::Form { enc: wire::Payloads::Text, ..wire::Form::new(mode) };
+            let sent = frame.encode(&form).expect("what was read can be sent").to_vec();
+            let mut back = Vec::new();
+            let mut frames = wire::Decoder::new(mode, 1 << 30);
+            frames.push(&sent, &mut |read| back.push(read)).expect("and arrives again");
+            assert_eq!(back, [wire::Read::Frame(frame)]);
+        }
+    }
 }
 
 /// The largest message, the size of pieces, and the stream.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::event::State;
 use crate::exit::Reason;
 use crate::manager::{ReadState, Refusal, SpeakError};
+use crate::message::Failure;
 use crate::name::Incarnation;
 use crate::spec::Mistake;
 
@@ -51,6 +52,7 @@ pub(super) const CODES: &[Known] = &[
     known(500, "disk", "it could not be written down"),
     known(500, "internal", "something of the manager's own failed"),
     known(502, "bad_reply", "the reply is not the port's protocol, or too large"),
+    known(502, "program_error", "the program answered with an error"),
     known(503, "busy", "too much is waiting already"),
     known(503, "taken", "the whole output of this run is the reply to another call"),
     known(503, "shutting_down", "everything is being stopped"),
@@ -95,6 +97,9 @@ pub(super) struct ErrorBody {
     /// `ended`: the signal's name, where one ended it.
     #[schemars(default)]
     signal: Option<String>,
+    /// `program_error`: what the program said.
+    #[schemars(default)]
+    failure: Option<Failure>,
     /// `ended`: which run.
     #[schemars(default, with = "Option<u64>")]
     incarnation: Option<Incarnation>,
@@ -184,7 +189,9 @@ impl From<SpeakError> for ApiError {
             SpeakError::NotRunning { .. } | SpeakError::Ended { .. } => StatusCode::CONFLICT,
             SpeakError::Busy { .. } | SpeakError::Taken { .. } => StatusCode::SERVICE_UNAVAILABLE,
             SpeakError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
-            SpeakError::BadReply { .. } => StatusCode::BAD_GATEWAY,
+            SpeakError::BadReply { .. } | SpeakError::ProgramError { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
         };
         Self::of(status, &error)
     }
@@ -210,6 +217,7 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Retry;
 
     /// What is answered is what the document says: the code's status, and no field it knows not.
     fn is_described(error: &ApiError) {
@@ -266,6 +274,14 @@ mod tests {
                 read: ReadState::MaybeRead,
             },
             SpeakError::BadReply { msg: "larger than 16MiB".into() },
+            SpeakError::ProgramError {
+                failure: Failure {
+                    code: "bad_request".into(),
+                    message: "no such city".into(),
+                    data: None,
+                    retry: Retry::Never,
+                },
+            },
         ];
         let all = refusals.map(ApiError::from).into_iter().chain(spoken.map(ApiError::from));
         insta::assert_snapshot!(told(all));

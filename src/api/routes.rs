@@ -498,5 +498,6 @@ const SPOKEN: &[&str] = &[
     "unfit",
     "ended",
     "bad_reply",
+    "program_error",
     "timed_out",
 ];

@@ -104,6 +104,14 @@ impl Flight {
         }
     }
 
+    pub(super) fn is_open(&self, number: u64) -> bool {
+        self.open.get(&number).is_some_and(|call| call.begun)
+    }
+
+    pub(super) fn is_owed(&self, number: u64) -> bool {
+        self.owed.contains(&number)
+    }
+
     pub(super) fn free(&mut self, number: u64) {
         self.open.remove(&number);
     }

@@ -77,6 +77,8 @@ enum Kind {
     Bracket(bracket::Bracket),
     Id(id::Id),
     Prefix(prefix::Prefix),
+    /// The id of a frame of wire protocol 1, which is no part of the message.
+    Envelope,
 }
 
 /// What a message is to the open call of a serial rule.
@@ -136,6 +138,7 @@ impl Rule {
             Replies::Id(place) => Kind::Id(id::Id::new(place)?),
             Replies::Prefix { send, expect } => Kind::Prefix(prefix::Prefix::new(send, expect)?),
             Replies::Bracket { begin, end } => Kind::Bracket(bracket::Bracket::new(begin, end)?),
+            Replies::Envelope => Kind::Envelope,
         }))
     }
 
@@ -159,7 +162,8 @@ impl Rule {
             | Kind::Until(_)
             | Kind::Bracket(_)
             | Kind::Id(_)
-            | Kind::Prefix(_) => None,
+            | Kind::Prefix(_)
+            | Kind::Envelope => None,
         }
     }
 
@@ -169,6 +173,7 @@ impl Rule {
         let (request, tag) = match &self.0 {
             Kind::Id(id) => id.tag(&request)?,
             Kind::Prefix(prefix) => prefix.tag(&request),
+            Kind::Envelope => (request, Tag { at: 0, own: Bytes::new() }),
             Kind::None | Kind::One | Kind::Until(_) | Kind::Sentinel(_) | Kind::Bracket(_) => {
                 return Ok((request, None));
             }
@@ -178,12 +183,20 @@ impl Rule {
 
     /// A tagged request with its number. A large one is not copied, unless somebody else holds it.
     pub fn numbered(&self, request: Bytes, tag: &Tag, number: u64) -> Bytes {
+        if let Kind::Envelope = self.0 {
+            return request;
+        }
         let mut request = request.try_into_mut().unwrap_or_else(|shared| shared[..].into());
         let place = request.get_mut(tag.at..).unwrap_or_default();
         match &self.0 {
             Kind::Id(id) => id.write(number, place),
             Kind::Prefix(_) => flight::write_digits(number, place),
-            Kind::None | Kind::One | Kind::Until(_) | Kind::Sentinel(_) | Kind::Bracket(_) => {}
+            Kind::None
+            | Kind::One
+            | Kind::Until(_)
+            | Kind::Sentinel(_)
+            | Kind::Bracket(_)
+            | Kind::Envelope => {}
         }
         request.freeze()
     }
@@ -192,7 +205,7 @@ impl Rule {
     fn numbers(&self) -> Option<flight::Numbers> {
         match &self.0 {
             Kind::Id(id) => Some(id.numbers()),
-            Kind::Prefix(_) => Some(flight::Numbers::DIGITS),
+            Kind::Prefix(_) | Kind::Envelope => Some(flight::Numbers::DIGITS),
             Kind::None | Kind::One | Kind::Until(_) | Kind::Sentinel(_) | Kind::Bracket(_) => None,
         }
     }
@@ -203,8 +216,8 @@ impl Rule {
             Kind::Until(until) => until.judge(message),
             Kind::Sentinel(sentinel) => sentinel.judge(message, token),
             Kind::Bracket(bracket) => bracket.judge(message, inside),
-            // The last two never come here.
-            Kind::None | Kind::Id(_) | Kind::Prefix(_) => none::judge(),
+            // Those that tell calls apart never come here.
+            Kind::None | Kind::Id(_) | Kind::Prefix(_) | Kind::Envelope => none::judge(),
         }
     }
 
@@ -212,9 +225,13 @@ impl Rule {
         match &self.0 {
             Kind::Id(id) => id.sign(message),
             Kind::Prefix(prefix) => prefix.sign(message),
-            Kind::None | Kind::One | Kind::Until(_) | Kind::Sentinel(_) | Kind::Bracket(_) => {
-                Sign::Foreign
-            }
+            // What a frame is, its kind says, and `Correlator::answered` takes its number.
+            Kind::None
+            | Kind::One
+            | Kind::Until(_)
+            | Kind::Sentinel(_)
+            | Kind::Bracket(_)
+            | Kind::Envelope => Sign::Foreign,
         }
     }
 }
@@ -310,6 +327,22 @@ impl Correlator {
         if let (Some(flight), Some(numbers)) = (&mut self.flight, rule.numbers()) {
             flight.abandon(numbers, number);
         }
+    }
+
+    /// Whether the request with this number is on its way and its reply is wanted.
+    pub fn is_open(&self, number: u64) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.is_open(number))
+    }
+
+    /// Whether the request with this number was given up and is still owed its reply.
+    pub fn is_owed(&self, number: u64) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.is_owed(number))
+    }
+
+    /// The reply to the request with this number has come, or the last of it.
+    pub fn answered(&mut self, number: u64, reply: &Bytes) -> Outcome {
+        let Some(flight) = &mut self.flight else { return Outcome::Unmatched };
+        flight.answered(number, Own::AsSent, reply, 0..0)
     }
 
     /// Which call is open under a serial rule, abandoned or not.

@@ -5,7 +5,8 @@ use bytes::{Bytes, BytesMut};
 use super::error::{BadRule, EncodeError};
 use super::gather::size;
 use super::{
-    content_length, counted, json, lines, msgpack, netstring, nul, packet, pkt_line, prompt, stanza,
+    content_length, counted, envelope, json, lines, msgpack, netstring, nul, packet, pkt_line,
+    prompt, stanza,
 };
 use crate::spec::{Framing, PacketWidth};
 
@@ -39,6 +40,7 @@ pub(super) enum Cut {
     Prompt(Box<prompt::Rule>),
     Eof,
     Raw,
+    Envelope,
 }
 
 /// A message ready to be written: three pieces, one after the other, of which any may be empty.
@@ -87,12 +89,13 @@ impl Codec {
             Framing::Prompt(pattern) => Cut::Prompt(Box::new(prompt::Rule::new(pattern)?)),
             Framing::Eof => Cut::Eof,
             Framing::Raw => Cut::Raw,
+            Framing::Envelope => Cut::Envelope,
         };
         Ok(Self { cut, max: max_frame, bears_strays: false })
     }
 
     /// The same, but text between messages that is not protocol is given out as a
-    /// [`Stray`](super::Stray) instead of being an error. Only `json` and `content-length` can tell
+    /// [`Stray`](super::Stray) instead of being an error. Only `json`, `content-length` and protocol 1 can tell
     /// such text and find their way back: see [`Codec::can_bear_strays`].
     #[must_use]
     pub fn bearing_strays(self) -> Self {
@@ -108,7 +111,7 @@ impl Codec {
 
     /// Whether its framing can tell text that is not protocol and go on behind it.
     pub fn can_bear_strays(&self) -> bool {
-        matches!(self.cut, Cut::Json | Cut::ContentLength)
+        matches!(self.cut, Cut::Json | Cut::ContentLength | Cut::Envelope)
     }
 
     /// The largest message that can be sent, in bytes. (In `pkt-line` a message of several packets
@@ -146,10 +149,11 @@ impl Codec {
         }
     }
 
-    /// Makes a message ready to be written. A large payload is not copied.
+    /// Makes a message ready to be written. A large payload is not copied. Of protocol 1 it is a frame
+    /// of data in the binary form; see [`Frame::encode`](crate::message::Frame::encode) for the others.
     pub fn encode(&self, payload: Bytes) -> Result<Frame, EncodeError> {
         self.check(&payload)?;
-        let (length, text);
+        let (length, text, header);
         let (head, tail): (&[u8], &'static [u8]) = match self.cut {
             Cut::Lines | Cut::Counted(_) | Cut::Json | Cut::Prompt(_) => {
                 (b"", lines::tail(&payload))
@@ -173,6 +177,10 @@ impl Codec {
                 (&text, b"")
             }
             Cut::Stanza => (b"", stanza::tail(&payload)),
+            Cut::Envelope => {
+                header = envelope::head(&payload);
+                (&header, b"")
+            }
             Cut::Msgpack | Cut::Eof | Cut::Raw => (b"", b""),
         };
         if payload.len() > JOINED || (head.is_empty() && tail.is_empty()) {

@@ -15,7 +15,8 @@ use super::packet::{self, Packet};
 use super::pkt_line::PktLine;
 use super::prompt::Prompt;
 use super::stanza::Stanza;
-use super::{eof, lines, nul, raw};
+use super::{envelope, eof, lines, nul, raw};
+use crate::message::{self, Mode};
 
 /// A message that a program wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,15 @@ pub enum Said {
         /// It.
         message: Message,
         /// Where it begins, what frames it included, from the first byte of the stream.
+        at: u64,
+    },
+    /// A frame of wire protocol 1.
+    Frame {
+        /// It.
+        frame: message::Frame,
+        /// The form in which it came.
+        mode: Mode,
+        /// Where it begins, from the first byte of the stream.
         at: u64,
     },
     /// A piece of text that is not protocol.
@@ -76,6 +86,7 @@ enum State {
     Prompt(Prompt),
     Eof(Gather),
     Raw,
+    Envelope(Box<message::Decoder>),
 }
 
 impl State {
@@ -92,6 +103,7 @@ impl State {
             Self::Msgpack(msgpack) => msgpack,
             Self::Stanza(stanza) => stanza,
             Self::Prompt(prompt) => prompt,
+            Self::Envelope(frames) => &**frames,
             Self::Raw => return None,
         })
     }
@@ -129,6 +141,7 @@ impl Decoder {
             Cut::Prompt(_) => State::Prompt(Prompt::default()),
             Cut::Eof => State::Eof(Gather::default()),
             Cut::Raw => State::Raw,
+            Cut::Envelope => State::Envelope(Box::new(message::Decoder::of_any(codec.max))),
         };
         Self { state, start: 0, at: 0, failed: None }
     }
@@ -136,7 +149,8 @@ impl Decoder {
     /// Takes the next bytes of the stream and gives `out` each message they complete, in order.
     ///
     /// After an error, which is given once the messages before it are out, the decoder stays failed
-    /// and says the same again. Text that is not protocol is left out, where it is borne at all.
+    /// and says the same again. Text that is not protocol is left out, where it is borne at all, and so
+    /// is what a frame says besides its payload.
     pub fn push(
         &mut self,
         codec: &Codec,
@@ -145,6 +159,7 @@ impl Decoder {
     ) -> Result<(), FramingError> {
         self.push_all(codec, bytes, &mut |said| match said {
             Said::Message { message, .. } => out(message),
+            Said::Frame { frame, .. } => out(Message { payload: frame.payload, partial: false }),
             Said::Stray(_) => {}
         })
     }
@@ -166,7 +181,7 @@ impl Decoder {
                 Err(fault) => return Err(self.fail(codec, fault, before, bytes)),
             };
             debug_assert!(
-                step.used > 0 || step.message.is_some(),
+                step.used > 0 || step.message.is_some() || step.frame.is_some(),
                 "a step without progress would never end"
             );
             self.at += size(step.used);
@@ -176,6 +191,11 @@ impl Decoder {
             }
             if let Some(stray) = step.stray {
                 out(Said::Stray(Stray { at: start, ..stray }));
+            }
+            if let Some(frame) = step.frame {
+                let at = std::mem::replace(&mut self.start, self.at);
+                let mode = self.mode().unwrap_or(Mode::Frame);
+                out(Said::Frame { frame: *frame, mode, at });
             }
             if let Some(payload) = step.message {
                 let at = std::mem::replace(&mut self.start, self.at);
@@ -231,6 +251,7 @@ impl Decoder {
             (State::Prompt(prompt), Cut::Prompt(_)) => Ok(partial(prompt.finish())),
             (State::Eof(output), Cut::Eof) => Ok(whole(Some(eof::finish(output)))),
             (State::Raw, Cut::Raw) => Ok(None),
+            (State::Envelope(frames), Cut::Envelope) => envelope::finish(frames).map(|()| None),
             _ => Err(foreign()),
         }
     }
@@ -248,6 +269,14 @@ impl Decoder {
     /// Where the present message begins, from the first byte of the stream.
     pub fn place(&self) -> u64 {
         self.start
+    }
+
+    /// The form in which a program speaks wire protocol 1, once its first byte has told.
+    pub fn mode(&self) -> Option<Mode> {
+        match &self.state {
+            State::Envelope(frames) => frames.mode(),
+            _ => None,
+        }
     }
 
     /// The memory it owns for an unfinished message, in bytes.
@@ -279,6 +308,9 @@ impl Decoder {
             (State::Prompt(prompt), Cut::Prompt(rule)) => prompt.step(rule, bytes, codec.max),
             (State::Eof(output), Cut::Eof) => eof::step(output, bytes, codec.max),
             (State::Raw, Cut::Raw) => Ok(raw::step(bytes, codec.max)),
+            (State::Envelope(frames), Cut::Envelope) => {
+                envelope::step(frames, bytes, codec.bears_strays)
+            }
             _ => Err(foreign()),
         }
     }

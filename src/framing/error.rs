@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bytes_text;
+pub use crate::bytes_text::Sample;
 
 /// The output of a program is not its port's protocol. There is no way back from it: a stream that
 /// lost its frames cannot find them again.
@@ -87,34 +87,6 @@ impl fmt::Display for Fault {
             }
             Self::Garbage { what } => f.write_str(what),
         }
-    }
-}
-
-/// The beginning of an offending message: at most [`Sample::MOST`] bytes, fewer where no more had
-/// been read when the fault was seen.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Sample(#[serde(with = "bytes_text")] pub Vec<u8>);
-
-impl Sample {
-    /// The most bytes a sample holds.
-    pub const MOST: usize = 64;
-
-    /// The beginning of `first` followed by `then`.
-    pub(super) fn of(first: &[u8], then: &[u8]) -> Self {
-        Self(first.iter().chain(then).take(Self::MOST).copied().collect())
-    }
-}
-
-impl fmt::Display for Sample {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.escape_ascii())
-    }
-}
-
-impl fmt::Debug for Sample {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Sample;
 use crate::bytes_text;
+use crate::message::Frame;
 
 /// Bytes gathered until a message is whole. Empty, it owns no memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -70,6 +71,8 @@ pub(super) struct Step {
     pub(super) used: usize,
     /// The message they completed.
     pub(super) message: Option<Bytes>,
+    /// The frame they completed, of wire protocol 1.
+    pub(super) frame: Option<Box<Frame>>,
     /// Whether they stand between messages and belong to none.
     pub(super) between: bool,
     /// Text that is not protocol and is borne: these bytes, with what was held before them.
@@ -90,12 +93,12 @@ pub struct Stray {
 impl Step {
     /// The message needs more bytes than these.
     pub(super) fn more(used: usize) -> Self {
-        Self { used, message: None, between: false, stray: None }
+        Self { used, message: None, frame: None, between: false, stray: None }
     }
 
     /// These bytes belong to no message.
     pub(super) fn between(used: usize) -> Self {
-        Self { used, message: None, between: true, stray: None }
+        Self { between: true, ..Self::more(used) }
     }
 
     /// These bytes end a piece of text that is no protocol.
@@ -103,9 +106,14 @@ impl Step {
         Self { stray: Some(Stray { bytes, begins, at: 0 }), ..Self::between(used) }
     }
 
+    /// These bytes completed a frame of wire protocol 1.
+    pub(super) fn frame(used: usize, frame: Frame) -> Self {
+        Self { frame: Some(Box::new(frame)), ..Self::more(used) }
+    }
+
     /// These bytes completed a message.
     pub(super) fn whole(used: usize, message: Bytes) -> Self {
-        Self { used, message: Some(message), between: false, stray: None }
+        Self { message: Some(message), ..Self::more(used) }
     }
 }
 

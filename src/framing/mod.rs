@@ -13,6 +13,7 @@ mod codec;
 mod content_length;
 mod counted;
 mod decoder;
+mod envelope;
 mod eof;
 mod error;
 mod gather;

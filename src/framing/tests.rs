@@ -39,6 +39,7 @@ fn every_cut() -> Vec<Framing> {
         Framing::Stanza,
         Framing::Prompt("^> $".to_owned()),
         Framing::Eof,
+        Framing::Envelope,
     ]);
     all
 }

@@ -9,7 +9,7 @@ use crate::os::limits::Limit;
 use crate::os::live::PidCell;
 use crate::os::spawn::{ChildLimit, Launch, Resource};
 use crate::os::user::Identity;
-use crate::spec::Service;
+use crate::spec::{Port, Service};
 
 /// What all programs are given, as this manager found it at its own start.
 #[derive(Debug, Clone)]
@@ -25,6 +25,10 @@ pub(super) struct Surroundings {
 /// The variables that pass from the manager's environment into a program's.
 const PASSED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What tells a program that wire protocol 1 is spoken to it; see docs/PROTOCOL.md.
+const OFFERED: [(&str, &str); 3] =
+    [("PORT_PROTO", "1"), ("PORT_MODES", "frame,ndjson"), ("PORT_CHANNEL", "0,1")];
 
 impl Surroundings {
     /// Collects them; `variable` reads the manager's environment, `own` is its user's name and home.
@@ -61,6 +65,10 @@ impl Surroundings {
         environment.insert("WHARF_SERVICE".to_owned(), replica.service.to_string());
         environment.insert("WHARF_REPLICA".to_owned(), replica.replica.to_string());
         environment.insert("WHARF_INCARNATION".to_owned(), incarnation.to_string());
+        if service.port.as_ref().is_some_and(Port::is_enveloped) {
+            let offered = OFFERED.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            environment.extend(offered);
+        }
         environment
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::event::{State, Verb};
 use crate::exit::{Cause, Reason};
+use crate::message::Failure;
 use crate::metrics::Sample;
 use crate::name::{Generation, Incarnation, Realm, Requester, Target};
 use crate::os::fds::Waker;
@@ -251,6 +252,12 @@ pub enum SpeakError {
     BadReply {
         /// Why.
         msg: String,
+    },
+    /// The program answered with an error: wire protocol 1.
+    #[error("the program says {}: {}", failure.code, failure.message)]
+    ProgramError {
+        /// What it said.
+        failure: Failure,
     },
     /// As for any request.
     #[error(transparent)]

@@ -254,9 +254,9 @@ impl Control {
         let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) else { return 0 };
         let greeted = exchange.is_greeting();
         let deliveries = exchange.received(bytes, now);
-        let more = greeted || exchange.waiting().0 > 0;
+        let more = greeted || exchange.has_word() || exchange.waiting().0 > 0;
         let logged = deliveries.iter().map(|delivery| match delivery {
-            Delivery::Stray(text) => text.len(),
+            Delivery::Stray(text) | Delivery::Log(text) => text.len(),
             _ => 0,
         });
         let logged = logged.sum();
@@ -339,7 +339,7 @@ impl Control {
                 Delivery::Failed { id, error, .. } => self.call_failed(id, &error),
                 Delivery::Event(message) => self.said(incarnation, &message.payload),
                 Delivery::Ready => self.became_ready(incarnation),
-                Delivery::Stray(text) => self.stray(incarnation, &text),
+                Delivery::Stray(text) | Delivery::Log(text) => self.stray(incarnation, &text),
                 Delivery::Protocol(error) => self.broke_protocol(incarnation, &error),
             }
         }
@@ -355,6 +355,8 @@ impl Control {
             CallError::ReplyTooLarge { .. } | CallError::InputClosed => {
                 SpeakError::BadReply { msg: format!("cannot {error}") }
             }
+            CallError::Refused(failure) => SpeakError::ProgramError { failure: failure.clone() },
+            CallError::Unfit(why) => SpeakError::Unfit { msg: why.to_string() },
         };
         self.answer(id, Err(told));
     }
@@ -406,6 +408,10 @@ impl Control {
         let now = clock::now();
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let port = run.service.port.as_ref();
+        if let (Some(exchange), Some(port)) = (run.exchange.as_mut(), port) {
+            let patience = u64::try_from(port.eof_grace.as_millis()).unwrap_or(u64::MAX);
+            exchange.drain(patience);
+        }
         let quit = port.and_then(|port| port.quit.clone());
         if let (Some(exchange), Some(quit)) = (run.exchange.as_mut(), quit) {
             let id = self.next_call;
@@ -438,6 +444,7 @@ impl Control {
         };
         let Some(exchange) = run.exchange.as_mut() else { return };
         let mut deliveries = exchange.expire(now);
+        let says_so = exchange.has_word();
         if run.broken_at.is_some_and(|at| at <= now) {
             run.broken_at = None;
             deliveries.extend(exchange.input_closed());
@@ -449,6 +456,9 @@ impl Control {
             run.input = None;
         }
         self.deliver(incarnation, deliveries);
+        if says_so {
+            self.write_input(incarnation);
+        }
         let run = self.runs.get(&incarnation);
         if run.and_then(|run| run.resting).is_some_and(|at| at <= now) {
             self.rise(incarnation);
@@ -489,6 +499,7 @@ impl Control {
         // Of a program that never ran there is nothing to be said.
         let unready = exchange.unready().filter(|_| run.landing == Some(Answer::Executed));
         run.evidence.extend(unready);
+        run.evidence.extend(exchange.farewell());
         run.lost = unanswered;
         let (service, blocked) = (run.replica.service.clone(), run.blocked(now));
         self.measured_port(&service, &counters, blocked);

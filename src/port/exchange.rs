@@ -19,6 +19,8 @@
 
 mod desk;
 mod ears;
+mod envelope;
+mod frames;
 mod give_up;
 mod greeting;
 mod outgoing;
@@ -36,21 +38,23 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use self::desk::{Call, Desk};
 use self::ears::Ears;
+use self::envelope::Envelope;
 use self::greeting::Greeting;
 use self::outgoing::{Item, Outgoing, Progress, What, size};
 use self::waiting::{Queued, Waiting};
 use crate::correlation::Tag;
 use crate::framing::{Decoder, EncodeError, Fault, Message};
+use crate::message;
 use crate::time::Tick;
 
 pub use self::protocol::{BadProtocol, Protocol};
 pub use self::words::{
     CallError, Cancelled, Chunk, Counters, Delivery, Ending, Kind, ReadState, Refusal, Request,
-    Unanswered,
+    Unanswered, Unfit,
 };
 
 /// The version of the saved form.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// One port's conversation. It serialises to its saved form (call [`Exchange::wrote`] first when a
 /// chunk is out), from which [`Exchange::restore`] goes on.
@@ -91,6 +95,8 @@ struct State {
     desk: Desk,
     /// What the program has said so far; `None` once that is over.
     greeting: Option<Box<Greeting>>,
+    /// What wire protocol 1 knows of its program; `None` where another is spoken.
+    envelope: Option<Box<Envelope>>,
     waiting: Waiting,
     outgoing: Outgoing,
     input: Input,
@@ -136,6 +142,7 @@ impl Exchange {
             decoder: Decoder::new(&protocol.codec),
             desk: Desk::default(),
             greeting: protocol.greeting.begin(),
+            envelope: protocol.is_enveloped.then(|| Box::new(Envelope::new())),
             waiting: Waiting::default(),
             outgoing: Outgoing::default(),
             input: Input::Open,
@@ -166,12 +173,16 @@ impl Exchange {
         if state.waiting.unframed().any(|message| protocol.codec.check(message).is_err()) {
             return Err(RestoreError::Framing);
         }
+        if state.envelope.is_some() != protocol.is_enveloped {
+            return Err(RestoreError::Framing);
+        }
         Ok(Self { protocol, state })
     }
 
     /// Queues a request. A refusal is its only outcome.
     pub fn submit(&mut self, request: Request, now: Tick) -> Result<(), Refusal> {
         self.admit(request.kind, now)?;
+        self.introduced(request.kind, outgoing::size(request.payload.len()))?;
         let (pieces, tag, size) = self.prepare(request.kind, request.payload)?;
         if size == 0 && request.kind == Kind::Send {
             return Err(EncodeError::Empty.into());
@@ -205,6 +216,8 @@ impl Exchange {
         payload: Bytes,
     ) -> Result<(Vec<Bytes>, Option<Tag>, u64), Refusal> {
         let (payload, tag) = match kind {
+            // How a frame is written, the program says with its first one.
+            Kind::Send if self.protocol.is_enveloped => self.protocol.rule.tag(payload)?,
             Kind::Send => (payload, None),
             Kind::Call { .. } => self.protocol.rule.tag(payload)?,
         };
@@ -244,14 +257,19 @@ impl Exchange {
             return None;
         }
         self.let_out_question();
+        self.let_out_control();
         let only_one = self.protocol.codec.is_whole_output();
         while !self.is_held() && self.state.outgoing.wants_more() {
-            let desk = &self.state.desk;
-            let calls_may_go = self.protocol.may_begin(&desk.correlator, desk.calls.len());
+            let State { desk, envelope, .. } = &self.state;
+            let open = desk.calls.len();
+            let calls_may_go = self.protocol.may_begin(&desk.correlator, open)
+                && envelope.as_ref().is_none_or(|one| size(open) < one.concurrency());
             if only_one && !calls_may_go {
                 break;
             }
-            let Some(request) = self.state.waiting.next(calls_may_go) else { break };
+            let sends_may_go = envelope.as_ref().is_none_or(|one| one.has_credit());
+            let request = self.state.waiting.next(calls_may_go, sends_may_go);
+            let Some(request) = request else { break };
             self.let_out(request);
         }
         self.state.outgoing.chunk()
@@ -259,7 +277,8 @@ impl Exchange {
 
     /// Whether what clients send waits for the program to be ready.
     fn is_held(&self) -> bool {
-        self.state.greeting.is_some() && self.protocol.greeting.holds()
+        let greets = self.state.greeting.is_some() && self.protocol.greeting.holds();
+        greets || self.state.envelope.as_ref().is_some_and(|one| !one.is_open())
     }
 
     /// Puts the question that shows readiness among what is being written, when it is due.
@@ -275,15 +294,23 @@ impl Exchange {
 
     /// Puts a request among what is being written, a call with its sentinel.
     fn let_out(&mut self, request: Queued) {
-        let Queued { id, client, kind, pieces, tag, size } = request;
+        let Queued { id, client, kind, mut pieces, tag, mut size } = request;
         let (what, pieces, number) = match (kind, tag) {
-            (Kind::Send, _) => (What::Send, pieces, 0),
+            (Kind::Send, Some(_)) => {
+                let message = pieces.pop().expect("a request with a tag is one piece");
+                self.state.envelope.iter_mut().for_each(|one| one.spend());
+                pieces = self.frame(message::Kind::Data, 0, message);
+                size = self.reweigh(size, &pieces);
+                (What::Send, pieces, 0)
+            }
+            (Kind::Send, None) => (What::Send, pieces, 0),
             (Kind::Call { .. }, None) => {
                 self.state.tokens += 1;
                 (What::Call, pieces, self.state.tokens)
             }
             (Kind::Call { .. }, Some(tag)) => {
                 let (pieces, number) = self.number(id, pieces, &tag);
+                size = self.reweigh(size, &pieces);
                 (What::Call, pieces, number)
             }
         };
@@ -315,6 +342,9 @@ impl Exchange {
         let message = pieces.pop().expect("a request with a tag is one piece");
         let reserved = state.desk.correlator.reserve(rule, id, tag, state.seed);
         let number = reserved.expect("a call is let out only when a number is free");
+        if protocol.is_enveloped {
+            return (self.frame(message::Kind::Call, number, message), number);
+        }
         let frame = protocol.codec.encode(rule.numbered(message, tag, number));
         let frame = frame.expect("a message of this size was framed before");
         (frame.into_pieces(), number)
@@ -329,7 +359,7 @@ impl Exchange {
         let mut deliveries = Vec::new();
         outgoing.wrote(size(bytes), |progress| match progress {
             Progress::Begun { id, what: What::Call, from } => desk.begun(protocol, id, from, *seed),
-            Progress::Begun { what: What::Send | What::Sentinel, .. } => {}
+            Progress::Begun { what: What::Send | What::Sentinel | What::Control, .. } => {}
             Progress::Begun { what: What::Question, .. } => {
                 if let Some(greeting) = greeting {
                     greeting.asked();
@@ -361,14 +391,28 @@ impl Exchange {
             return deliveries;
         }
         state.desk.counters.bytes_out += size(bytes.len());
-        let State { decoder, desk, greeting, .. } = state;
+        let State { decoder, desk, greeting, envelope, .. } = state;
+        let unknown = envelope.as_ref().is_some_and(|one| one.largest().is_none());
         let deliveries_to = &mut deliveries;
-        let mut ears =
-            Ears { protocol, desk, greeting, now, deliveries: deliveries_to, broken: None };
+        let mut ears = Ears {
+            protocol,
+            desk,
+            greeting,
+            envelope,
+            now,
+            deliveries: deliveries_to,
+            broken: None,
+        };
         let cut = decoder.push_all(&protocol.codec, bytes, &mut |said| ears.hear(said));
         if let Some(error) = ears.broken.or(cut.err()) {
             state.output = Output::Broken;
             deliveries.push(Delivery::Protocol(error));
+        }
+        if unknown {
+            self.sort_out(&mut deliveries);
+        }
+        if self.state.envelope.as_ref().is_some_and(|one| one.is_hopeless()) {
+            self.close_input();
         }
         deliveries
     }
@@ -385,11 +429,18 @@ impl Exchange {
         if protocol.codec.is_whole_output() {
             return deliveries;
         }
-        let State { decoder, desk, greeting, .. } = state;
+        let State { decoder, desk, greeting, envelope, .. } = state;
         let at = decoder.place();
         let deliveries_to = &mut deliveries;
-        let mut ears =
-            Ears { protocol, desk, greeting, now, deliveries: deliveries_to, broken: None };
+        let mut ears = Ears {
+            protocol,
+            desk,
+            greeting,
+            envelope,
+            now,
+            deliveries: deliveries_to,
+            broken: None,
+        };
         let left = decoder.finish_all(&protocol.codec, &mut |stray| ears.stray(stray));
         let left = left.map(|message| {
             if let Some(message) = message {
@@ -417,8 +468,10 @@ impl Exchange {
 
     /// Whether the input is to be closed now: nothing more will be written.
     pub fn is_input_done(&self) -> bool {
+        let idle = self.state.envelope.as_ref().is_none_or(|one| one.is_idle());
         match self.state.input {
             Input::Open => false,
+            Input::Closing | Input::Spent if !idle => false,
             // What waits behind the one call of a run, or for a program that was not ready in time, will
             // never be written.
             Input::Closing if !self.is_taken() && !self.is_held() => {
@@ -439,7 +492,7 @@ impl Exchange {
             match item.what {
                 What::Send => failed.push(item.id),
                 What::Call if !begun => failed.extend(state.desk.unsend(item.id)),
-                What::Call | What::Sentinel | What::Question => {}
+                What::Call | What::Sentinel | What::Question | What::Control => {}
             }
         }
         failed.extend(state.waiting.drain().map(|request| {
@@ -467,7 +520,10 @@ impl Exchange {
 
     /// Whether the program counts as ready: at once where nothing else was declared.
     pub fn is_ready(&self) -> bool {
-        !self.is_held()
+        match &self.state.envelope {
+            Some(envelope) => envelope.is_ready(),
+            None => !self.is_held(),
+        }
     }
 
     /// Whether something is still expected of the program before it is spoken to, or a banner.
@@ -478,6 +534,9 @@ impl Exchange {
     /// Where the program has not become ready, what is waited for and what it has said so far, in
     /// words that make a sentence.
     pub fn unready(&self) -> Option<String> {
+        if let Some(envelope) = &self.state.envelope {
+            return envelope.unready();
+        }
         let greeting = self.state.greeting.as_ref().filter(|_| self.is_held())?;
         Some(greeting.words(&self.protocol.greeting))
     }

@@ -11,11 +11,22 @@ use super::{
 const LARGEST_FRAME: u64 = 1 << 30;
 /// The largest payload of a packet of `pkt-line`, in bytes.
 const LARGEST_PACKET: u64 = 65_516;
+/// The largest payload of wire protocol 1, in bytes: the first byte of a stream tells its form, see
+/// [`Mode::of_first`](crate::message::Mode::of_first).
+const LARGEST_FRAMED: u64 = 128 << 20;
 /// Where a token goes.
 const TOKEN: &str = "{token}";
 
 pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Port {
     let usual = Port::default();
+    let enveloped = written.protocol.is_some();
+    let given = [
+        ("framing", written.framing.is_some()),
+        ("replies", written.replies.is_some()),
+        ("banner", written.banner.is_some()),
+        ("ready", written.ready.is_some()),
+        ("quit", written.quit.is_some()),
+    ];
     let mut port = Port {
         framing: written.framing.map_or(usual.framing, framing),
         replies: written.replies.map_or(usual.replies, |written| replies(subject, written)),
@@ -39,12 +50,28 @@ pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Por
         },
         eof_grace: written.eof_grace.map_or(usual.eof_grace, |length| length.0),
     };
+    if enveloped {
+        envelope_rules(subject, &port, &given);
+        (port.framing, port.replies) = (Framing::Envelope, Replies::Envelope);
+        (port.banner, port.ready, port.quit) = (Banner::None, Ready::Started, None);
+    }
     sizes(subject, &port);
     framing_rules(subject, &port);
     replies_rules(subject, &port);
     greeting_rules(subject, &port);
     port.stray = stray(subject, &port, written.stray);
     port
+}
+
+/// What the protocol says itself cannot be said beside it.
+fn envelope_rules(subject: &mut Subject<'_, '_>, port: &Port, given: &[(&str, bool)]) {
+    for (key, _) in given.iter().filter(|(_, is_given)| *is_given) {
+        subject.complain(&["port", key], "with `protocol: 1` the protocol says this itself");
+    }
+    if port.max_frame > LARGEST_FRAMED {
+        let message = "with `protocol: 1` the size must be from 1 to 128MiB";
+        subject.complain(&["port", "max_frame"], message);
+    }
 }
 
 fn banner(written: written::Banner) -> Banner {
@@ -269,7 +296,11 @@ fn replies_rules(subject: &mut Subject<'_, '_>, port: &Port) {
         {
             subject.complain(&at, "this needs messages, and the framing `raw` has none");
         }
-        Replies::None | Replies::One | Replies::Until(_) | Replies::Bracket { .. } => {}
+        Replies::None
+        | Replies::One
+        | Replies::Until(_)
+        | Replies::Bracket { .. }
+        | Replies::Envelope => {}
         Replies::Id(place) => id_rules(subject, place, port),
         Replies::Prefix { send, expect } => prefix_rules(subject, send, expect),
         Replies::Sentinel { send, expect } => {
@@ -308,7 +339,8 @@ fn id_rules(subject: &mut Subject<'_, '_>, place: &IdPlace, port: &Port) {
                 Framing::Packet(_)
                 | Framing::Netstring
                 | Framing::PktLine
-                | Framing::ContentLength => true,
+                | Framing::ContentLength
+                | Framing::Envelope => true,
                 Framing::Lines
                 | Framing::Nul
                 | Framing::Counted { .. }

@@ -313,6 +313,8 @@ pub enum Framing {
     Eof,
     /// Whatever a read returns is a message.
     Raw,
+    /// Wire protocol 1: `protocol: 1`. It comes with [`Replies::Envelope`].
+    Envelope,
 }
 
 /// The width of a `packet` length.
@@ -346,6 +348,7 @@ impl Framing {
             Self::Prompt(_) => "prompt",
             Self::Eof => "eof",
             Self::Raw => "raw",
+            Self::Envelope => "protocol-1",
         }
     }
 }
@@ -384,6 +387,8 @@ pub enum Replies {
         /// The one after it.
         end: String,
     },
+    /// Request and reply are frames of wire protocol 1 with the same id.
+    Envelope,
 }
 
 /// Where the id of a message is.
@@ -484,16 +489,26 @@ pub enum Ready {
 impl Port {
     /// Whether the program has to say something before it counts as ready.
     pub fn awaits_ready(&self) -> bool {
-        self.ready != Ready::Started
+        self.ready != Ready::Started || self.is_enveloped()
+    }
+
+    /// Whether it speaks wire protocol 1.
+    pub fn is_enveloped(&self) -> bool {
+        self.framing == Framing::Envelope
+    }
+
+    /// Whether the program can be asked in words to come to an end.
+    pub fn can_quit(&self) -> bool {
+        self.quit.is_some() || self.is_enveloped()
     }
 
     /// Whether text that is no protocol can be told and left behind: between the values of `json`,
-    /// among the headers of `content-length`, and where messages that are cut by themselves have to
+    /// among the headers of `content-length`, among the lines of protocol 1, and where messages that are cut by themselves have to
     /// be JSON for their id.
     pub fn can_bear_strays(&self) -> bool {
         let is_json = matches!(self.replies, Replies::Id(IdPlace::Pointer(_)));
         match self.framing {
-            Framing::Json | Framing::ContentLength => true,
+            Framing::Json | Framing::ContentLength | Framing::Envelope => true,
             Framing::Lines | Framing::Nul | Framing::Stanza | Framing::Prompt(_) => is_json,
             Framing::Packet(_)
             | Framing::Counted { .. }

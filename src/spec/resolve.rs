@@ -153,6 +153,7 @@ pub(super) fn port(port: &Port) -> Value {
             Replies::Bracket { begin, end } => {
                 json!({ "bracket": { "begin": begin, "end": end } })
             }
+            Replies::Envelope => Value::Null,
         },
         "max_frame": format_size(port.max_frame),
         "queue": port.queue,
@@ -162,6 +163,13 @@ pub(super) fn port(port: &Port) -> Value {
         "eof_grace": format_duration(port.eof_grace),
     });
     let Value::Object(map) = &mut keys else { return keys };
+    if port.is_enveloped() {
+        // These the protocol says itself.
+        map.retain(|key, _| !matches!(key.as_str(), "framing" | "replies"));
+        map.insert("protocol".to_owned(), json!(1));
+        map.insert("stray".to_owned(), json!(port.stray));
+        return keys;
+    }
     let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
     if let Some(stray) = &port.stray {
         put("stray", json!(stray));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Action;
 use crate::exit::{Cause, Signal, StopPart, StopStep};
 use crate::name::{Incarnation, Requester};
-use crate::spec::{Eof, KillScope, Service};
+use crate::spec::{Eof, KillScope, Port, Service};
 use crate::time::Tick;
 
 /// How long after `SIGKILL` a run that is still there is reported as unkillable; also how long a
@@ -162,7 +162,7 @@ impl Ending {
         }
         // A program that does not run yet cannot be talked to, one that is not ready not in messages.
         let port = service.port.as_ref().filter(|_| target.runs);
-        let quit = target.ready && port.is_some_and(|port| port.quit.is_some());
+        let quit = target.ready && port.is_some_and(Port::can_quit);
         let input = port.is_some_and(|port| port.eof != Eof::Ignored);
         let asked = service.stop.signal != Signal::KILL;
         [

@@ -14,6 +14,7 @@ mod causes;
 mod conversation;
 mod deaths;
 mod descriptors;
+mod enveloped;
 mod erlang_defects;
 mod events;
 mod flow;

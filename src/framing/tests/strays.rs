@@ -20,6 +20,9 @@ fn read(
             Said::Message { message, .. } => {
                 messages.push(message.payload.escape_ascii().to_string());
             }
+            Said::Frame { frame, .. } => {
+                messages.push(frame.payload.escape_ascii().to_string());
+            }
             Said::Stray(stray) => {
                 text.extend_from_slice(&stray.bytes);
                 lines += usize::from(stray.begins);

@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::envelope::Envelope;
+use super::outgoing::size;
 use super::protocol::{self, Protocol};
 use super::waiting::Queued;
 use super::words::{CallError, Counters, Delivery, Kind};
 use crate::correlation::{Correlator, Outcome};
 use crate::framing::Message;
+use crate::message::Failure;
 use crate::time::Tick;
 
 /// The open calls and their books.
@@ -96,6 +100,72 @@ impl Desk {
             Outcome::Unmatched => self.counters.unmatched += 1,
         }
         None
+    }
+
+    /// A part of the reply to the call with this number has come in wire protocol 1, or the last of it.
+    /// All parts together may have `max` bytes.
+    pub(super) fn replied(
+        &mut self,
+        envelope: &mut Envelope,
+        number: u64,
+        part: &Bytes,
+        more: bool,
+        max: u64,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        if !self.correlator.is_open(number) {
+            return self.late(number, more);
+        }
+        let whole = envelope.part_bytes(number).saturating_add(size(part.len()));
+        let fits = if more { envelope.keep(number, part.clone(), max) } else { whole <= max };
+        if more && fits {
+            return;
+        }
+        let mut messages = envelope.parts(number);
+        let Outcome::Done { call: id, reply } = self.correlator.answered(number, part) else {
+            return;
+        };
+        self.close_call(id);
+        if fits {
+            messages.extend(reply);
+            deliveries.push(Delivery::Reply { id, messages });
+        } else {
+            // Of what is still to come nothing belongs to anybody.
+            envelope.cancel(number);
+            let error = CallError::ReplyTooLarge { max };
+            deliveries.push(Delivery::Failed { id, error, so_far: messages });
+        }
+    }
+
+    /// The call with this number was answered with an error.
+    pub(super) fn refused(
+        &mut self,
+        envelope: &mut Envelope,
+        number: u64,
+        failure: Failure,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        if !self.correlator.is_open(number) {
+            return self.late(number, false);
+        }
+        let so_far = envelope.parts(number);
+        if let Outcome::Done { call: id, .. } = self.correlator.answered(number, &Bytes::new()) {
+            self.close_call(id);
+            deliveries.push(Delivery::Failed { id, error: CallError::Refused(failure), so_far });
+        }
+    }
+
+    /// An answer to a call that is not open, or a part of one.
+    fn late(&mut self, number: u64, more: bool) {
+        if !self.correlator.is_owed(number) {
+            self.counters.unmatched += 1;
+            return;
+        }
+        self.counters.swallowed += 1;
+        if !more {
+            // With the last part the number is free again.
+            self.correlator.answered(number, &Bytes::new());
+        }
     }
 
     fn close_call(&mut self, id: u64) {

@@ -2,10 +2,12 @@
 //! text.
 
 use super::desk::Desk;
+use super::envelope::{Envelope, Heard};
 use super::greeting::Greeting;
 use super::protocol::Protocol;
 use super::words::Delivery;
 use crate::framing::{Fault, FramingError, Message, Said, Sample, Stray};
+use crate::message::{self, Form, Mode};
 use crate::spec;
 use crate::time::Tick;
 
@@ -14,6 +16,7 @@ pub(super) struct Ears<'a> {
     pub(super) protocol: &'a Protocol,
     pub(super) desk: &'a mut Desk,
     pub(super) greeting: &'a mut Option<Box<Greeting>>,
+    pub(super) envelope: &'a mut Option<Box<Envelope>>,
     pub(super) now: Tick,
     pub(super) deliveries: &'a mut Vec<Delivery>,
     /// What made the output unusable, though it was cut well. What comes after it is not heard.
@@ -24,6 +27,7 @@ impl Ears<'_> {
     pub(super) fn hear(&mut self, said: Said) {
         match said {
             Said::Message { message, at } => self.message(message, at),
+            Said::Frame { frame, mode, at } => self.frame(frame, mode, at),
             Said::Stray(stray) => self.stray(stray),
         }
     }
@@ -40,6 +44,37 @@ impl Ears<'_> {
             *self.greeting = None;
             if self.protocol.greeting.holds() {
                 self.deliveries.push(Delivery::Ready);
+            }
+        }
+    }
+
+    /// A frame of wire protocol 1.
+    fn frame(&mut self, frame: message::Frame, mode: Mode, at: u64) {
+        let (Some(envelope), None) = (&mut *self.envelope, &self.broken) else { return };
+        self.desk.counters.frames_out += 1;
+        match envelope.hear(frame.clone(), self.protocol.max_reply) {
+            Heard::Nothing | Heard::Hello | Heard::Hopeless => {}
+            Heard::Dropped => self.desk.counters.unmatched += 1,
+            Heard::Ready => self.deliveries.push(Delivery::Ready),
+            Heard::Event(payload) => {
+                self.deliveries.push(Delivery::Event(Message { payload, partial: false }));
+            }
+            Heard::Log(line) => self.deliveries.push(Delivery::Log(line)),
+            Heard::Reply { number, payload, more } => {
+                let max = self.protocol.max_reply;
+                self.desk.replied(envelope, number, &payload, more, max, self.deliveries);
+            }
+            Heard::Failed { number, failure } => {
+                self.desk.refused(envelope, number, failure, self.deliveries);
+            }
+            Heard::Wrong(what) => {
+                let wire = frame.encode(&Form { max_frame: u64::MAX, ..Form::new(mode) });
+                let sample = wire.map_or_else(
+                    |_| Sample::of(&frame.payload, b""),
+                    |wire| Sample::of(&wire.head, &wire.body),
+                );
+                let fault = Fault::Garbage { what };
+                self.broken = Some(FramingError { fault, offset: at, sample });
             }
         }
     }

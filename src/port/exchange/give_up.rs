@@ -88,6 +88,7 @@ impl Exchange {
         if state.tells_apart {
             desk.calls.remove(&id);
             desk.correlator.abandon_numbered(&protocol.rule, number);
+            state.envelope.iter_mut().for_each(|one| one.cancel(number));
             return (Cancelled::Abandoned, Vec::new());
         }
         call.abandoned = Some(now);

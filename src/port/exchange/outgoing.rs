@@ -37,6 +37,8 @@ pub(super) enum What {
     Sentinel,
     /// Asks whether the program is ready. It is nobody's request.
     Question,
+    /// A frame of wire protocol 1 that is nobody's request.
+    Control,
 }
 
 /// The messages on their way. Empty, it owns no memory.

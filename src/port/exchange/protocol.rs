@@ -25,6 +25,8 @@ pub struct Protocol {
     pub(super) queue: u64,
     /// The most bytes that may wait to be written, unless it is a single message.
     pub(super) queue_bytes: u64,
+    /// Whether it is wire protocol 1 that is spoken.
+    pub(super) is_enveloped: bool,
 }
 
 /// Why a `port:` block cannot be used.
@@ -89,6 +91,7 @@ impl Protocol {
             max_reply: port.max_frame,
             queue: u64::from(port.queue),
             queue_bytes: port.max_frame.max(LEAST_WAITING),
+            is_enveloped: port.is_enveloped(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! An exchange against what a program could do: by hand here, by chance in `model`.
 
+mod enveloped;
 mod greeting;
 mod model;
 mod shared;

@@ -55,15 +55,15 @@ impl Waiting {
         queue.push_back(request);
     }
 
-    /// The next request in turn. While a call is open only what needs no reply may go, and it stays
-    /// behind the earlier calls of its own client.
-    pub(super) fn next(&mut self, calls_may_go: bool) -> Option<Queued> {
-        if !calls_may_go && self.sends == 0 {
+    /// The next request in turn of those that may go. While a call is open only what needs no reply
+    /// may, and it stays behind the earlier calls of its own client.
+    pub(super) fn next(&mut self, calls_may_go: bool, sends_may_go: bool) -> Option<Queued> {
+        if !calls_may_go && (self.sends == 0 || !sends_may_go) {
             return None;
         }
         let may_go = |client: &u64| {
             let first = self.queues.get(client).and_then(VecDeque::front);
-            first.is_some_and(|first| calls_may_go || first.is_send())
+            first.is_some_and(|first| if first.is_send() { sends_may_go } else { calls_may_go })
         };
         let turn = self.turns.iter().position(may_go)?;
         let client = self.turns.remove(turn)?;
@@ -91,6 +91,13 @@ impl Waiting {
         Some(request)
     }
 
+    /// Takes back all requests that are not fit to be sent.
+    pub(super) fn sort_out(&mut self, fit: impl Fn(&Queued) -> bool) -> Vec<Queued> {
+        let all = self.queues.values().flatten().filter(|request| !fit(request));
+        let unfit: Vec<_> = all.map(|request| (request.client, request.id)).collect();
+        unfit.into_iter().filter_map(|(client, id)| self.remove(client, id)).collect()
+    }
+
     /// The messages that are not framed yet.
     pub(super) fn unframed(&self) -> impl Iterator<Item = &Bytes> {
         let all = self.queues.values().flatten();
@@ -106,7 +113,7 @@ impl Waiting {
     /// Takes everything, in the order in which clients have their turns.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Queued> {
         let mut waiting = std::mem::take(self);
-        std::iter::from_fn(move || waiting.next(true))
+        std::iter::from_fn(move || waiting.next(true, true))
     }
 
     /// How many clients it has memory for.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::correlation::IdError;
 use crate::framing::{EncodeError, FramingError, Message};
+use crate::message::Failure;
 use crate::time::Tick;
 
 /// Something to be sent to the program.
@@ -91,6 +92,8 @@ pub enum Delivery {
     /// The program has become ready: what clients sent is written from now on. Said once, and only
     /// where readiness is a matter of what the program says.
     Ready,
+    /// A line that the program says for its log, with an LF: wire protocol 1.
+    Log(Bytes),
     /// A piece of text that is no protocol, with the LF at the end of its line, for the program's
     /// log.
     Stray(Bytes),
@@ -134,6 +137,24 @@ pub enum CallError {
     /// The program closed its input before all of the request was written.
     #[error("send the request: the program has closed its input")]
     InputClosed,
+    /// The program answered with an error: wire protocol 1.
+    #[error("get a reply: the program says {}: {}", .0.code, .0.message)]
+    Refused(Failure),
+    /// The program turned out not to take such a request: wire protocol 1, when it introduced itself.
+    #[error("send the request: {0}")]
+    Unfit(Unfit),
+}
+
+/// What a program said of itself that a request does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Unfit {
+    /// The message is larger than it takes.
+    #[error("the program takes messages of {0} bytes at most")]
+    TooLarge(u64),
+    /// It takes no calls.
+    #[error("the program takes no calls")]
+    NoCalls,
 }
 
 /// What became of a request that its caller took back.

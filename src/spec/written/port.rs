@@ -15,6 +15,10 @@ pub struct Port {
     pub profile: Option<NameText>,
     /// The descriptors that carry messages.
     pub channel: Option<Channel>,
+    /// The version of wharf's own protocol, for programs that speak it. It stands in the place of
+    /// `framing`, `replies`, `banner`, `ready` and `quit`.
+    #[schemars(range(min = 1, max = 1))]
+    pub protocol: Option<u32>,
     /// How bytes become messages.
     pub framing: Option<Framing>,
     /// Which reply belongs to which request.

@@ -158,7 +158,7 @@ impl Model {
             | Replies::Sentinel { .. }
             | Replies::Bracket { .. }
             | Replies::None => {}
-            Replies::Id(_) | Replies::Prefix { .. } => {
+            Replies::Id(_) | Replies::Prefix { .. } | Replies::Envelope => {
                 unreachable!("they have a model of their own")
             }
         }
@@ -242,7 +242,9 @@ impl Model {
                 Delivery::Failed { id, error, .. } => self.outcome(id, Outcome::Failed(error)),
                 Delivery::Event(message) => panic!("the program says nothing unasked: {message:?}"),
                 Delivery::Protocol(error) => panic!("the program keeps its protocol: {error}"),
-                Delivery::Ready | Delivery::Stray(_) => panic!("there is nothing such"),
+                Delivery::Ready | Delivery::Log(_) | Delivery::Stray(_) => {
+                    panic!("there is nothing such")
+                }
             }
         }
     }

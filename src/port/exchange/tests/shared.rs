@@ -554,7 +554,9 @@ impl Model {
                 Delivery::Failed { id, error, .. } => self.outcome(id, Outcome::Failed(error)),
                 Delivery::Event(message) => self.heard.push(message.payload),
                 Delivery::Protocol(error) => panic!("the program keeps its protocol: {error}"),
-                Delivery::Ready | Delivery::Stray(_) => panic!("there is nothing such"),
+                Delivery::Ready | Delivery::Log(_) | Delivery::Stray(_) => {
+                    panic!("there is nothing such")
+                }
             }
         }
     }
