@@ -20,19 +20,25 @@ TEST_PROGRAMS += aspell:aspell /usr/lib/aspell/en.multi:aspell-en exiftool:libim
 	inotifywait:inotify-tools redis-server:redis-server
 # What the SDKs are for.
 TEST_PROGRAMS += gcc:gcc make:make node:nodejs
+# What the profiles of ports/ speak to: their transcripts say it.
+PROFILE_PROGRAMS = $(shell scripts/profile-programs quick)
+ALL_PROFILE_PROGRAMS = $(shell scripts/profile-programs all)
 FUZZ_SECONDS ?= 60
 BENCH_PROGRAMS = erl:erlang-base gcc:gcc
 
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 NUMBER := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
-.PHONY: test check bench fuzz soak demo deps bench-deps lint doc help deb static dist package-files release-notes
+.PHONY: test check bench fuzz soak demo deps soak-deps bench-deps lint doc help deb static dist package-files release-notes
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
 
 deps: ## install what the tests need (root), or say what is missing
-	@scripts/need $(TEST_PROGRAMS)
+	@scripts/need $(TEST_PROGRAMS) $(PROFILE_PROGRAMS)
+
+soak-deps: deps ## and what only a soak needs
+	@scripts/need $(ALL_PROFILE_PROGRAMS)
 
 bench-deps:
 	@scripts/need $(BENCH_PROGRAMS)
@@ -52,7 +58,7 @@ test: deps lint doc ## everything a change must pass
 check: test ## the slow gates too; says which of its tools it did not find
 	@scripts/slow-gates
 
-soak: deps ## the whole counts, from a release build; see docs/SOAK.md
+soak: soak-deps ## the whole counts, from a release build; see docs/SOAK.md
 	WHARF_SOAK=1 WHARF_HISTORIES=100000 $(CARGO) test --profile soak --no-fail-fast -- --test-threads=2
 
 fuzz: ## each framing for FUZZ_SECONDS; needs cargo-fuzz and a nightly toolchain

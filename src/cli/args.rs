@@ -16,6 +16,7 @@ use super::import::Import;
 use super::init::Init;
 use super::logs::Logs;
 use super::man::Man;
+use super::profiles::Profiles;
 use super::ps::Ps;
 use super::reload::Reload;
 use super::schema::Schema;
@@ -106,6 +107,7 @@ pub(super) enum Command {
     Check(Check),
     Config(Config),
     Schema(Schema),
+    Profiles(Profiles),
     Init(Init),
     Import(Import),
     Logs(Logs),

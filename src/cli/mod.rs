@@ -31,6 +31,7 @@ mod import;
 mod init;
 mod logs;
 mod man;
+mod profiles;
 mod ps;
 mod reload;
 mod schema;
@@ -86,6 +87,7 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Check(command) => command.run(context),
         Command::Config(command) => command.run(context),
         Command::Schema(command) => command.run(),
+        Command::Profiles(command) => command.run(context),
         Command::Init(command) => command.run(context),
         Command::Import(command) => command.run(context),
         Command::Logs(command) => command.run(context),

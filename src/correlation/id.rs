@@ -5,13 +5,14 @@
 //! for line breaks between the values of a JSON request, which become spaces, so that it is one line.
 
 mod offset;
+mod packed;
 mod pointer;
 
 use bytes::Bytes;
 
 use super::flight::Numbers;
 use super::{BadRule, Sign, Tag};
-use crate::spec::IdPlace;
+use crate::spec::{Framing, IdPlace};
 
 /// The longest id, in bytes.
 const LONGEST: usize = 4096;
@@ -25,6 +26,9 @@ pub enum IdError {
         /// In the words of the parser.
         why: String,
     },
+    /// It is not MessagePack.
+    #[error("find the id of the call: the message is not one whole MessagePack value")]
+    NotMessagePack,
     /// There is nothing at the pointer.
     #[error(
         "find the id of the call: the message has nothing at {pointer}; one that wants no reply \
@@ -60,12 +64,16 @@ pub enum IdError {
 #[derive(Debug)]
 pub(super) enum Id {
     Pointer(pointer::Pointer),
+    Packed(packed::Packed),
     Offset(offset::Offset),
 }
 
 impl Id {
-    pub(super) fn new(place: &IdPlace) -> Result<Self, BadRule> {
+    pub(super) fn new(place: &IdPlace, framing: &Framing) -> Result<Self, BadRule> {
         Ok(match place {
+            IdPlace::Pointer(pointer) if *framing == Framing::Msgpack => {
+                Self::Packed(packed::Packed::new(pointer)?)
+            }
             IdPlace::Pointer(pointer) => Self::Pointer(pointer::Pointer::new(pointer)?),
             IdPlace::Offset { offset, kind } => Self::Offset(offset::Offset::new(*offset, *kind)),
         })
@@ -73,7 +81,8 @@ impl Id {
 
     pub(super) fn numbers(&self) -> Numbers {
         match self {
-            Self::Pointer(_) => Numbers::DIGITS,
+            // In MessagePack they are numbers of four bytes.
+            Self::Pointer(_) | Self::Packed(_) => Numbers::DIGITS,
             Self::Offset(offset) => offset.numbers(),
         }
     }
@@ -81,6 +90,7 @@ impl Id {
     pub(super) fn tag(&self, request: &Bytes) -> Result<(Bytes, Tag), IdError> {
         match self {
             Self::Pointer(pointer) => pointer.tag(request),
+            Self::Packed(packed) => packed.tag(request),
             Self::Offset(offset) => offset.tag(request),
         }
     }
@@ -88,6 +98,7 @@ impl Id {
     pub(super) fn write(&self, number: u64, place: &mut [u8]) {
         match self {
             Self::Pointer(_) => super::flight::write_digits(number, place),
+            Self::Packed(_) => packed::Packed::write(number, place),
             Self::Offset(offset) => offset.write(number, place),
         }
     }
@@ -95,6 +106,7 @@ impl Id {
     pub(super) fn sign(&self, message: &Bytes) -> Sign {
         match self {
             Self::Pointer(pointer) => pointer.sign(message),
+            Self::Packed(packed) => packed.sign(message),
             Self::Offset(offset) => offset.sign(message),
         }
     }

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::bytes_text;
-use crate::spec::Replies;
+use crate::spec::{Framing, Replies};
 
 use self::flight::Flight;
 use self::serial::Open;
@@ -126,8 +126,13 @@ pub struct Tag {
 }
 
 impl Rule {
-    /// Compiles the rule of a configuration.
+    /// Compiles the rule of a configuration whose messages, where it looks into them, are JSON.
     pub fn new(replies: &Replies) -> Result<Self, BadRule> {
+        Self::within(replies, &Framing::Lines)
+    }
+
+    /// Compiles the rule of a configuration; the framing says what messages are made of.
+    pub fn within(replies: &Replies, framing: &Framing) -> Result<Self, BadRule> {
         Ok(Self(match replies {
             Replies::None => Kind::None,
             Replies::One => Kind::One,
@@ -135,7 +140,7 @@ impl Rule {
             Replies::Sentinel { send, expect } => {
                 Kind::Sentinel(sentinel::Sentinel::new(send, expect)?)
             }
-            Replies::Id(place) => Kind::Id(id::Id::new(place)?),
+            Replies::Id(place) => Kind::Id(id::Id::new(place, framing)?),
             Replies::Prefix { send, expect } => Kind::Prefix(prefix::Prefix::new(send, expect)?),
             Replies::Bracket { begin, end } => Kind::Bracket(bracket::Bracket::new(begin, end)?),
             Replies::Envelope => Kind::Envelope,

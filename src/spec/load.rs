@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::mistake::{Mistakes, Source};
-use super::profile::{built_in, built_in_profiles};
-use super::read::{Given, Loaded, World, read};
+use serde_json::Value;
+
+use super::mistake::{Mistakes, Source, meant_instead};
+use super::profile::{built_in, built_in_profiles, built_in_readme};
+use super::read::{Given, Loaded, World, profile_value, read};
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -75,6 +77,55 @@ fn profile(ports: &Path, beside: &Path, name: &str) -> Option<Given> {
     }
     let text = built_in(name)?.to_owned();
     Some(Given { source: Source { name: format!("ports/{name}/port.yaml"), text }, refused: None })
+}
+
+/// A profile as `port: { use: NAME }` finds it.
+#[derive(Debug)]
+pub struct KnownProfile {
+    /// Its name.
+    pub name: String,
+    /// Its `port.yaml` where it is one of the user's own; absent where it is compiled in.
+    pub file: Option<PathBuf>,
+    /// The text of its `port.yaml`.
+    pub text: String,
+    /// The text of its `README.md`, where it has one.
+    pub readme: Option<String>,
+    /// What its `port.yaml` says, in the shape of `ports/port.schema.json`.
+    pub value: Result<Value, Mistakes>,
+}
+
+/// The names of the profiles for a configuration whose first file is the first of `files`: those in
+/// `ports/` beside it, or in the current folder where there is none, and those that are compiled in.
+pub fn profile_names(files: &[PathBuf]) -> Vec<String> {
+    profiles(&ports_beside(files))
+}
+
+/// The profile of that name, found as [`profile_names`] finds it; else a name that is close to it,
+/// where there is one.
+pub fn known_profile(files: &[PathBuf], name: &str) -> Result<KnownProfile, Option<String>> {
+    let ports = ports_beside(files);
+    let names = profiles(&ports);
+    // Only what is listed: a name with slashes leads nowhere.
+    if !names.iter().any(|known| known == name) {
+        let near = meant_instead(name, names.iter().map(String::as_str));
+        return Err(near.map(str::to_owned));
+    }
+    let folder = ports.join(name);
+    let file = Some(folder.join("port.yaml")).filter(|file| file.exists());
+    let readme = match &file {
+        Some(_) => Some(file_of(&folder.join("README.md"), String::new()))
+            .filter(|given| given.refused.is_none())
+            .map(|given| given.source.text),
+        None => built_in_readme(name).map(str::to_owned),
+    };
+    let given = profile(&ports, &ports, name).ok_or(None)?;
+    let text = given.source.text.clone();
+    Ok(KnownProfile { name: name.to_owned(), file, text, readme, value: profile_value(given) })
+}
+
+fn ports_beside(files: &[PathBuf]) -> PathBuf {
+    let first = files.first().and_then(|file| file.parent());
+    first.unwrap_or(Path::new("")).join("ports")
 }
 
 fn profiles(ports: &Path) -> Vec<String> {

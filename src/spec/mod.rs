@@ -53,7 +53,7 @@ pub use meant::{
 #[cfg(feature = "daemon")]
 pub use {
     keys::{Key, Word, keys},
-    load::load,
+    load::{KnownProfile, known_profile, load, profile_names},
     mistake::{Mistake, Mistakes, Spot},
     profile::built_in_profiles,
     read::Loaded,

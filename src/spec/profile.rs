@@ -1,18 +1,33 @@
 //! The profiles that are compiled in: how well-known programs are spoken to.
+//!
+//! The table is made from the folders of `ports/` by the build script; nothing here knows a program.
 
-/// The folders of `ports/`, with the `port.yaml` of each.
-const BUILT_IN: &[(&str, &str)] = &[
-    ("awk", include_str!("../../ports/awk/port.yaml")),
-    ("bc", include_str!("../../ports/bc/port.yaml")),
-    ("git-cat-file", include_str!("../../ports/git-cat-file/port.yaml")),
-];
+/// A folder of `ports/`.
+struct BuiltIn {
+    name: &'static str,
+    /// Its `port.yaml`.
+    port: &'static str,
+    /// Its `README.md`.
+    readme: &'static str,
+}
+
+const BUILT_IN: &[BuiltIn] = include!(concat!(env!("OUT_DIR"), "/profiles.rs"));
+
+fn find(name: &str) -> Option<&'static BuiltIn> {
+    BUILT_IN.iter().find(|known| known.name == name)
+}
 
 /// The text of a profile that is compiled in.
 pub(super) fn built_in(name: &str) -> Option<&'static str> {
-    BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    find(name).map(|profile| profile.port)
 }
 
-/// The names of the profiles that are compiled in.
+/// The page of a profile that is compiled in.
+pub(super) fn built_in_readme(name: &str) -> Option<&'static str> {
+    find(name).map(|profile| profile.readme)
+}
+
+/// The names of the profiles that are compiled in, in the order of the alphabet.
 pub fn built_in_profiles() -> impl Iterator<Item = &'static str> {
-    BUILT_IN.iter().map(|(name, _)| *name)
+    BUILT_IN.iter().map(|profile| profile.name)
 }

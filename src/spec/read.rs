@@ -84,6 +84,26 @@ pub(crate) fn mistakes_in(text: String) -> Vec<Mistake> {
     }
 }
 
+/// What a profile says, in the shape of its schema; variables are left as they stand.
+pub(super) fn profile_value(given: Given) -> Result<Value, Mistakes> {
+    let Given { source, refused } = given;
+    let (mut found, mut warnings) = (Vec::new(), Vec::new());
+    let sources = vec![source];
+    if let Some((message, _)) = refused {
+        let path = sources[0].name.clone();
+        found.push(Found { place: None, path, message, help: None });
+        return Err(Mistakes::new(found, &sources));
+    }
+    let mut tree = parse(0, &sources, &mut found);
+    let value = tree.as_mut().and_then(|tree| {
+        Check::new(&mut found, &mut warnings, None).value(tree, &Shape::of(&profile_schema()))
+    });
+    match value {
+        Some(value) if found.is_empty() => Ok(value),
+        _ => Err(Mistakes::new(found, &sources)),
+    }
+}
+
 struct Reader<'a> {
     world: World<'a>,
     sources: Vec<Source>,

@@ -68,7 +68,15 @@ fn a_published_crate_holds_what_a_build_needs_and_little_else() {
         .unwrap();
     let listed = String::from_utf8(said.stdout).unwrap();
     let files: BTreeSet<&str> = listed.lines().collect();
-    for needed in ["src/main.rs", "ports/bc/port.yaml", "Cargo.lock", "README.md", "LICENSE-MIT"] {
+    for needed in [
+        "src/main.rs",
+        "build.rs",
+        "ports/bc/port.yaml",
+        "ports/bc/README.md",
+        "Cargo.lock",
+        "README.md",
+        "LICENSE-MIT",
+    ] {
         assert!(
             files.contains(needed),
             "{needed} is missing: {}",

@@ -30,10 +30,7 @@ pub(in crate::correlation) struct Pointer {
 
 impl Pointer {
     pub(super) fn new(text: &str) -> Result<Self, BadRule> {
-        let bad = || BadRule::Pointer { pointer: text.to_owned() };
-        let steps = text.strip_prefix('/').ok_or_else(bad)?.split('/');
-        let steps = steps.map(|step| step.replace("~1", "/").replace("~0", "~"));
-        Ok(Self { text: text.to_owned(), steps: steps.collect() })
+        Ok(Self { text: text.to_owned(), steps: steps(text)? })
     }
 
     pub(super) fn tag(&self, request: &Bytes) -> Result<(Bytes, Tag), IdError> {
@@ -83,6 +80,13 @@ impl Pointer {
         json.end()?;
         Ok(seen)
     }
+}
+
+/// The steps of a pointer.
+pub(super) fn steps(text: &str) -> Result<Vec<String>, BadRule> {
+    let bad = || BadRule::Pointer { pointer: text.to_owned() };
+    let steps = text.strip_prefix('/').ok_or_else(bad)?.split('/');
+    Ok(steps.map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
 }
 
 /// The number that an id is: a number, or a string of digits. A program may well write 7 as 7.0.

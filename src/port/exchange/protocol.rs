@@ -78,7 +78,7 @@ impl Protocol {
         } else if port.stray.is_some() && codec.is_lax() {
             codec = codec.bearing_strays();
         }
-        let rule = Rule::new(&port.replies)?;
+        let rule = Rule::within(&port.replies, &port.framing)?;
         if let Some(sentinel) = rule.after_request(&token(u64::MAX, u64::MAX)) {
             codec.check(&sentinel).map_err(BadProtocol::Sentinel)?;
         }
@@ -112,8 +112,8 @@ impl Protocol {
     }
 }
 
-/// The token of a call: letters and digits alone, so that it is the same inside any quotes, and
-/// never a suffix of another.
+/// The token of a call: letters and digits alone, so that it is the same inside any quotes, always 42
+/// of them, so that a sentinel may say how long it is, and never a suffix of another.
 pub(super) fn token(seed: u64, number: u64) -> String {
-    format!("wharf{seed:016x}x{number}")
+    format!("wharf{seed:016x}x{number:020}")
 }

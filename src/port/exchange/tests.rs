@@ -121,11 +121,15 @@ fn a_sentinel_follows_its_request_and_ends_the_reply() {
     let mut port = start(&lines(sentinel()));
     port.accept(call(1, "select 1"));
     port.accept(call(2, "select 2"));
-    assert_eq!(port.writes(), "select 1\nsay wharf0000000000000007x1\n");
+    assert_eq!(port.writes(), "select 1\nsay wharf0000000000000007x00000000000000000001\n");
     assert!(port.says("a\nb\n").is_empty());
-    assert_eq!(port.says("wharf0000000000000007x1\n"), [reply(1, &["a", "b"])]);
-    assert_eq!(port.writes(), "select 2\nsay wharf0000000000000007x2\n");
-    assert_eq!(port.says("wharf0000000000000007x2\n"), [reply(2, &[])], "an empty reply");
+    assert_eq!(port.says("wharf0000000000000007x00000000000000000001\n"), [reply(1, &["a", "b"])]);
+    assert_eq!(port.writes(), "select 2\nsay wharf0000000000000007x00000000000000000002\n");
+    assert_eq!(
+        port.says("wharf0000000000000007x00000000000000000002\n"),
+        [reply(2, &[])],
+        "an empty reply"
+    );
 }
 
 #[test]
@@ -142,7 +146,7 @@ fn a_message_before_the_request_is_written_is_no_reply() {
 
 #[test]
 fn scenario_18_a_reply_and_the_end_in_the_same_moment_reach_the_caller() {
-    let token = "wharf0000000000000007x1";
+    let token = "wharf0000000000000007x00000000000000000001";
     for (replies, said, messages) in [
         (Replies::One, "last".to_owned(), vec!["last"]),
         (Replies::Until("^ok".to_owned()), "a\nok".to_owned(), vec!["a", "ok"]),
@@ -277,7 +281,7 @@ fn what_makes_no_sense_is_refused() {
 
 #[test]
 fn a_deadline_gives_up_a_call_and_its_late_reply_reaches_nobody() {
-    let token = "wharf0000000000000007x1";
+    let token = "wharf0000000000000007x00000000000000000001";
     for (replies, late) in [
         (Replies::One, "late\n".to_owned()),
         (until_empty(), "late\n\n".to_owned()),
@@ -361,7 +365,11 @@ fn a_call_that_is_written_without_its_sentinel_is_abandoned_not_withdrawn() {
     port.next_write();
     port.wrote("ask\n".len());
     assert_eq!(port.cancel(1, NOW), Some(Cancelled::Abandoned));
-    assert_eq!(port.writes(), "say wharf0000000000000007x1\n", "or its reply would have no end");
+    assert_eq!(
+        port.writes(),
+        "say wharf0000000000000007x00000000000000000001\n",
+        "or its reply would have no end"
+    );
 }
 
 #[test]

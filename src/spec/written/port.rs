@@ -170,7 +170,7 @@ pub struct Sentinel {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Id {
-    /// In a JSON message: its JSON pointer, such as `/id`.
+    /// In a JSON or MessagePack message: its JSON pointer, such as `/id`, or `/1` for MessagePack-RPC.
     pub pointer: Option<String>,
     /// In a binary message: how many bytes stand before it.
     pub offset: Option<u32>,
