@@ -15,6 +15,8 @@ TEST_PROGRAMS += amtool:prometheus-alertmanager fish:fish jq:jq man:man-db mando
 	systemd-analyze:systemd zsh:zsh
 # What several callers share.
 TEST_PROGRAMS += gdb:gdb tmux:tmux xargs:findutils
+# What holds its output back, and what looks at terminals.
+TEST_PROGRAMS += grep:grep mawk:mawk sed:sed stdbuf:coreutils stty:coreutils tty:coreutils
 # What does not care about the end of its input, and what begins with a banner.
 TEST_PROGRAMS += aspell:aspell /usr/lib/aspell/en.multi:aspell-en exiftool:libimage-exiftool-perl \
 	inotifywait:inotify-tools redis-server:redis-server

@@ -16,9 +16,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
-    self, Banner, Cgroups, ChangeKind, Effect, Eof, Forward, Framing, IdPlace, KillScope, Limits,
-    Loaded, Logging, Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Ready, Replies,
-    Restart, Service, SignalName, Spec, Stop, Stray, WhenFull,
+    self, Banner, Cgroups, ChangeKind, Channel, Effect, Eof, Forward, Framing, IdPlace, KillScope,
+    Limits, Loaded, Logging, Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Ready,
+    Replies, Restart, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -449,7 +449,8 @@ fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
 
 /// The service with another value at `pointer`, of whatever kind fits there.
 fn changed_at(whole: &Value, pointer: &str) -> Service {
-    let words = ["7s", "SIGINT", "always", "group", "block", "stop", "ignored", "drop", "another"];
+    let words =
+        ["7s", "SIGINT", "always", "group", "block", "stop", "ignored", "pty", "drop", "another"];
     let before: Service = serde_json::from_value(whole.clone()).unwrap();
     words
         .into_iter()
@@ -601,9 +602,18 @@ fn any_port() -> impl Strategy<Value = Port> {
     });
     let word = option::of("[ -~]{0,1}");
     let rest = (1..1_u64 << 30, 1..1_000_000_u32, length(), word);
-    (spoken, rest, any_greeting(), 0..3_u8).prop_map(
-        |((framing, replies), (max_frame, queue, timeout, quit), (banner, ready), stray)| {
+    let wired = prop_oneof![
+        Just((Channel::Fd3, Unbuffer::None)),
+        Just((Channel::Pty, Unbuffer::None)),
+        Just((Channel::Stdio, Unbuffer::None)),
+        Just((Channel::Stdio, Unbuffer::Stdbuf)),
+        Just((Channel::Stdio, Unbuffer::Pty)),
+    ];
+    (spoken, wired, rest, any_greeting(), 0..3_u8).prop_map(
+        |((framing, replies), wired, (max_frame, queue, timeout, quit), (banner, ready), stray)| {
             let port = Port {
+                channel: wired.0,
+                unbuffer: wired.1,
                 framing,
                 replies,
                 max_frame,

@@ -117,21 +117,25 @@ async fn obey(
     Ok(Json(shared.ask_within(COMMAND, command).await??))
 }
 
-/// `?timeout=5s&wait=10s&replica=2`
+/// `?timeout=5s&wait=10s&replica=2&close=true`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Call {
     replica: Option<u32>,
     timeout: Option<String>,
     wait: Option<String>,
+    #[serde(default)]
+    close: bool,
 }
 
-/// `?wait=10s&replica=2`
+/// `?wait=10s&replica=2&close=true`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Send {
     replica: Option<u32>,
     wait: Option<String>,
+    #[serde(default)]
+    close: bool,
 }
 
 /// A length of time in a query.
@@ -153,7 +157,8 @@ pub(super) async fn call(
     request: HttpRequest,
 ) -> Result<Response, ApiError> {
     let query = input::query(query)?;
-    let kind = Speech::Call(length("timeout", query.timeout.as_deref())?);
+    let timeout = length("timeout", query.timeout.as_deref())?;
+    let kind = if query.close { Speech::CallLast(timeout) } else { Speech::Call(timeout) };
     let wait = length("wait", query.wait.as_deref())?;
     let target = input::target(&name, query.replica)?;
     let messages = speak(&shared, target, kind, wait, asked, request).await?;
@@ -180,9 +185,10 @@ pub(super) async fn send(
     request: HttpRequest,
 ) -> Result<StatusCode, ApiError> {
     let query = input::query(query)?;
+    let kind = if query.close { Speech::SendLast } else { Speech::Send };
     let wait = length("wait", query.wait.as_deref())?;
     let target = input::target(&name, query.replica)?;
-    speak(&shared, target, Speech::Send, wait, asked, request).await?;
+    speak(&shared, target, kind, wait, asked, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -197,8 +203,8 @@ async fn speak(
     let (parts, body) = request.into_parts();
     let payload = input::body(&parts, body, LARGEST_MESSAGE).await?;
     let limit = match kind {
-        Speech::Call(Some(own)) => own + SLACK,
-        Speech::Call(None) | Speech::Send => COMMAND,
+        Speech::Call(Some(own)) | Speech::CallLast(Some(own)) => own + SLACK,
+        Speech::Call(None) | Speech::CallLast(None) | Speech::Send | Speech::SendLast => COMMAND,
     };
     let limit = limit + wait.unwrap_or_default();
     let client = asked.connection;

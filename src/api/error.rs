@@ -40,6 +40,7 @@ pub(super) const CODES: &[Known] = &[
     known(405, "wrong_verb", "this path is not used with that verb; `Allow` has those that are"),
     known(408, "slow_body", "the body did not come in time"),
     known(409, "ended", "it ended instead"),
+    known(409, "input_closed", "the program's input is closed"),
     known(409, "not_running", "it does not run"),
     known(413, "too_large", "the body is too large"),
     known(414, "uri_too_long", "the address is too long"),
@@ -186,7 +187,9 @@ impl From<SpeakError> for ApiError {
             SpeakError::NotAPort { .. }
             | SpeakError::NoReplies { .. }
             | SpeakError::Unfit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            SpeakError::NotRunning { .. } | SpeakError::Ended { .. } => StatusCode::CONFLICT,
+            SpeakError::NotRunning { .. }
+            | SpeakError::Ended { .. }
+            | SpeakError::InputClosed { .. } => StatusCode::CONFLICT,
             SpeakError::Busy { .. } | SpeakError::Taken { .. } => StatusCode::SERVICE_UNAVAILABLE,
             SpeakError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             SpeakError::BadReply { .. } | SpeakError::ProgramError { .. } => {
@@ -263,6 +266,7 @@ mod tests {
             SpeakError::NotRunning { name: name(), state: State::Failed, msg: Some("m".into()) },
             SpeakError::Busy { name: name() },
             SpeakError::Taken { name: name() },
+            SpeakError::InputClosed { name: name() },
             SpeakError::Unfit { msg: "it holds a newline".into() },
             SpeakError::TimedOut { after_s: 5.0 },
             SpeakError::Ended {

@@ -207,9 +207,33 @@ const EVENTS: &[Parameter] = &[
     },
 ];
 
+/// Of a message to a port.
+const fn close(about: &'static str) -> Parameter {
+    Parameter {
+        name: "close",
+        place: Place::Query,
+        about,
+        schema: |_| json_schema!({ "type": "boolean", "default": false }),
+        example: "true",
+    }
+}
+
+const SEND: &[Parameter] = &[
+    NAME,
+    REPLICA,
+    close(
+        "Whether the program's input is closed after the message; an empty body is no message then.",
+    ),
+    WAIT,
+    COMMAND,
+];
+
 const CALL: &[Parameter] = &[
     NAME,
     REPLICA,
+    close(
+        "Whether the program's input is closed after the message, which goes out when all others are answered. The reply is then all that the program still says, given when it has ended with success. An empty body is no message then.",
+    ),
     Parameter {
         name: "timeout",
         place: Place::Query,
@@ -232,7 +256,6 @@ const WAIT: Parameter = Parameter {
 
 const NAMED: &[Parameter] = &[NAME, REPLICA];
 const COMMANDED: &[Parameter] = &[NAME, REPLICA, COMMAND];
-const SEND: &[Parameter] = &[NAME, REPLICA, WAIT, COMMAND];
 
 const REPLICAS: &str = r#"[{"service":"web","replica":1,"state":"running","pid":4242,"incarnation":17,"restarts":2,"ready":true,"uptime_s":93.2,"crash_looping":false,"failures_in_a_row":0,"since":"2026-11-22T07:29:55.376123456Z","next_start_s":null,"last_exit":null,"port":null,"command":["./server"],"labels":{}}]"#;
 
@@ -493,6 +516,7 @@ const SPOKEN: &[&str] = &[
     "no_such_replica",
     "not_a_port",
     "no_replies",
+    "input_closed",
     "not_running",
     "taken",
     "unfit",

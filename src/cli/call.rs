@@ -24,14 +24,19 @@ const LARGEST: u64 = 17 << 20;
   wharf call db 'select count(*) from orders;'
   wharf call resize/2 - --raw --timeout 5s < picture.jpg > small.jpg
   echo status | wharf call db -
+  wharf call sort --close - < words.txt
   wharf call db -- '-1 is a message too'")]
 pub(super) struct Call {
     /// A service (any of its running replicas), or a single replica
     #[arg(value_name = "NAME[/R]")]
     name: Target,
     /// The message; - takes it from standard input
-    #[arg(value_name = "MESSAGE|-")]
-    message: OsString,
+    #[arg(value_name = "MESSAGE|-", required_unless_present = "close")]
+    message: Option<OsString>,
+    /// Close the program's input after the message; the reply is all that it still says, given when it
+    /// has ended
+    #[arg(long)]
+    close: bool,
     /// Print the reply as it is: no newline is added
     #[arg(long)]
     raw: bool,
@@ -47,26 +52,34 @@ pub(super) struct Call {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wharf send chat 'hello everybody'
-  wharf send queue/1 - --wait 1m < job.json")]
+  wharf send queue/1 - --wait 1m < job.json
+  wharf send collector --close")]
 pub(super) struct Send {
     /// A service (any of its running replicas), or a single replica
     #[arg(value_name = "NAME[/R]")]
     name: Target,
     /// The message; - takes it from standard input
-    #[arg(value_name = "MESSAGE|-")]
-    message: OsString,
+    #[arg(value_name = "MESSAGE|-", required_unless_present = "close")]
+    message: Option<OsString>,
+    /// Close the program's input after the message, or without one
+    #[arg(long)]
+    close: bool,
     /// Where as many messages wait as may, wait so long for room instead of failing at once
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     wait: Option<Duration>,
 }
 
 /// The path of a question with what is asked beside the message.
-fn path(target: &Target, verb: &str, times: &[(&str, Option<Duration>)]) -> String {
+fn path(target: &Target, verb: &str, times: &[(&str, Option<Duration>)], close: bool) -> String {
     let mut path = path_of(target, verb);
     let given = times.iter().filter_map(|(key, length)| Some((key, (*length)?)));
-    for (at, (key, length)) in given.enumerate() {
-        path.push(if at == 0 { '?' } else { '&' });
-        let _ = write!(path, "{key}={}", format_duration(length));
+    let mut mark = '?';
+    for (key, length) in given {
+        let _ = write!(path, "{mark}{key}={}", format_duration(length));
+        mark = '&';
+    }
+    if close {
+        let _ = write!(path, "{mark}close=true");
     }
     path
 }
@@ -83,7 +96,7 @@ impl Call {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
         let message = message(self.message)?;
         let times = [("timeout", self.timeout), ("wait", self.wait)];
-        let path = path(&self.name, "/call", &times);
+        let path = path(&self.name, "/call", &times, self.close);
         let reply = context.client("call")?.ask(Question::post(path, message))?;
         let mut out = Out::new();
         out.bytes(&reply.body)?;
@@ -98,13 +111,14 @@ impl Call {
 impl Send {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
         let message = message(self.message)?;
-        let path = path(&self.name, "/send", &[("wait", self.wait)]);
+        let path = path(&self.name, "/send", &[("wait", self.wait)], self.close);
         context.client("send")?.ask(Question::post(path, message))?;
         Ok(OK)
     }
 }
 
-fn message(word: OsString) -> Result<Vec<u8>, Failure> {
+fn message(word: Option<OsString>) -> Result<Vec<u8>, Failure> {
+    let Some(word) = word else { return Ok(Vec::new()) };
     if word != "-" {
         return Ok(word.into_vec());
     }

@@ -71,7 +71,6 @@ pub(super) enum Failure {
         /// A name that is close to it.
         suggestion: Option<String>,
     },
-<<<<<<< HEAD
     /// There is no such profile.
     #[error("there is no profile {name}{}", suggestion.as_deref().map(|near| format!(" (did you mean {near}?)")).unwrap_or_default())]
     NoSuchProfile {
@@ -79,7 +78,7 @@ pub(super) enum Failure {
         name: String,
         /// A name that is close to it.
         suggestion: Option<String>,
-=======
+    },
     /// A service has no such replica, and there is no output of one.
     #[error("there is no {name}, though there is {service}")]
     NoSuchReplica {
@@ -87,7 +86,6 @@ pub(super) enum Failure {
         name: String,
         /// The service.
         service: String,
->>>>>>> wip-c
     },
     /// It took too long.
     #[error("{0}")]
@@ -155,11 +153,9 @@ impl Failure {
         match self {
             Self::ClosedPipe => OK,
             Self::Invalid(_) | Self::NoFile | Self::Import(ImportError::Mistakes(_)) => 3,
-<<<<<<< HEAD
-            Self::NoSuchService { .. } | Self::NoSuchProfile { .. } => 4,
-=======
-            Self::NoSuchService { .. } | Self::NoSuchReplica { .. } => 4,
->>>>>>> wip-c
+            Self::NoSuchService { .. }
+            | Self::NoSuchProfile { .. }
+            | Self::NoSuchReplica { .. } => 4,
             Self::Unreachable { .. } => 5,
             Self::TimedOut(_) => 6,
             Self::Refused { code, .. } => match code.as_str() {
@@ -196,11 +192,8 @@ impl Failure {
             | Self::TimedOut(_)
             | Self::NotStarted(_)
             | Self::NoSuchService { .. }
-<<<<<<< HEAD
-            | Self::NoSuchProfile { .. } => format!("wharf: {self}"),
-=======
+            | Self::NoSuchProfile { .. }
             | Self::NoSuchReplica { .. } => format!("wharf: {self}"),
->>>>>>> wip-c
             _ => {
                 let mut text = format!("wharf: cannot {self}");
                 let mut cause = self.source();
@@ -222,11 +215,8 @@ impl Failure {
             ),
             Self::State(StateError::Orphaned { .. }) => Some("`wharf down` ends it"),
             Self::Exists(_) => Some("--force writes over it"),
-<<<<<<< HEAD
             Self::NoSuchProfile { .. } => Some("`wharf profiles` lists them"),
-=======
             Self::Hides => Some("--force writes it all the same"),
->>>>>>> wip-c
             Self::NoFile => Some("name one with -f FILE, or change to its folder"),
             Self::Unreachable { hint, .. } => Some(hint),
             _ => None,
@@ -275,11 +265,8 @@ mod tests {
             refused("ended", "web/1 exited with code 1", json!({})),
             Failure::Broken("the manager hung up".into()),
             Failure::NoSuchService { name: "wbe".into(), suggestion: Some("web".into()) },
-<<<<<<< HEAD
             Failure::NoSuchProfile { name: "sqlite".into(), suggestion: Some("sqlite3".into()) },
-=======
             Failure::NoSuchReplica { name: "web/9".into(), service: "web".into() },
->>>>>>> wip-c
             Failure::TimedOut("no answer within 30 s".into()),
             Failure::NotStarted("the manager did not start".into()),
             StateError::Taken { path: "/x".into(), holder: "wharf with pid 7".into() }.into(),

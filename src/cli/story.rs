@@ -54,8 +54,9 @@ pub(super) fn story(record: &ExitRecord, now: Wall, zone: &TimeZone, show: Show)
     if let Some(port) = &record.port {
         let partial = if port.partial_frame { ", one unfinished" } else { "" };
         let unread = match port.unread_stdin_bytes {
-            0 => String::new(),
-            bytes => format!(", {bytes} bytes of input unread"),
+            Some(0) => String::new(),
+            Some(bytes) => format!(", {bytes} bytes of input unread"),
+            None => ", some input unread".to_owned(),
         };
         let (sent, got) = (port.frames_in, port.frames_out);
         let spoken = format!("{}: {sent} sent, {got} received{partial}{unread}", port.framing);
@@ -182,7 +183,7 @@ pub(super) mod tests {
                 frames_in: 3,
                 frames_out: 2,
                 partial_frame: true,
-                unread_stdin_bytes: 17,
+                unread_stdin_bytes: Some(17),
                 error: None,
             });
             record.stderr_tail =

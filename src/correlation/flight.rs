@@ -145,7 +145,12 @@ impl Flight {
             let reply = vec![replaced(message, at, &own)];
             return Outcome::Done { call: call.call, reply };
         }
-        if self.owed.remove(&number) { Outcome::Swallowed } else { Outcome::Unmatched }
+        if self.pay(number) { Outcome::Swallowed } else { Outcome::Unmatched }
+    }
+
+    /// The late reply to a call that was given up came; false where none with this number is owed.
+    pub(super) fn pay(&mut self, number: u64) -> bool {
+        self.owed.remove(&number)
     }
 }
 

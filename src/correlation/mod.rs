@@ -299,6 +299,12 @@ impl Correlator {
         Ok(())
     }
 
+    /// A call begins whose reply is all that the program still says, whatever the rule. No other may be
+    /// open, and none may begin after it.
+    pub fn begin_rest(&mut self, call: u64) {
+        self.open = Some(Box::new(Open::rest(call)));
+    }
+
     /// Whether a number is free for another call; never under a serial rule.
     pub fn has_number(&self, rule: &Rule) -> bool {
         let Some(numbers) = rule.numbers() else { return false };
@@ -359,7 +365,11 @@ impl Correlator {
     /// and one message for every 16 bytes of that (but at least 1,024), since empty ones take room
     /// as well.
     pub fn take(&mut self, rule: &Rule, message: Bytes, max: u64) -> Outcome {
-        if rule.tells_apart() {
+        let rest = self.open.as_ref().is_some_and(|open| open.is_rest());
+        if rest && rule.tells_apart() && self.pays(rule, &message) {
+            return Outcome::Swallowed;
+        }
+        if rule.tells_apart() && !rest {
             return match rule.sign(&message) {
                 Sign::Notification => Outcome::Notification(message),
                 Sign::Foreign => Outcome::Event(message),
@@ -376,6 +386,12 @@ impl Correlator {
             self.open = None;
         }
         outcome
+    }
+
+    /// Whether a message is the late reply to a call that was given up.
+    fn pays(&mut self, rule: &Rule, message: &Bytes) -> bool {
+        let Sign::Reply { number, .. } = rule.sign(message) else { return false };
+        self.flight.as_mut().is_some_and(|flight| flight.pay(number))
     }
 
     /// Nobody wants the reply to the open call of a serial rule any more. Gives what has come of it.

@@ -25,6 +25,9 @@ pub(super) struct Open {
     reply: Vec<Bytes>,
     /// The bytes in `reply`.
     size: u64,
+    /// Everything is a part of the reply, and nothing ends it.
+    #[serde(default)]
+    rest: bool,
     /// Of `bracket`: the line that announced the reply has come.
     inside: Option<Inside>,
 }
@@ -32,12 +35,27 @@ pub(super) struct Open {
 impl Open {
     pub(super) fn new(call: u64, token: &str) -> Self {
         let token = token.to_owned();
-        Self { call, token, abandoned: false, reply: Vec::new(), size: 0, inside: None }
+        let reply = Vec::new();
+        Self { call, token, abandoned: false, reply, size: 0, rest: false, inside: None }
+    }
+
+    /// A call whose reply is all that comes.
+    pub(super) fn rest(call: u64) -> Self {
+        Self { rest: true, ..Self::new(call, "") }
+    }
+
+    pub(super) fn is_rest(&self) -> bool {
+        self.rest
     }
 
     /// What a message is to the call, and whether that is still open then.
     pub(super) fn take(&mut self, rule: &Rule, message: Bytes, max: u64) -> (Outcome, bool) {
-        let (part, last) = match rule.judge(&message, &self.token, &mut self.inside) {
+        let verdict = if self.rest {
+            Verdict::Part
+        } else {
+            rule.judge(&message, &self.token, &mut self.inside)
+        };
+        let (part, last) = match verdict {
             Verdict::Foreign => return (Outcome::Event(message), true),
             Verdict::Begin => (None, false),
             Verdict::Part => (Some(message), false),

@@ -247,8 +247,10 @@ pub struct PortPart {
     pub frames_out: u64,
     /// Whether an unfinished message was left when it ended.
     pub partial_frame: bool,
-    /// Bytes written to its standard input that it never read.
-    pub unread_stdin_bytes: u64,
+    /// Bytes that were written to its standard input, or over its channel, and that it never read.
+    /// Absent where there were some and nobody can say how many: the channel `fd3`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unread_stdin_bytes: Option<u64>,
     /// What was wrong with its output, where reason is `protocol_error`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,

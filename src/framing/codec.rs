@@ -130,6 +130,14 @@ impl Codec {
         matches!(self.cut, Cut::Eof)
     }
 
+    /// Messages of a program as it wrote them, where their borders mean nothing: one.
+    pub fn joined(&self, messages: Vec<Bytes>) -> Vec<Bytes> {
+        match self.cut {
+            Cut::Raw if messages.len() > 1 => vec![messages.concat().into()],
+            _ => messages,
+        }
+    }
+
     /// Whether a message can be sent.
     pub fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
         if let Cut::PktLine = self.cut {

@@ -61,26 +61,30 @@ pub(super) mod token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Process,
+    /// Standard output, or what a port's messages come over.
     Output,
     Error,
     Input,
+    /// Standard output, where a port's messages come over something else.
+    Log,
 }
 
 impl Kind {
     /// The token for this descriptor of a run.
     pub(super) fn token(self, incarnation: Incarnation) -> u64 {
-        incarnation.0 << 2 | self as u64
+        incarnation.0 << 3 | self as u64
     }
 
     /// Which run and which of its descriptors.
     pub(super) fn of(token: u64) -> (Incarnation, Self) {
-        let kind = match token & 3 {
+        let kind = match token & 7 {
             0 => Self::Process,
             1 => Self::Output,
             2 => Self::Error,
-            _ => Self::Input,
+            3 => Self::Input,
+            _ => Self::Log,
         };
-        (Incarnation(token >> 2), kind)
+        (Incarnation(token >> 3), kind)
     }
 }
 

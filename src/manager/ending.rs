@@ -13,8 +13,9 @@ use crate::exit::{Cause, Decision, ExitRecord, How, RestartPart, Signal};
 use crate::journal::{Filter, Reader};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::cgroup::Group;
+use crate::os::input::Input;
 use crate::os::wait::{self, Ended};
-use crate::os::{clock, fds, signal};
+use crate::os::{clock, signal};
 use crate::spec::KillScope;
 use crate::supervise;
 use crate::time::Tick;
@@ -87,9 +88,10 @@ impl Control {
         };
         // Any later death of this manager still leaves the truth about this run in the table.
         self.table.slot(run.slot).keep_end(how, &ended.usage);
-        let unread = run.input.as_ref().and_then(|input| fds::unread(input.as_fd()).ok());
         self.drain(incarnation);
-        self.end_exchange(incarnation, unread.unwrap_or(0) as u64);
+        let run = self.runs.get(&incarnation);
+        let unread = run.and_then(|run| run.input.as_ref()).map_or(Some(0), Input::unread);
+        self.end_exchange(incarnation, unread);
         self.finish_log(incarnation);
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         if run.writing {

@@ -9,7 +9,10 @@ use crate::os::limits::Limit;
 use crate::os::live::PidCell;
 use crate::os::spawn::{ChildLimit, Launch, Resource};
 use crate::os::user::Identity;
-use crate::spec::{Port, Service};
+use crate::spec::{Port, Service, Unbuffer};
+
+use super::spawner::Wiring;
+use super::stdbuf;
 
 /// What all programs are given, as this manager found it at its own start.
 #[derive(Debug, Clone)]
@@ -61,6 +64,9 @@ impl Surroundings {
             environment.insert("USER".to_owned(), identity.name.clone());
             environment.insert("HOME".to_owned(), identity.home.clone());
         }
+        if service.port.as_ref().is_some_and(|port| Wiring::of(Some(port)).is_shown()) {
+            environment.insert("TERM".to_owned(), "dumb".to_owned());
+        }
         environment.extend(service.environment.clone());
         environment.insert("WHARF_SERVICE".to_owned(), replica.service.to_string());
         environment.insert("WHARF_REPLICA".to_owned(), replica.replica.to_string());
@@ -84,18 +90,40 @@ pub(super) struct Order<'a> {
     pub(super) pid_cell: PidCell,
 }
 
-/// Prepares a start. It fails only on a NUL byte, which no program could be handed.
+/// Why a start cannot even be tried.
+pub(super) struct Refusal {
+    pub(super) stage: Stage,
+    pub(super) errno: Errno,
+    /// In words, where stage and errno do not say it.
+    pub(super) why: Option<String>,
+}
+
+/// Prepares a start. It fails on a NUL byte, which no program could be handed, and where a library that
+/// is to be preloaded is not there.
 pub(super) fn prepare(
     surroundings: &Surroundings,
     order: Order<'_>,
-) -> Result<Box<Launch>, (Stage, Errno)> {
-    let invalid = |_| (Stage::Exec, Errno(libc::EINVAL));
+) -> Result<Box<Launch>, Refusal> {
+    let invalid = |_| Refusal { stage: Stage::Exec, errno: Errno(libc::EINVAL), why: None };
     let Order { service, replica, incarnation, identity, cgroup, pid_cell } = order;
-    let environment = surroundings.environment(service, replica, incarnation, identity.as_ref());
+    let mut environment =
+        surroundings.environment(service, replica, incarnation, identity.as_ref());
+    if service.port.as_ref().is_some_and(|port| port.unbuffer == Unbuffer::Stdbuf) {
+        let path = surroundings.clean.get("PATH").map(String::as_str).unwrap_or_default();
+        let library = stdbuf::library(path).map_err(|why| Refusal {
+            stage: Stage::Exec,
+            errno: Errno(libc::ENOENT),
+            why: Some(why.to_string()),
+        })?;
+        stdbuf::preload(&library, &mut environment);
+    }
     let pairs = environment.iter().map(|(name, value)| (&**name, &**value));
     let mut launch = Box::new(Launch::new(&service.command, pairs).map_err(invalid)?);
     launch.folder(&service.working_dir).map_err(invalid)?;
     launch.pid_cell(pid_cell);
+    if Wiring::of(service.port.as_ref()) == Wiring::Terminal {
+        launch.terminal();
+    }
     if let Some((procs, inside)) = cgroup {
         launch.cgroup(procs, inside).map_err(invalid)?;
     }

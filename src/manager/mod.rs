@@ -26,6 +26,7 @@ mod spawner;
 mod speak;
 mod start;
 mod status;
+mod stdbuf;
 mod streams;
 mod sweeper;
 mod terminal;

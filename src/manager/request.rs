@@ -125,6 +125,11 @@ pub enum Speech {
     Send,
     /// Yes, within this time; `None` takes the port's own.
     Call(Option<Duration>),
+    /// No, and the program's input is closed after it. An empty message is none.
+    SendLast,
+    /// All that the program says from then on, for its input is closed after it; within this time. An
+    /// empty message is none.
+    CallLast(Option<Duration>),
 }
 
 /// Why the loop did not do what was asked.
@@ -210,6 +215,12 @@ pub enum SpeakError {
     /// Too many messages wait for the program already.
     #[error("{name} is busy: its queue is full")]
     Busy {
+        /// Which.
+        name: String,
+    },
+    /// Somebody closed the program's input before, or the program did.
+    #[error("the input of {name} is closed: this run takes no more messages")]
+    InputClosed {
         /// Which.
         name: String,
     },

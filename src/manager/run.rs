@@ -7,13 +7,15 @@ use std::time::Duration;
 use crate::exit::PortPart;
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::cgroup::{Census, Group};
+use crate::os::input::Input;
 use crate::os::wait::Ended;
 use crate::output::LineFormatter;
 use crate::port::exchange::{Exchange, Unanswered};
 use crate::spec::Service;
 use crate::time::{Tick, Wall};
 
-use super::spawner::Answer;
+use super::control::Kind;
+use super::spawner::{Answer, Wiring};
 
 /// How much of standard error is kept for the exit record, in bytes.
 const TAIL: usize = 4096;
@@ -31,9 +33,14 @@ pub(super) struct Run {
     /// 0 until there is a process.
     pub(super) pid: i32,
     pub(super) pidfd: Option<OwnedFd>,
-    pub(super) input: Option<OwnedFd>,
+    pub(super) input: Option<Input>,
+    /// Standard output, or what its messages come over.
     pub(super) output: Option<OwnedFd>,
     pub(super) error: Option<OwnedFd>,
+    /// Standard output, where its messages come over something else.
+    pub(super) log: Option<OwnedFd>,
+    /// Our end of its terminal where it has left that and lives on: to close it would be to hang up.
+    pub(super) left: Option<OwnedFd>,
     pub(super) created: Wall,
     /// When it was ordered.
     pub(super) ordered: Tick,
@@ -93,6 +100,8 @@ impl Run {
             input: None,
             output: None,
             error: None,
+            log: None,
+            left: None,
             created: now,
             ordered,
             landing: None,
@@ -114,6 +123,20 @@ impl Run {
             evidence: Vec::new(),
             port: None,
             end: None,
+        }
+    }
+
+    /// What its descriptors are.
+    pub(super) fn wiring(&self) -> Wiring {
+        Wiring::of(self.service.port.as_ref())
+    }
+
+    /// A stream that is read.
+    pub(super) fn stream(&mut self, kind: Kind) -> &mut Option<OwnedFd> {
+        match kind {
+            Kind::Error => &mut self.error,
+            Kind::Log => &mut self.log,
+            Kind::Output | Kind::Process | Kind::Input => &mut self.output,
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use crate::exit::{Errno, Signal, Stage};
@@ -14,7 +14,9 @@ use crate::name::Incarnation;
 use crate::os::epoll::{Interest, Poller, Ready};
 use crate::os::fds::{self, Pipe, Waker};
 use crate::os::spawn::{Flight, Landing, Launch, Stacks};
+use crate::os::terminal::{self, Terminal};
 use crate::os::{errno_of, prctl, signal};
+use crate::spec::{Channel, Port, Unbuffer};
 
 /// One process to make.
 #[derive(Debug)]
@@ -23,17 +25,50 @@ pub(super) struct Request {
     pub(super) incarnation: Incarnation,
     /// What it becomes.
     pub(super) launch: Box<Launch>,
-    /// Whether its standard input is a pipe of ours rather than `/dev/null`.
-    pub(super) input: bool,
+    /// What its descriptors are.
+    pub(super) wiring: Wiring,
     /// Who is to own the pipes, where the program runs as another user.
     pub(super) owner: Option<(u32, u32)>,
+}
+
+/// What a program's descriptors are. Standard error is a pipe of its own in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wiring {
+    /// No input; its output is a pipe.
+    Server,
+    /// Pipes.
+    Pipes,
+    /// A socket on descriptor 3; no input, and its output is a pipe.
+    Socket,
+    /// A terminal, that of its session.
+    Terminal,
+    /// Its input is a pipe, its output a terminal, for the look of it.
+    Display,
+}
+
+impl Wiring {
+    /// That of a service.
+    pub(super) fn of(port: Option<&Port>) -> Self {
+        match port.map(|port| (port.channel, port.unbuffer)) {
+            None => Self::Server,
+            Some((Channel::Fd3, _)) => Self::Socket,
+            Some((Channel::Pty, _)) => Self::Terminal,
+            Some((Channel::Stdio, Unbuffer::Pty)) => Self::Display,
+            Some((Channel::Stdio, Unbuffer::None | Unbuffer::Stdbuf)) => Self::Pipes,
+        }
+    }
+
+    /// Whether its output is a terminal.
+    pub(super) fn is_shown(self) -> bool {
+        matches!(self, Self::Terminal | Self::Display)
+    }
 }
 
 /// What the loop is told. A message is 24 bytes: incarnation, kind, three numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The process exists; its descriptors come with the message, in the order pidfd, output,
-    /// error, input.
+    /// The process exists; its descriptors come with the message, in the order pidfd, error, output,
+    /// input, and standard output where that is none of the channel's; the last two where there are.
     Spawned { pid: i32 },
     /// There is no process: this step failed.
     Refused { stage: Stage, errno: Errno },
@@ -91,6 +126,69 @@ impl Answer {
 
 /// The buffer a message fits in.
 pub(super) const BUFFER: usize = MESSAGE;
+
+/// Both ends of what a program reads and writes.
+struct Ends {
+    /// Ours, in the order of [`Answer::Spawned`].
+    ours: Vec<OwnedFd>,
+    /// The program's, each with the numbers it gets there.
+    theirs: Vec<(OwnedFd, &'static [RawFd])>,
+}
+
+impl Ends {
+    fn new(wiring: Wiring) -> io::Result<Self> {
+        let mut ends = Self { ours: Vec::new(), theirs: Vec::new() };
+        ends.reads(&[2])?;
+        match wiring {
+            Wiring::Server => ends.reads(&[1])?,
+            Wiring::Pipes => {
+                ends.reads(&[1])?;
+                ends.writes()?;
+            }
+            Wiring::Socket => {
+                let (ours, theirs) = fds::stream_pair()?;
+                ends.both(ours, theirs, &[3])?;
+                ends.reads(&[1])?;
+            }
+            Wiring::Terminal => {
+                let Terminal { ours, theirs } = terminal::open()?;
+                ends.both(ours, theirs, &[0, 1])?;
+            }
+            Wiring::Display => {
+                let Terminal { ours, theirs } = terminal::open()?;
+                ends.ours.push(ours);
+                ends.theirs.push((theirs, &[1]));
+                ends.writes()?;
+            }
+        }
+        Ok(ends)
+    }
+
+    /// A pipe that we read.
+    fn reads(&mut self, places: &'static [RawFd]) -> io::Result<()> {
+        let Pipe { read, write } = fds::pipe()?;
+        self.ours.push(read);
+        self.theirs.push((write, places));
+        Ok(())
+    }
+
+    /// A pipe that the program reads.
+    fn writes(&mut self) -> io::Result<()> {
+        let Pipe { read, write } = fds::pipe()?;
+        self.ours.push(write);
+        self.theirs.push((read, &[0]));
+        Ok(())
+    }
+
+    /// Something that is read and written: two descriptors of ours, so that each can be watched and
+    /// closed by itself.
+    fn both(&mut self, ours: OwnedFd, theirs: OwnedFd, places: &'static [RawFd]) -> io::Result<()> {
+        let input = fds::duplicate(&ours)?;
+        self.ours.extend([ours, input]);
+        self.theirs.push((theirs, places));
+        Ok(())
+    }
+}
 
 struct Spawner {
     null: File,
@@ -165,28 +263,21 @@ impl Spawner {
 
     fn start(&mut self, request: Request) -> Result<(), (Stage, Errno)> {
         let failed = |error: io::Error| (Stage::Clone, errno_of(&error));
-        let output = fds::pipe().map_err(failed)?;
-        let error = fds::pipe().map_err(failed)?;
-        let input = if request.input { Some(fds::pipe().map_err(failed)?) } else { None };
+        let Ends { ours, theirs } = Ends::new(request.wiring).map_err(failed)?;
         if let Some((uid, gid)) = request.owner {
-            let owned = |pipe: &Pipe| {
-                fds::give_to(pipe.read.as_fd(), uid, gid)?;
-                fds::give_to(pipe.write.as_fd(), uid, gid)
-            };
-            let pipes = [Some(&output), Some(&error), input.as_ref()];
-            pipes
-                .into_iter()
-                .flatten()
-                .try_for_each(owned)
+            theirs
+                .iter()
+                .try_for_each(|(fd, _)| fds::give_to(fd.as_fd(), uid, gid))
                 .map_err(|error| (Stage::User, errno_of(&error)))?;
         }
         // O_NONBLOCK is a matter of each end's own description: the child's ends never have it.
-        let ours = [output.read.as_fd(), error.read.as_fd()];
-        let ours = ours.into_iter().chain(input.as_ref().map(|input| input.write.as_fd()));
-        let ours: Vec<BorrowedFd<'_>> = ours.collect();
-        ours.iter().try_for_each(|fd| fds::set_nonblocking(*fd)).map_err(failed)?;
-        let stdin = input.as_ref().map_or(self.null.as_fd(), |input| input.read.as_fd());
-        let places = [(stdin, 0), (output.write.as_fd(), 1), (error.write.as_fd(), 2)];
+        ours.iter().try_for_each(|fd| fds::set_nonblocking(fd.as_fd())).map_err(failed)?;
+        let places =
+            theirs.iter().flat_map(|(fd, places)| places.iter().map(|place| (fd.as_fd(), *place)));
+        let mut places: Vec<_> = places.collect();
+        if places.iter().all(|(_, place)| *place != 0) {
+            places.push((self.null.as_fd(), 0));
+        }
         let started = request.launch.start(&places, &mut self.stacks)?;
 
         let incarnation = request.incarnation;

@@ -14,8 +14,8 @@ use crate::event::{Event, State};
 use crate::exit::{ExitRecord, PortPart, Reason};
 use crate::framing::FramingError;
 use crate::name::{Incarnation, ReplicaId, ServiceName, Target};
+use crate::os::clock;
 use crate::os::epoll::Interest;
-use crate::os::{clock, fds};
 use crate::port::exchange::{
     BadProtocol, CallError, Delivery, Ending, Exchange, Kind as RequestKind, Protocol, ReadState,
     Refusal, Request, Unanswered,
@@ -27,7 +27,7 @@ use super::control::{Control, Kind};
 use super::published::What;
 use super::request::{ReadState as ToldState, SpeakError, Speech};
 use super::room::Spoken;
-use super::spawner::Answer;
+use super::spawner::{Answer, Wiring};
 
 /// A client that waits for its message's fate.
 pub(super) struct Call {
@@ -95,9 +95,14 @@ impl Control {
         let Spoken { target, payload, speech, client, .. } = &spoken;
         match (self.accept(target, payload.clone(), *speech, *client, now), wait) {
             (Ok((id, incarnation)), _) => {
-                let asked = matches!(speech, Speech::Call(_)).then(|| target.service.clone());
+                let call = matches!(speech, Speech::Call(_) | Speech::CallLast(_));
+                let asked = call.then(|| target.service.clone());
+                let only_closes = *speech == Speech::SendLast && payload.is_empty();
                 let call = Call { incarnation, asked, since: now, reply: spoken.reply };
                 self.calls.insert(id, call);
+                if only_closes {
+                    self.answer(id, Ok(Vec::new()));
+                }
                 self.rise(incarnation);
                 self.write_input(incarnation);
                 self.note_deadline(incarnation);
@@ -128,28 +133,37 @@ impl Control {
             self.least_busy(&replicas).ok_or_else(|| self.silent(&name, &replicas))?;
         let id = self.next_call;
         self.next_call += 1;
+        let deadline = |patience: Option<Duration>| now + patience.unwrap_or(port.timeout);
         let kind = match speech {
-            Speech::Send => RequestKind::Send,
-            Speech::Call(patience) => {
-                RequestKind::Call { deadline: now + patience.unwrap_or(port.timeout) }
-            }
+            Speech::Send | Speech::SendLast => RequestKind::Send,
+            Speech::Call(patience) => RequestKind::Call { deadline: deadline(patience) },
+            Speech::CallLast(patience) => RequestKind::Last { deadline: deadline(patience) },
         };
         let run = self.runs.get_mut(&incarnation);
         let exchange = run.and_then(|run| run.exchange.as_mut());
         let Some(exchange) = exchange else { return Err(SpeakError::NotAPort { name }) };
-        exchange.submit(Request { id, client, kind, payload }, now).map_err(
-            |refusal| match refusal {
-                Refusal::Busy { .. } => SpeakError::Busy { name },
-                Refusal::Taken => SpeakError::Taken { name },
-                Refusal::NoReplies => SpeakError::NoReplies { name },
-                Refusal::TooLate => SpeakError::TimedOut { after_s: 0.0 },
-                Refusal::Encode(error) => SpeakError::Unfit { msg: error.to_string() },
-                Refusal::Id(error) => SpeakError::Unfit { msg: format!("cannot {error}") },
-                Refusal::InputClosed | Refusal::OutputClosed | Refusal::Broken => {
-                    SpeakError::BadReply { msg: format!("cannot {refusal}") }
-                }
-            },
-        )?;
+        let closes = speech == Speech::SendLast;
+        let accepted = if closes && payload.is_empty() {
+            if exchange.is_input_open() { Ok(()) } else { Err(Refusal::InputClosed) }
+        } else {
+            exchange.submit(Request { id, client, kind, payload }, now)
+        };
+        accepted.map_err(|refusal| match refusal {
+            Refusal::Busy { .. } => SpeakError::Busy { name },
+            Refusal::Taken => SpeakError::Taken { name },
+            Refusal::NoReplies => SpeakError::NoReplies { name },
+            Refusal::TooLate => SpeakError::TimedOut { after_s: 0.0 },
+            Refusal::Encode(error) => SpeakError::Unfit { msg: error.to_string() },
+            Refusal::Id(error) => SpeakError::Unfit { msg: format!("cannot {error}") },
+            Refusal::Enveloped => SpeakError::Unfit { msg: format!("cannot {refusal}") },
+            Refusal::InputClosed => SpeakError::InputClosed { name },
+            Refusal::OutputClosed | Refusal::Broken => {
+                SpeakError::BadReply { msg: format!("cannot {refusal}") }
+            }
+        })?;
+        if closes {
+            exchange.close_input();
+        }
         Ok((id, incarnation))
     }
 
@@ -165,7 +179,7 @@ impl Control {
             let state = self.supervisor.view(replica)?.state;
             let usable = usable && matches!(state, State::Running | State::Starting);
             let load = |one: &Exchange| {
-                (one.is_taken(), !one.is_ready(), one.waiting().0 + one.open_calls())
+                (!one.is_input_open(), !one.is_ready(), one.waiting().0 + one.open_calls())
             };
             usable.then(|| (run.exchange.as_deref().map(load), incarnation))
         });
@@ -198,10 +212,10 @@ impl Control {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let Some(exchange) = run.exchange.as_mut() else { return };
         let mut full = false;
-        while let (Some(input), false, None) = (&run.input, full, run.broken_at) {
+        while let (Some(input), false, None) = (&mut run.input, full, run.broken_at) {
             let Some(chunk) = exchange.next_write() else { break };
             let pieces: Vec<_> = chunk.pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-            match fds::write_pieces(input.as_fd(), &pieces) {
+            match input.write(&pieces) {
                 Ok(written) => deliveries.extend(exchange.wrote(written)),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     exchange.wrote(0);
@@ -217,7 +231,12 @@ impl Control {
                 }
             }
         }
-        if exchange.is_input_done() {
+        let done = exchange.is_input_done();
+        if let (Some(input), None) = (&mut run.input, run.broken_at) {
+            let held = if done { input.end() } else { input.flush() };
+            full |= held.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        }
+        if done && !full {
             if run.writing {
                 run.set_writing(false, clock::now());
                 if let Some(input) = &run.input {
@@ -325,10 +344,20 @@ impl Control {
     /// A program closed its output and goes on.
     pub(super) fn output_closed(&mut self, incarnation: Incarnation) {
         let now = clock::now();
-        let run = self.runs.get_mut(&incarnation);
-        let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) else { return };
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        if run.wiring() == Wiring::Terminal {
+            // Nobody has the terminal open, so nobody will read what is typed; and a watch on it for
+            // room would tell of that for ever.
+            run.broken_at.get_or_insert(now + BROKEN_PATIENCE);
+            if let (true, Some(input)) = (run.writing, &run.input) {
+                let _ = self.ports.remove(input.as_fd());
+                run.set_writing(false, now);
+            }
+        }
+        let Some(exchange) = run.exchange.as_mut() else { return };
         let deliveries = exchange.output_closed(now);
         self.deliver(incarnation, deliveries);
+        self.note_deadline(incarnation);
     }
 
     fn deliver(&mut self, incarnation: Incarnation, deliveries: Vec<Delivery>) {
@@ -487,14 +516,15 @@ impl Control {
 
     /// Ends a port's exchange: the last deliveries are made, and what no program will ever answer is
     /// kept until its end has been judged.
-    pub(super) fn end_exchange(&mut self, incarnation: Incarnation, unread: u64) {
+    pub(super) fn end_exchange(&mut self, incarnation: Incarnation, unread: Option<u64>) {
         let now = clock::now();
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         if let Some(deadline) = run.deadline.take() {
             self.port_deadlines.remove(&(deadline, incarnation));
         }
         let Some(exchange) = run.exchange.as_mut() else { return };
-        let Ending { deliveries, unanswered } = exchange.ended(unread, now);
+        // Where some is all that is known, it was one byte at least.
+        let Ending { deliveries, unanswered } = exchange.ended(unread.unwrap_or(1), now);
         let counters = exchange.counters();
         // Of a program that never ran there is nothing to be said.
         let unready = exchange.unready().filter(|_| run.landing == Some(Answer::Executed));

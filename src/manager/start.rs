@@ -8,6 +8,7 @@ use crate::event::{End, Event, State};
 use crate::exit::{Errno, How, Signal, Stage};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::epoll::Interest;
+use crate::os::input::Input;
 use crate::os::live::Phase;
 use crate::os::user::{self, Identity};
 use crate::os::{clock, errno_of, fds, procfs, signal};
@@ -18,12 +19,12 @@ use super::control::{Control, Found, Kind};
 use super::launch::{self, Order};
 use super::published::What;
 use super::run::Run;
-use super::spawner::{self, Answer};
+use super::spawner::{self, Answer, Wiring};
 
 /// Descriptors kept for everything that is no run: sockets of clients, log files, the journal.
 const RESERVE: usize = 1280;
-/// What a run needs: pidfd, output, error, input, census.
-const EACH: usize = 5;
+/// What a run needs: pidfd, output, error, input, census, and one more where messages go over a socket.
+const EACH: usize = 6;
 
 /// Errors that mean "not now".
 fn is_lack(errno: Errno) -> bool {
@@ -141,12 +142,15 @@ impl Control {
             cgroup: procs.as_deref().map(|procs| (procs, inside)),
             pid_cell: self.table.slot(run.slot).pid_cell(),
         };
-        let input = run.exchange.is_some();
+        let wiring = run.wiring();
         let launch = match launch::prepare(&self.surroundings, order) {
             Ok(launch) => launch,
-            Err((stage, errno)) => return self.never_started(incarnation, stage, errno),
+            Err(refusal) => {
+                run.evidence.extend(refusal.why);
+                return self.never_started(incarnation, refusal.stage, refusal.errno);
+            }
         };
-        let request = spawner::Request { incarnation, launch, input, owner };
+        let request = spawner::Request { incarnation, launch, wiring, owner };
         // The supervisor starts few at once, so the channel is never full.
         let sent = self.spawner.try_send(request).map_err(|_| Errno(libc::EAGAIN));
         self.bell.wake();
@@ -210,8 +214,9 @@ impl Control {
             return;
         };
         let mut arrived = received.fds.into_iter();
-        let (pidfd, output, error) = (arrived.next(), arrived.next(), arrived.next());
-        if received.lost || error.is_none() {
+        let (pidfd, error, output) = (arrived.next(), arrived.next(), arrived.next());
+        let (input, log) = (arrived.next(), arrived.next());
+        if received.lost || output.is_none() {
             // The kernel had no descriptor left for us: undo it and try again later.
             tracing::warn!(%incarnation, pid, "no descriptors for a new process; it is started again");
             let _ = signal::send_pid(pid, Signal::KILL);
@@ -226,6 +231,7 @@ impl Control {
             (&self.poller, pidfd.as_ref(), Kind::Process),
             (streams, output.as_ref(), Kind::Output),
             (&self.logs, error.as_ref(), Kind::Error),
+            (&self.logs, log.as_ref(), Kind::Log),
         ];
         for (poller, fd, kind) in watched {
             let Some(fd) = fd else { continue };
@@ -239,7 +245,12 @@ impl Control {
         run.pidfd = pidfd;
         run.output = output;
         run.error = error;
-        run.input = arrived.next();
+        run.log = log;
+        run.input = input.map(match run.wiring() {
+            Wiring::Socket => Input::socket,
+            Wiring::Terminal => Input::terminal,
+            Wiring::Server | Wiring::Pipes | Wiring::Display => Input::pipe,
+        });
         self.measured_start(incarnation);
         self.feed(Event::Spawned { incarnation });
     }

@@ -11,13 +11,14 @@ use std::time::Duration;
 use memchr::memchr_iter;
 
 use crate::name::{Incarnation, ReplicaId};
-use crate::os::{clock, fds};
+use crate::os::{clock, fds, terminal};
 use crate::output::{LineFormatter, Stream};
 use crate::spec::{Service, WhenFull};
 
 use super::control::{Control, Kind, token};
 use super::disk::Chunk;
 use super::run::Run;
+use super::spawner::Wiring;
 
 /// Streams that outlived their program.
 pub(super) struct Lingering {
@@ -25,9 +26,24 @@ pub(super) struct Lingering {
     pub(super) service: Arc<Service>,
     output: Option<OwnedFd>,
     error: Option<OwnedFd>,
+    log: Option<OwnedFd>,
     pub(super) formatter: LineFormatter,
     /// Whether `output` spoke a port's protocol: then nobody wants it any more.
     is_port: bool,
+}
+
+impl Lingering {
+    fn stream(&mut self, kind: Kind) -> &mut Option<OwnedFd> {
+        match kind {
+            Kind::Error => &mut self.error,
+            Kind::Log => &mut self.log,
+            Kind::Output | Kind::Process | Kind::Input => &mut self.output,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.output.is_none() && self.error.is_none() && self.log.is_none()
+    }
 }
 
 /// How long output waits for the disk before the oldest of it is dropped.
@@ -40,6 +56,9 @@ enum Read {
     Bytes(usize),
     Later,
     End,
+    /// The end, told by an error: that is how terminals do it, and sockets where something was never
+    /// read.
+    Cut(io::Error),
 }
 
 fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
@@ -51,7 +70,7 @@ fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
         {
             Read::Later
         }
-        Err(_) => Read::End,
+        Err(error) => Read::Cut(error),
     }
 }
 
@@ -71,8 +90,7 @@ impl Control {
     fn read_log(&mut self, incarnation: Incarnation, kind: Kind, buffer: &mut [u8]) {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let blocked = self.output_overdue && run.service.logging.when_full == WhenFull::Block;
-        let fd = if kind == Kind::Error { &run.error } else { &run.output };
-        let Some(fd) = fd else { return };
+        let Some(fd) = run.stream(kind) else { return };
         if blocked {
             // It waits until there is room; `output_room` watches it again. To watch it for nothing
             // would not do: a hang-up is always told.
@@ -82,13 +100,9 @@ impl Control {
         match read(fd.as_fd(), buffer) {
             Read::Later => {}
             Read::Bytes(count) => self.log(incarnation, kind, &buffer[..count]),
-            Read::End => {
+            Read::End | Read::Cut(_) => {
                 let _ = self.logs.remove(fd.as_fd());
-                if kind == Kind::Error {
-                    run.error = None;
-                } else {
-                    run.output = None;
-                }
+                *run.stream(kind) = None;
             }
         }
     }
@@ -108,10 +122,14 @@ impl Control {
                 let logged = self.heard(incarnation, &buffer[..count]);
                 self.rest_from(incarnation, count.saturating_sub(logged));
             }
-            Read::End => {
+            end @ (Read::End | Read::Cut(_)) => {
                 let _ = self.ports.remove(fd.as_fd());
                 if let Some(run) = self.runs.get_mut(&incarnation) {
-                    run.output = None;
+                    let output = run.output.take();
+                    run.left = output.filter(|_| run.wiring() == Wiring::Terminal);
+                    if let (Read::Cut(error), Some(input)) = (end, &mut run.input) {
+                        input.heard(&error);
+                    }
                 }
                 self.output_closed(incarnation);
             }
@@ -179,11 +197,13 @@ impl Control {
         if std::mem::take(&mut self.output_overdue) {
             let runs = self.runs.values().filter(|run| run.end.is_none()).flat_map(|run| {
                 let output = run.output.as_ref().filter(|_| run.exchange.is_none());
-                let streams = [(output, Kind::Output), (run.error.as_ref(), Kind::Error)];
+                let (error, log) = (run.error.as_ref(), run.log.as_ref());
+                let streams = [(output, Kind::Output), (error, Kind::Error), (log, Kind::Log)];
                 streams.map(|(fd, kind)| (run.incarnation, fd, kind))
             });
             let lingering = self.lingering.iter().flat_map(|(incarnation, one)| {
-                let streams = [(&one.output, Kind::Output), (&one.error, Kind::Error)];
+                let (output, error, log) = (&one.output, &one.error, &one.log);
+                let streams = [(output, Kind::Output), (error, Kind::Error), (log, Kind::Log)];
                 streams.map(|(fd, kind)| (*incarnation, fd.as_ref(), kind))
             });
             for (incarnation, fd, kind) in runs.chain(lingering) {
@@ -206,19 +226,22 @@ impl Control {
     }
 
     /// Delivers what a program that has ended left in its pipes: as much as was there when it was
-    /// seen to be dead, so that a chatty survivor cannot prolong this. What remains open lingers.
+    /// seen to be dead, so that a chatty survivor cannot prolong this. A terminal cannot tell how much
+    /// that is, only how much it can hold. What remains open lingers.
     pub(super) fn drain(&mut self, incarnation: Incarnation) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        for kind in [Kind::Output, Kind::Error] {
-            let Some(run) = self.runs.get(&incarnation) else { break };
+        for kind in [Kind::Output, Kind::Log, Kind::Error] {
+            let Some(run) = self.runs.get_mut(&incarnation) else { break };
             let is_port = run.exchange.is_some() && kind == Kind::Output;
-            let fd = if kind == Kind::Error { &run.error } else { &run.output };
-            let mut left = fd.as_ref().and_then(|fd| fds::unread(fd.as_fd()).ok()).unwrap_or(0);
+            let is_terminal = kind == Kind::Output && run.wiring().is_shown();
+            let held = |fd: &OwnedFd| {
+                if is_terminal { terminal::HOLDS } else { fds::unread(fd.as_fd()).unwrap_or(0) }
+            };
+            let mut left = run.stream(kind).as_ref().map_or(0, held);
             while left > 0 {
                 let most = left.min(buffer.len());
-                let Some(run) = self.runs.get(&incarnation) else { break };
-                let fd = if kind == Kind::Error { &run.error } else { &run.output };
-                let Some(fd) = fd else { break };
+                let Some(run) = self.runs.get_mut(&incarnation) else { break };
+                let Some(fd) = run.stream(kind) else { break };
                 let Read::Bytes(count) = read(fd.as_fd(), &mut buffer[..most]) else { break };
                 left -= count;
                 if is_port {
@@ -258,7 +281,8 @@ impl Control {
         };
         let output = open(&mut run.output, Kind::Output);
         let error = open(&mut run.error, Kind::Error);
-        if output.is_none() && error.is_none() {
+        let log = open(&mut run.log, Kind::Log);
+        if output.is_none() && error.is_none() && log.is_none() {
             return;
         }
         let same = |lingering: &Lingering| lingering.replica == run.replica;
@@ -273,6 +297,7 @@ impl Control {
             service: Arc::clone(&run.service),
             output,
             error,
+            log,
             formatter: LineFormatter::default(),
             is_port,
         };
@@ -282,8 +307,7 @@ impl Control {
     fn read_lingering(&mut self, incarnation: Incarnation, kind: Kind, buffer: &mut [u8]) {
         let Some(one) = self.lingering.get_mut(&incarnation) else { return };
         let blocked = self.output_overdue && one.service.logging.when_full == WhenFull::Block;
-        let fd = if kind == Kind::Error { &mut one.error } else { &mut one.output };
-        let Some(stream) = fd else { return };
+        let Some(stream) = one.stream(kind) else { return };
         if blocked {
             let _ = self.logs.remove(stream.as_fd());
             return;
@@ -293,22 +317,22 @@ impl Control {
             Read::Later => return,
             Read::Bytes(count) => {
                 let stream = if kind == Kind::Error { Stream::Stderr } else { Stream::Stdout };
-                if stream == Stream::Stderr || !one.is_port {
+                if kind != Kind::Output || !one.is_port {
                     one.formatter.push(stream, clock::wall(), &buffer[..count], &mut lines);
                     if one.formatter.held() > 0 {
                         self.prompts.hold(incarnation, clock::now());
                     }
                 }
             }
-            Read::End => {
-                *fd = None;
-                if one.output.is_none() && one.error.is_none() {
+            Read::End | Read::Cut(_) => {
+                *one.stream(kind) = None;
+                if one.is_over() {
                     one.formatter.finish(&mut lines);
                 }
             }
         }
         let (replica, service) = (one.replica.clone(), Arc::clone(&one.service));
-        if one.output.is_none() && one.error.is_none() {
+        if one.is_over() {
             self.lingering.remove(&incarnation);
         }
         self.measured_lines(&replica.service, &lines);

@@ -50,7 +50,8 @@ pub fn enlarge(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes)).map(drop).map_err(to_io)
 }
 
-/// How many bytes are in a pipe and have not been read (`FIONREAD`); works on either end.
+/// How many bytes are in a pipe and have not been read (`FIONREAD`); works on either end. Of a socket
+/// and of a terminal: how many can be read here.
 pub fn unread(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: FIONREAD writes one int through the pointer, which is valid for it.
@@ -87,6 +88,12 @@ pub fn give_to(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
 pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).map_err(to_io)
+}
+
+/// Two connected sockets that carry bytes, both closed on exec.
+pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socketpair(AddressFamily::Unix, SockType::Stream, None, flags).map_err(to_io)
 }
 
 /// Sends one message with descriptors attached.
@@ -268,7 +275,8 @@ pub fn count_open() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/fd")?.count().saturating_sub(1))
 }
 
-/// Whether a pipe is empty and has no writer left (poll(2): `POLLHUP` without `POLLIN`).
+/// Whether a pipe, socket or terminal is empty and has no writer left (poll(2): `POLLHUP` without
+/// `POLLIN`; a socket's end counts as something to read).
 pub fn hung_up(fd: BorrowedFd<'_>) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
@@ -276,7 +284,8 @@ pub fn hung_up(fd: BorrowedFd<'_>) -> bool {
         return false;
     }
     let flags = fds[0].revents().unwrap_or(PollFlags::empty());
-    flags.contains(PollFlags::POLLHUP) && !flags.contains(PollFlags::POLLIN)
+    let empty = || !flags.contains(PollFlags::POLLIN) || unread(fd).is_ok_and(|bytes| bytes == 0);
+    flags.contains(PollFlags::POLLHUP) && empty()
 }
 
 /// Standard error for a process that must never wait for a terminal: what cannot be written at once

@@ -40,6 +40,17 @@ pub enum Resource {
     Nofile,
 }
 
+/// The session that a child lives in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Session {
+    /// That of this process.
+    Ours,
+    /// One of its own, without a terminal.
+    Own,
+    /// One of its own, whose terminal is what it gets as descriptor 0.
+    WithTerminal,
+}
+
 /// All that a child needs to become a program.
 #[derive(Debug)]
 pub struct Launch {
@@ -51,7 +62,7 @@ pub struct Launch {
     inside: bool,
     limits: Vec<ChildLimit>,
     identity: Option<Identity>,
-    session: bool,
+    session: Session,
     outlives_parent: bool,
     pid_cell: Option<PidCell>,
 }
@@ -101,7 +112,7 @@ impl Launch {
             inside: false,
             limits: Vec::new(),
             identity: None,
-            session: true,
+            session: Session::Own,
             outlives_parent: false,
             pid_cell: None,
         })
@@ -143,7 +154,14 @@ impl Launch {
 
     /// Stays in this process's session instead of opening one of its own.
     pub fn same_session(&mut self) -> &mut Self {
-        self.session = false;
+        self.session = Session::Ours;
+        self
+    }
+
+    /// Makes the terminal that it gets as descriptor 0 that of its own session: it can be opened as
+    /// `/dev/tty`, and hangs up on the program when our end is closed.
+    pub fn terminal(&mut self) -> &mut Self {
+        self.session = Session::WithTerminal;
         self
     }
 
@@ -507,13 +525,17 @@ fn checked(stage: Stage, number: libc::c_long, args: [usize; 5]) -> Result<usize
 }
 
 fn prepare(plan: &mut Plan) -> Result<(), (Stage, i32)> {
-    if plan.launch.session {
+    if plan.launch.session != Session::Ours {
         checked(Stage::Session, libc::SYS_setsid, [0; 5])?;
     }
     if let Some(path) = &plan.launch.cgroup {
         enter_cgroup(path)?;
     }
     arrange_descriptors(plan)?;
+    if plan.launch.session == Session::WithTerminal {
+        let request = usize::try_from(libc::TIOCSCTTY).unwrap_or_default();
+        checked(Stage::Session, libc::SYS_ioctl, [0, request, 0, 0, 0])?;
+    }
     for limit in &plan.launch.limits {
         let number = match limit.resource {
             Resource::Core => libc::RLIMIT_CORE,

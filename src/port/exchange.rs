@@ -17,6 +17,7 @@
 //! written after its request, the input is to be closed behind it ([`Exchange::is_input_done`]), and
 //! its reply is in the [`Ending`], since only the end of the run says whether it is one.
 
+mod closing;
 mod desk;
 mod ears;
 mod envelope;
@@ -99,6 +100,9 @@ struct State {
     envelope: Option<Box<Envelope>>,
     waiting: Waiting,
     outgoing: Outgoing,
+    /// The request after which the input is closed, while it waits for all others.
+    #[serde(default)]
+    last: Option<Box<Queued>>,
     input: Input,
     output: Output,
     /// What waits or is being written, sentinels apart.
@@ -145,6 +149,7 @@ impl Exchange {
             envelope: protocol.is_enveloped.then(|| Box::new(Envelope::new())),
             waiting: Waiting::default(),
             outgoing: Outgoing::default(),
+            last: None,
             input: Input::Open,
             output: Output::Open,
             held_messages: 0,
@@ -192,13 +197,21 @@ impl Exchange {
             return Err(Refusal::Busy { messages, bytes });
         }
         let state = &mut self.state;
-        let Request { id, client, kind, .. } = request;
-        if let Kind::Call { deadline } = kind {
+        let Request { id, client, mut kind, .. } = request;
+        if let Some(deadline) = kind.deadline() {
             state.desk.deadlines.insert((deadline, id, client));
+            if self.protocol.codec.is_whole_output() {
+                // Every call is the last one there.
+                kind = Kind::Call { deadline };
+            }
         }
         state.held_messages += 1;
         state.held_bytes += size;
-        state.waiting.push(Queued { id, client, kind, pieces, tag, size });
+        let queued = Queued { id, client, kind, pieces, tag, size };
+        match kind {
+            Kind::Last { .. } => state.last = Some(Box::new(queued)),
+            Kind::Call { .. } | Kind::Send => state.waiting.push(queued),
+        }
         Ok(())
     }
 
@@ -216,9 +229,10 @@ impl Exchange {
         payload: Bytes,
     ) -> Result<(Vec<Bytes>, Option<Tag>, u64), Refusal> {
         let (payload, tag) = match kind {
+            Kind::Last { .. } if payload.is_empty() => return Ok((Vec::new(), None, 0)),
             // How a frame is written, the program says with its first one.
             Kind::Send if self.protocol.is_enveloped => self.protocol.rule.tag(payload)?,
-            Kind::Send => (payload, None),
+            Kind::Send | Kind::Last { .. } => (payload, None),
             Kind::Call { .. } => self.protocol.rule.tag(payload)?,
         };
         let frame = self.protocol.codec.encode(payload.clone())?;
@@ -234,13 +248,20 @@ impl Exchange {
             (Input::Closing | Input::Spent | Input::Closed, Output::Open | Output::Closed) => {
                 return Err(Refusal::InputClosed);
             }
+            (Input::Open, Output::Open | Output::Closed) if self.state.last.is_some() => {
+                return Err(Refusal::InputClosed);
+            }
             (Input::Open, Output::Open | Output::Closed) => {}
         }
         match kind {
+            Kind::Send => Ok(()),
+            Kind::Last { .. } if self.protocol.is_enveloped => Err(Refusal::Enveloped),
             Kind::Call { .. } if !self.protocol.rule.answers() => Err(Refusal::NoReplies),
-            Kind::Call { .. } if self.state.output == Output::Closed => Err(Refusal::OutputClosed),
-            Kind::Call { deadline } if deadline <= now => Err(Refusal::TooLate),
-            Kind::Call { .. } | Kind::Send => Ok(()),
+            _ if self.state.output == Output::Closed => Err(Refusal::OutputClosed),
+            Kind::Call { deadline } | Kind::Last { deadline } if deadline <= now => {
+                Err(Refusal::TooLate)
+            }
+            Kind::Call { .. } | Kind::Last { .. } => Ok(()),
         }
     }
 
@@ -269,6 +290,7 @@ impl Exchange {
             }
             let sends_may_go = envelope.as_ref().is_none_or(|one| one.has_credit());
             let request = self.state.waiting.next(calls_may_go, sends_may_go);
+            let request = request.or_else(|| self.last());
             let Some(request) = request else { break };
             self.let_out(request);
         }
@@ -304,6 +326,7 @@ impl Exchange {
                 (What::Send, pieces, 0)
             }
             (Kind::Send, None) => (What::Send, pieces, 0),
+            (Kind::Last { .. }, _) => (What::Call, pieces, 0),
             (Kind::Call { .. }, None) => {
                 self.state.tokens += 1;
                 (What::Call, pieces, self.state.tokens)
@@ -318,15 +341,19 @@ impl Exchange {
         if size > 0 {
             state.outgoing.push(Item { id, what, pieces, size, done: 0 });
         }
-        let Kind::Call { deadline } = kind else { return };
-        let call = Call { client, deadline, number, from: None, abandoned: None };
+        let Some(deadline) = kind.deadline() else { return };
+        let rest = matches!(kind, Kind::Last { .. });
+        let call = Call { client, deadline, number, from: None, abandoned: None, rest };
         state.desk.calls.insert(id, call);
         if size == 0 {
             // Nothing to write but the end of the input.
             state.desk.begun(&self.protocol, id, state.outgoing.written(), state.seed);
-            state.desk.counters.frames_in += 1;
+            state.desk.counters.frames_in += u64::from(!rest);
             state.held_messages -= 1;
             state.input = Input::Spent;
+        }
+        if rest {
+            return self.close_input();
         }
         let pieces = self.protocol.sentinel(&protocol::token(state.seed, number));
         if !pieces.is_empty() {
@@ -459,29 +486,6 @@ impl Exchange {
         deliveries
     }
 
-    /// Takes no more requests. Once [`Exchange::is_input_done`], the input can be closed.
-    pub fn close_input(&mut self) {
-        if self.state.input == Input::Open {
-            self.state.input = Input::Closing;
-        }
-    }
-
-    /// Whether the input is to be closed now: nothing more will be written.
-    pub fn is_input_done(&self) -> bool {
-        let idle = self.state.envelope.as_ref().is_none_or(|one| one.is_idle());
-        match self.state.input {
-            Input::Open => false,
-            Input::Closing | Input::Spent if !idle => false,
-            // What waits behind the one call of a run, or for a program that was not ready in time, will
-            // never be written.
-            Input::Closing if !self.is_taken() && !self.is_held() => {
-                self.state.waiting.is_empty() && self.state.outgoing.is_empty()
-            }
-            Input::Closing | Input::Spent => self.state.outgoing.is_empty(),
-            Input::Closed => true,
-        }
-    }
-
     /// The program closed its input (`EPIPE`). What it has read it may still answer; all else fails.
     pub fn input_closed(&mut self) -> Vec<Delivery> {
         let state = &mut self.state;
@@ -495,10 +499,12 @@ impl Exchange {
                 What::Call | What::Sentinel | What::Question | What::Control => {}
             }
         }
-        failed.extend(state.waiting.drain().map(|request| {
-            state.desk.forget(&request);
-            request.id
-        }));
+        failed.extend(state.waiting.drain().chain(state.last.take().map(|last| *last)).map(
+            |request| {
+                state.desk.forget(&request);
+                request.id
+            },
+        ));
         state.held_messages = 0;
         state.held_bytes = 0;
         let error = CallError::InputClosed;
@@ -576,8 +582,10 @@ impl Exchange {
                 state.desk.counters.swallowed += u64::from(is_reply);
                 continue;
             }
+            let is_reply = is_reply || (call.rest && state.output != Output::Broken);
             let parts = std::mem::take(&mut parts);
-            let so_far = whole.map_or(parts, |whole| vec![whole]);
+            let so_far =
+                whole.map_or_else(|| self.protocol.codec.joined(parts), |whole| vec![whole]);
             unanswered.push(Unanswered { id, read: read(call.from), so_far, is_reply });
         }
         let said = whole.filter(|payload| !payload.is_empty());
@@ -589,7 +597,7 @@ impl Exchange {
                 unanswered.push(Unanswered { id, read, so_far: Vec::new(), is_reply: false });
             }
         }
-        for request in state.waiting.drain() {
+        for request in state.waiting.drain().chain(state.last.take().map(|last| *last)) {
             let (id, read) = (request.id, ReadState::NeverRead);
             unanswered.push(Unanswered { id, read, so_far: Vec::new(), is_reply: false });
         }

@@ -3,8 +3,8 @@
 use super::format::regex;
 use super::mean::Subject;
 use super::{
-    Banner, Eof, Framing, IdPlace, IdType, OnProtocolError, PacketWidth, Port, Ready, Replies,
-    Stray, written,
+    Banner, Channel, Eof, Framing, IdPlace, IdType, OnProtocolError, PacketWidth, Port, Ready,
+    Replies, Stray, Unbuffer, written,
 };
 
 /// The largest frame that may be allowed, in bytes.
@@ -28,6 +28,8 @@ pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Por
         ("quit", written.quit.is_some()),
     ];
     let mut port = Port {
+        channel: written.channel.map_or(usual.channel, channel),
+        unbuffer: written.unbuffer.map_or(usual.unbuffer, unbuffer),
         framing: written.framing.map_or(usual.framing, framing),
         replies: written.replies.map_or(usual.replies, |written| replies(subject, written)),
         max_frame: written.max_frame.map_or(usual.max_frame, |size| size.0),
@@ -55,12 +57,38 @@ pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Por
         (port.framing, port.replies) = (Framing::Envelope, Replies::Envelope);
         (port.banner, port.ready, port.quit) = (Banner::None, Ready::Started, None);
     }
+    channel_rules(subject, &port);
     sizes(subject, &port);
     framing_rules(subject, &port);
     replies_rules(subject, &port);
     greeting_rules(subject, &port);
     port.stray = stray(subject, &port, written.stray);
     port
+}
+
+fn channel(written: written::Channel) -> Channel {
+    match written {
+        written::Channel::Stdio => Channel::Stdio,
+        written::Channel::Fd3 => Channel::Fd3,
+        written::Channel::Pty => Channel::Pty,
+    }
+}
+
+fn unbuffer(written: written::Unbuffer) -> Unbuffer {
+    match written {
+        written::Unbuffer::None => Unbuffer::None,
+        written::Unbuffer::Stdbuf => Unbuffer::Stdbuf,
+        written::Unbuffer::Pty => Unbuffer::Pty,
+    }
+}
+
+fn channel_rules(subject: &mut Subject<'_, '_>, port: &Port) {
+    let why = match (port.channel, port.unbuffer) {
+        (Channel::Stdio, _) | (_, Unbuffer::None) => return,
+        (Channel::Fd3, _) => "with `channel: fd3` no message comes over standard output",
+        (Channel::Pty, _) => "with `channel: pty` standard output is a terminal as it is",
+    };
+    subject.complain(&["port", "unbuffer"], why);
 }
 
 /// What the protocol says itself cannot be said beside it.

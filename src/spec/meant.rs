@@ -245,6 +245,12 @@ pub struct Limits {
 /// How a program is spoken to over its standard input and output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Port {
+    /// The descriptors that carry messages.
+    #[serde(default)]
+    pub channel: Channel,
+    /// How the program is kept from holding back output.
+    #[serde(default)]
+    pub unbuffer: Unbuffer,
     /// Bytes to messages.
     pub framing: Framing,
     /// Which reply belongs to which request.
@@ -275,6 +281,32 @@ pub struct Port {
     /// How long the program may take to end after `quit`, and again after the end of its input.
     #[serde(with = "duration_text")]
     pub eof_grace: Duration,
+}
+
+/// The descriptors that carry messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// Standard input and output, which are pipes.
+    #[default]
+    Stdio,
+    /// A socket on descriptor 3. Standard output is a log, standard input is empty.
+    Fd3,
+    /// Standard input and output, which are a terminal.
+    Pty,
+}
+
+/// How a program is kept from holding back output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unbuffer {
+    /// It is not.
+    #[default]
+    None,
+    /// A preloaded library has C's standard output written line by line.
+    Stdbuf,
+    /// Its standard output is a terminal.
+    Pty,
 }
 
 /// Bytes to messages.
@@ -573,6 +605,8 @@ impl Default for Logging {
 impl Default for Port {
     fn default() -> Self {
         Self {
+            channel: Channel::Stdio,
+            unbuffer: Unbuffer::None,
             framing: Framing::Lines,
             replies: Replies::None,
             max_frame: 16 << 20,

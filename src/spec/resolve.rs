@@ -129,6 +129,8 @@ pub(super) fn logging(logging: &Logging) -> Value {
 /// A `port:` block.
 pub(super) fn port(port: &Port) -> Value {
     let mut keys = json!({
+        "channel": port.channel,
+        "unbuffer": port.unbuffer,
         "framing": match &port.framing {
             Framing::Counted { header, trailer } => {
                 json!({ "counted": { "header": header, "trailer": trailer } })

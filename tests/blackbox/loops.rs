@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{Wharf, at, soaking, until};
 
 /// CPU time of a process so far, in seconds.
-fn cpu(pid: i32) -> f64 {
+pub(crate) fn cpu(pid: i32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();

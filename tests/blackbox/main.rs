@@ -11,6 +11,7 @@ mod support;
 
 mod bad_input;
 mod causes;
+mod channels;
 mod conversation;
 mod deaths;
 mod descriptors;
@@ -20,6 +21,7 @@ mod events;
 mod flow;
 mod forward;
 mod framings;
+mod half_close;
 mod ladders;
 mod looking;
 mod loops;

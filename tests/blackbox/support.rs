@@ -255,6 +255,24 @@ impl Wharf {
         Ok((status.ok_or("no status")?, body.to_owned()))
     }
 
+    /// A `POST` whose answer is bytes.
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let mut socket = self.connect().unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: w\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).unwrap();
+        socket.write_all(body).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        let body = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        let status = text(&answer[..12]).rsplit(' ').next().unwrap().parse().unwrap();
+        (status, answer.split_off(body))
+    }
+
     pub(crate) fn connect(&self) -> std::io::Result<UnixStream> {
         wharf::os::socket::connect(&self.state().join("sock"))
     }

@@ -9,7 +9,7 @@ use super::envelope::Envelope;
 use super::outgoing::size;
 use super::protocol::{self, Protocol};
 use super::waiting::Queued;
-use super::words::{CallError, Counters, Delivery, Kind};
+use super::words::{CallError, Counters, Delivery};
 use crate::correlation::{Correlator, Outcome};
 use crate::framing::Message;
 use crate::message::Failure;
@@ -37,6 +37,9 @@ pub(super) struct Call {
     pub(super) from: Option<u64>,
     /// Since when nobody wants its reply.
     pub(super) abandoned: Option<Tick>,
+    /// Whether its reply is all that the program still says.
+    #[serde(default)]
+    pub(super) rest: bool,
 }
 
 impl Desk {
@@ -44,12 +47,20 @@ impl Desk {
     pub(super) fn begun(&mut self, protocol: &Protocol, id: u64, from: u64, seed: u64) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.from = Some(from);
+        let abandoned = call.abandoned.is_some();
+        if call.rest {
+            self.correlator.begin_rest(id);
+            if abandoned {
+                self.correlator.abandon();
+            }
+            return;
+        }
         if protocol.rule.tells_apart() {
             return self.correlator.begin_numbered(call.number);
         }
         let begun = self.correlator.begin(id, &protocol::token(seed, call.number));
         begun.expect("a call is let out only when no other is open");
-        if call.abandoned.is_some() {
+        if abandoned {
             self.correlator.abandon();
         }
     }
@@ -183,7 +194,7 @@ impl Desk {
     }
 
     pub(super) fn forget(&mut self, request: &Queued) {
-        if let Kind::Call { deadline } = request.kind {
+        if let Some(deadline) = request.kind.deadline() {
             self.deadlines.remove(&(deadline, request.id, request.client));
         }
     }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::Exchange;
 use super::outgoing::{What, size};
 use super::words::{CallError, Cancelled, Delivery};
+use super::{Exchange, State};
 use crate::time::Tick;
 
 impl Exchange {
@@ -38,7 +38,8 @@ impl Exchange {
             let (client, deadline) = (call.client, call.deadline);
             return call.abandoned.is_none().then(|| self.give_up(id, client, deadline, now).0);
         }
-        if let Some(client) = self.state.waiting.client_of(id) {
+        let last = self.state.last.as_ref().filter(|last| last.id == id).map(|last| last.client);
+        if let Some(client) = self.state.waiting.client_of(id).or(last) {
             self.withdraw_waiting(id, client);
             return Some(Cancelled::Withdrawn);
         }
@@ -85,7 +86,7 @@ impl Exchange {
             self.release(size);
             return (Cancelled::Withdrawn, Vec::new());
         }
-        if state.tells_apart {
+        if state.tells_apart && !call.rest {
             desk.calls.remove(&id);
             desk.correlator.abandon_numbered(&protocol.rule, number);
             state.envelope.iter_mut().for_each(|one| one.cancel(number));
@@ -98,7 +99,9 @@ impl Exchange {
     }
 
     fn withdraw_waiting(&mut self, id: u64, client: u64) {
-        if let Some(request) = self.state.waiting.remove(client, id) {
+        let last = |state: &mut State| state.last.take_if(|last| last.id == id).map(|last| *last);
+        let request = self.state.waiting.remove(client, id).or_else(|| last(&mut self.state));
+        if let Some(request) = request {
             self.state.desk.forget(&request);
             self.release(request.size);
         }

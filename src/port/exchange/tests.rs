@@ -2,6 +2,7 @@
 
 mod enveloped;
 mod greeting;
+mod last;
 mod model;
 mod shared;
 

@@ -33,6 +33,24 @@ pub enum Kind {
     /// It is not. The program may say something all the same; that is an event, or, while a call is
     /// open, indistinguishable from a part of its reply.
     Send,
+    /// It is the last one: it goes out once all others have and every call is answered, the input is
+    /// closed behind it, and its reply is all that the program says from then on, whatever the port's
+    /// rule. That is known when the run has ended, and stands in the [`Ending`]. An empty message is
+    /// none: then only the input is closed.
+    Last {
+        /// The end of the caller's patience.
+        deadline: Tick,
+    },
+}
+
+impl Kind {
+    /// The end of its caller's patience, where it is answered.
+    pub(super) fn deadline(self) -> Option<Tick> {
+        match self {
+            Self::Call { deadline } | Self::Last { deadline } => Some(deadline),
+            Self::Send => None,
+        }
+    }
 }
 
 /// Why a request is not even queued. Nothing of it is written and nothing else is said of it.
@@ -55,6 +73,11 @@ pub enum Refusal {
     /// The port's rule says that nothing is a reply.
     #[error("call a port with `replies: none`: nothing it says is a reply")]
     NoReplies,
+    /// The port speaks wire protocol 1.
+    #[error(
+        "have all that is said for a reply in wire protocol 1, where each has an end of its own"
+    )]
+    Enveloped,
     /// The deadline has passed.
     #[error("make a call whose deadline has passed")]
     TooLate,
@@ -185,7 +208,8 @@ pub struct Unanswered {
     pub read: ReadState,
     /// What had come of the reply.
     pub so_far: Vec<Bytes>,
-    /// Whether that is the whole reply, provided that the run was a success: the framing `eof`.
+    /// Whether that is the whole reply, provided that the run was a success: the framing `eof`, and
+    /// [`Kind::Last`].
     pub is_reply: bool,
 }
 

@@ -52,7 +52,6 @@ pub struct Port {
     #[schemars(inner(range(min = 0, max = 255)))]
     pub success_exit_codes: Option<Vec<i32>>,
     /// How the program is kept from holding back output.
-    #[schemars(extend("x-supported" = false))]
     pub unbuffer: Option<Unbuffer>,
 }
 
@@ -77,11 +76,9 @@ pub struct Profile {
 pub enum Channel {
     /// Standard input and output.
     Stdio,
-    /// A socket on descriptor 3; standard output is a log.
-    #[schemars(extend("x-supported" = false))]
+    /// A socket on descriptor 3; standard output is a log, and standard input is empty.
     Fd3,
-    /// A terminal.
-    #[schemars(extend("x-supported" = false))]
+    /// A terminal as standard input and output; standard error is a log.
     Pty,
 }
 
@@ -295,8 +292,8 @@ pub enum Eof {
 pub enum Unbuffer {
     /// It is not.
     None,
-    /// By preloading `stdbuf`'s library.
+    /// By preloading the library of `stdbuf`, after which C's standard output is written line by line.
     Stdbuf,
-    /// By giving it a terminal.
+    /// By giving it a terminal as standard output.
     Pty,
 }
