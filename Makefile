@@ -72,6 +72,7 @@ fuzz: ## each framing for FUZZ_SECONDS; needs cargo-fuzz and a nightly toolchain
 
 bench: bench-deps ## speed beside a bare C loop and Erlang, in one run
 	$(CARGO) bench --bench speed
+	$(CARGO) bench --profile embedded --bench ports
 
 demo: ## real programs as supervised ports
 	$(CARGO) run --release -- up

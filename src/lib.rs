@@ -6,6 +6,12 @@
 //! values out; the *doing* modules do one thing and report what happened. They know each other only
 //! through the words of `event` and meet in one place, the manager's loop. A module imports only
 //! from lower floors; `tests/house.rs` holds it to that, and `docs/ARCHITECTURE.md` tells the whole.
+//!
+//! # For those who embed it
+//!
+//! [`Port`] runs any program inside a tokio program of yours and speaks to it in messages, with no manager
+//! and no configuration: [Erlang ports for Rust](port). Without the feature `daemon`
+//! (`default-features = false`) the crate is that and what it is made of.
 
 // Floor 0: words and numbers.
 pub mod bytes_text;
@@ -40,6 +46,8 @@ pub mod port;
 #[cfg(feature = "daemon")]
 pub mod state;
 pub mod supervise;
+
+pub use port::Port;
 
 // Floor 5: where the two columns meet, and the process above.
 #[cfg(feature = "daemon")]

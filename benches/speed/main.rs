@@ -18,15 +18,19 @@
 mod exit_event;
 mod hang;
 mod idle;
+#[path = "../shared/report.rs"]
+#[expect(dead_code, reason = "the other bench promises a least, this one a most")]
 mod report;
 mod restart;
 mod rival;
+#[path = "../shared/samples.rs"]
 mod samples;
 mod spawn;
 mod stamps;
 mod thousand;
 mod wait;
 mod wharf;
+#[path = "../shared/workshop.rs"]
 mod workshop;
 
 use std::process::{Command, ExitCode};
@@ -78,13 +82,14 @@ fn main() -> ExitCode {
         eprintln!("error: cannot get real-time priority (chrt of util-linux, as root)");
         return ExitCode::FAILURE;
     }
-    let workshop = match Workshop::open() {
-        Ok(workshop) => workshop,
-        Err(missing) => {
-            eprintln!("error: cannot measure: {missing}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let workshop =
+        match Workshop::open(&["child", "supervisor", "pidfd", "spawn"], "supervisor_bench") {
+            Ok(workshop) => workshop,
+            Err(missing) => {
+                eprintln!("error: cannot measure: {missing}");
+                return ExitCode::FAILURE;
+            }
+        };
     let mut report = Report::new(if options.real_time { "FIFO" } else { "ordinary" });
     for (name, measure) in PARTS {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {

@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::client::{Question, path_of};
 use super::context::Context;
+use super::direct::Direct;
 use super::failure::{Failure, OK};
 use super::out::Out;
 use crate::name::Target;
@@ -19,20 +20,26 @@ use crate::time::{format_duration, parse_duration};
 const LARGEST: u64 = 17 << 20;
 
 /// Send a message to a port and print the reply
+///
+/// With --use, --framing or --replies the port is a program that is started for this call and
+/// stopped after it, without a manager; its command stands after --.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wharf call db 'select count(*) from orders;'
   wharf call resize/2 - --raw --timeout 5s < picture.jpg > small.jpg
   echo status | wharf call db -
   wharf call sort --close - < words.txt
-  wharf call db -- '-1 is a message too'")]
+  wharf call db -- '-1 is a message too'
+  wharf call --use bc '2^64' 'sqrt(2)' -- bc -lq
+  wharf call --replies 'until: ^$' --lines -- hunspell -a")]
 pub(super) struct Call {
     /// A service (any of its running replicas), or a single replica
-    #[arg(value_name = "NAME[/R]")]
-    name: Target,
+    #[arg(value_name = "NAME[/R]", required_unless_present_any = ["profile", "framing", "replies"])]
+    name: Option<OsString>,
     /// The message; - takes it from standard input
-    #[arg(value_name = "MESSAGE|-", required_unless_present = "close")]
-    message: Option<OsString>,
+    #[arg(value_name = "MESSAGE|-")]
+    #[arg(required_unless_present_any = ["profile", "framing", "replies", "command", "close"])]
+    messages: Vec<OsString>,
     /// Close the program's input after the message; the reply is all that it still says, given when it
     /// has ended
     #[arg(long)]
@@ -46,6 +53,26 @@ pub(super) struct Call {
     /// Where as many messages wait as may, wait so long for room instead of failing at once
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     wait: Option<Duration>,
+    /// Start a program for this call and speak to it as this profile says
+    #[arg(
+        long = "use",
+        id = "profile",
+        value_name = "PROFILE",
+        help_heading = "Without a manager"
+    )]
+    profile: Option<String>,
+    /// How bytes become messages, as after `framing:` in services.yaml [default: lines]
+    #[arg(long, value_name = "FRAMING", help_heading = "Without a manager")]
+    framing: Option<String>,
+    /// Which message is the reply, as after `replies:` in services.yaml [default: one]
+    #[arg(long, value_name = "REPLIES", help_heading = "Without a manager")]
+    replies: Option<String>,
+    /// Each line of standard input is a message
+    #[arg(long, help_heading = "Without a manager")]
+    lines: bool,
+    /// The program and its words [default: those of the profile]
+    #[arg(last = true, value_name = "COMMAND", help_heading = "Without a manager")]
+    command: Vec<OsString>,
 }
 
 /// Send a message to a port and wait for no reply
@@ -94,31 +121,79 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 impl Call {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
-        let message = message(self.message)?;
+        if self.profile.is_none() && self.framing.is_none() && self.replies.is_none() {
+            return self.ask(context);
+        }
+        if self.wait.is_some() {
+            let words = "--wait with a program of its own: nobody else's messages wait for it";
+            return Err(Failure::usage(words));
+        }
+        if self.close {
+            let words = "--close with a program of its own: its input is closed after its calls";
+            return Err(Failure::usage(words));
+        }
+        Direct {
+            profile: self.profile,
+            framing: self.framing,
+            replies: self.replies,
+            command: self.command,
+            messages: self.name.into_iter().chain(self.messages).collect(),
+            lines: self.lines,
+            raw: self.raw,
+            timeout: self.timeout,
+        }
+        .run(context)
+    }
+
+    /// Asks a manager.
+    fn ask(self, context: &Context) -> Result<u8, Failure> {
+        if self.lines {
+            let words =
+                "--lines with a service: it is for a program that --use or --framing starts";
+            return Err(Failure::usage(words));
+        }
+        let name = self.name.unwrap_or_default();
+        let target: Target = name
+            .to_string_lossy()
+            .parse()
+            .map_err(|error| Failure::usage(format!("{}: {error}", name.display())))?;
+        // After -- stands a message that begins with a dash.
+        let mut words = [self.messages, self.command].concat();
+        let message = match words.pop() {
+            Some(word) if words.is_empty() => message(word)?,
+            None if self.close => Vec::new(),
+            _ => return Err(Failure::usage("more than one message to a service, or none")),
+        };
         let times = [("timeout", self.timeout), ("wait", self.wait)];
-        let path = path(&self.name, "/call", &times, self.close);
+        let path = path(&target, "/call", &times, self.close);
         let reply = context.client("call")?.ask(Question::post(path, message))?;
         let mut out = Out::new();
-        out.bytes(&reply.body)?;
-        if !self.raw && reply.body.last() != Some(&b'\n') {
-            out.bytes(b"\n")?;
-        }
+        show(&mut out, &reply.body, self.raw)?;
         out.flush()?;
         Ok(OK)
     }
 }
 
+/// Prints a reply.
+pub(super) fn show(out: &mut Out, reply: &[u8], raw: bool) -> Result<(), Failure> {
+    out.bytes(reply)?;
+    if !raw && reply.last() != Some(&b'\n') {
+        out.bytes(b"\n")?;
+    }
+    Ok(())
+}
+
 impl Send {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
-        let message = message(self.message)?;
+        let message = self.message.map_or(Ok(Vec::new()), message)?;
         let path = path(&self.name, "/send", &[("wait", self.wait)], self.close);
         context.client("send")?.ask(Question::post(path, message))?;
         Ok(OK)
     }
 }
 
-fn message(word: Option<OsString>) -> Result<Vec<u8>, Failure> {
-    let Some(word) = word else { return Ok(Vec::new()) };
+/// A message as it stands among the words, or that of standard input.
+pub(super) fn message(word: OsString) -> Result<Vec<u8>, Failure> {
     if word != "-" {
         return Ok(word.into_vec());
     }

@@ -11,6 +11,7 @@ use crate::guardian::GuardianError;
 use crate::import::ImportError;
 use crate::journal::JournalError;
 use crate::output::OutputError;
+use crate::port::{OpenError, PortError};
 use crate::spec::Mistakes;
 use crate::state::StateError;
 
@@ -111,6 +112,12 @@ pub(super) enum Failure {
     /// A file that is not overwritten.
     #[error("write {0}: it is there already")]
     Exists(String),
+    /// A program of our own could not be started.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It got no answer.
+    #[error(transparent)]
+    Port(#[from] PortError),
     /// A configuration of the other usual name, which another one would come before.
     #[error("write {FIRST}: there is a {SECOND}, which would not be found any more")]
     Hides,
@@ -158,6 +165,7 @@ impl Failure {
             | Self::NoSuchReplica { .. } => 4,
             Self::Unreachable { .. } => 5,
             Self::TimedOut(_) => 6,
+            Self::Port(error) if error.is_timeout() => 6,
             Self::Refused { code, .. } => match code.as_str() {
                 "no_such_service" | "no_such_replica" => 4,
                 "timed_out" => 6,
@@ -173,6 +181,8 @@ impl Failure {
             | Self::Output(_)
             | Self::Guardian(_)
             | Self::Exists(_)
+            | Self::Open(_)
+            | Self::Port(_)
             | Self::Hides
             | Self::Write { .. }
             | Self::Io { .. } => FAILED,

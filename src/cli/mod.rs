@@ -23,6 +23,7 @@ mod check;
 mod completions;
 mod config;
 mod detach;
+mod direct;
 mod down;
 mod events;
 mod exits;

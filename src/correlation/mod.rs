@@ -157,6 +157,11 @@ impl Rule {
         self.numbers().is_some()
     }
 
+    /// Whether a reply is known by a token, so that each call needs one of its own.
+    pub fn needs_token(&self) -> bool {
+        matches!(self.0, Kind::Sentinel(_))
+    }
+
     /// The message to send straight after a request, if any. `token` must be unique to the call,
     /// unlikely in anything the program says, and no suffix of another call's.
     pub fn after_request(&self, token: &str) -> Option<Bytes> {

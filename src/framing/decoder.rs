@@ -205,6 +205,42 @@ impl Decoder {
         Ok(())
     }
 
+    /// How many bytes are missing of a message whose length has been read; 0 where the framing has
+    /// none, or none has come.
+    pub fn missing(&self) -> usize {
+        match &self.state {
+            State::Packet(packet) => packet.missing(),
+            _ => 0,
+        }
+    }
+
+    /// Has such bytes put where they will stay, which spares large messages a copy: `read` adds at most
+    /// as many to the vector as it is told are missing. How many it added; `None` where
+    /// [`Decoder::missing`] is 0. With a message comes where it begins.
+    pub fn fill<E>(
+        &mut self,
+        codec: &Codec,
+        read: impl FnOnce(&mut Vec<u8>, usize) -> Result<(), E>,
+        out: &mut impl FnMut(Message, u64),
+    ) -> Option<Result<usize, E>> {
+        let missing = self.missing();
+        let (State::Packet(packet), Cut::Packet(_), 1..) = (&mut self.state, &codec.cut, missing)
+        else {
+            return None;
+        };
+        let before = packet.body.len();
+        let read = read(packet.body.as_vec(), missing);
+        packet.body.truncate(before + missing);
+        let added = packet.body.len().saturating_sub(before);
+        self.at += size(added);
+        if added == missing {
+            let payload = packet.whole();
+            let at = std::mem::replace(&mut self.start, self.at);
+            out(Message { payload, partial: false }, at);
+        }
+        Some(read.map(|()| added))
+    }
+
     /// The stream has ended: gives the message it left unfinished, where the framing can tell that
     /// what came is worth delivering (`lines`, `nul`, `stanza`, `prompt`), the message that its end
     /// makes whole (`eof`, which always has one; a number in `json`), and an error where neither is

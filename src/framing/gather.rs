@@ -25,6 +25,11 @@ impl Gather {
         &self.0
     }
 
+    /// The memory itself, for who adds to its end.
+    pub(super) fn as_vec(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+
     /// Adds bytes. The first ones get exactly the room they need, so that a message that came in
     /// one piece is copied once; later ones double it, which keeps the cost linear, but never
     /// beyond `most`, the size the whole can have.

@@ -1,6 +1,7 @@
 //! `packet1`, `packet2`, `packet4`: a big-endian length, which does not count itself, stands before
 //! each message. The same as Erlang's `{packet, N}`. A message of length zero is a message.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Fault, Part};
@@ -14,7 +15,10 @@ pub(super) struct Packet {
     length: u32,
     /// How many they are.
     have: u8,
-    body: Gather,
+    /// Whether the length has come and is no longer than allowed.
+    #[serde(default)]
+    announced: bool,
+    pub(super) body: Gather,
 }
 
 /// How many bytes the length has.
@@ -48,6 +52,7 @@ impl Packet {
         if announced > max {
             return Err(Fault::Oversize { announced: Some(announced), max });
         }
+        self.announced = true;
         let wanted = memory(announced);
         let piece = &bytes[used..];
         let piece = &piece[..piece.len().min(wanted - self.body.len())];
@@ -56,9 +61,22 @@ impl Packet {
         if self.body.len() < wanted {
             return Ok(Step::more(used));
         }
+        Ok(Step::whole(used, self.whole()))
+    }
+
+    /// How many bytes of a body are missing; 0 where the length has not come.
+    pub(super) fn missing(&self) -> usize {
+        // The length is used as it stands only when all of it has come, and was held against the bound.
+        let wanted = if self.announced { memory(u64::from(self.length)) } else { 0 };
+        wanted.saturating_sub(self.body.len())
+    }
+
+    /// Hands over a body that is whole.
+    pub(super) fn whole(&mut self) -> Bytes {
         self.have = 0;
         self.length = 0;
-        Ok(Step::whole(used, self.body.take()))
+        self.announced = false;
+        self.body.take()
     }
 
     pub(super) fn finish(&self, width: u8) -> Result<(), Fault> {

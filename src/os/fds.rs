@@ -68,6 +68,29 @@ pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     nix::unistd::read(fd, buffer).map_err(to_io)
 }
 
+/// Reads once: first to the end of `first`, at most `most` bytes and no more than it has room for, and
+/// what comes beyond into `second`. How many bytes came in both.
+pub fn read_two(
+    fd: BorrowedFd<'_>,
+    first: &mut Vec<u8>,
+    most: usize,
+    second: &mut [u8],
+) -> io::Result<usize> {
+    let room = most.min(first.capacity() - first.len());
+    let end = first.spare_capacity_mut().as_mut_ptr().cast::<libc::c_void>();
+    let pieces = [
+        libc::iovec { iov_base: end, iov_len: room },
+        libc::iovec { iov_base: second.as_mut_ptr().cast(), iov_len: second.len() },
+    ];
+    // SAFETY: readv(2) writes into the spare room of one vector, no more than it has, and into a
+    // slice; both are ours alone.
+    let answer = unsafe { libc::readv(fd.as_raw_fd(), pieces.as_ptr(), 2) };
+    let Ok(count) = usize::try_from(answer) else { return Err(io::Error::last_os_error()) };
+    // SAFETY: the kernel has just written as many bytes to its end, and there was room for them.
+    unsafe { first.set_len(first.len() + count.min(room)) };
+    Ok(count)
+}
+
 /// Writes once.
 pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     nix::unistd::write(fd, bytes).map_err(to_io)

@@ -16,6 +16,7 @@ pub mod prctl;
 pub mod procfs;
 pub mod random;
 mod raw;
+pub mod reactor;
 pub mod signal;
 pub mod socket;
 pub mod spawn;

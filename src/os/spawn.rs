@@ -53,6 +53,7 @@ enum Session {
 
 /// All that a child needs to become a program.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a step of the child's, of its own")]
 pub struct Launch {
     candidates: Vec<CString>,
     argv: Vec<CString>,
@@ -64,6 +65,7 @@ pub struct Launch {
     identity: Option<Identity>,
     session: Session,
     outlives_parent: bool,
+    sealed: bool,
     pid_cell: Option<PidCell>,
 }
 
@@ -79,15 +81,16 @@ fn c_string(bytes: &[u8]) -> Result<CString, NulInside> {
 impl Launch {
     /// A program with its words (the first one names it) and its whole environment. A name without
     /// a slash is looked for in the folders of `PATH` as the *child* will have it.
-    pub fn new<'a>(
+    pub fn new<'a, T: AsRef<[u8]> + ?Sized + 'a>(
         command: &[impl AsRef<[u8]>],
-        environment: impl IntoIterator<Item = (&'a str, &'a str)>,
+        environment: impl IntoIterator<Item = (&'a T, &'a T)>,
     ) -> Result<Self, NulInside> {
         let mut envp = Vec::new();
-        let mut path = "/usr/local/bin:/usr/bin:/bin";
+        let mut path: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
         for (name, value) in environment {
-            envp.push(c_string(format!("{name}={value}").as_bytes())?);
-            if name == "PATH" {
+            let (name, value) = (name.as_ref(), value.as_ref());
+            envp.push(c_string(&[name, b"=", value].concat())?);
+            if name == b"PATH" {
                 path = value;
             }
         }
@@ -97,10 +100,10 @@ impl Launch {
         let candidates = if program.contains(&b'/') {
             vec![c_string(program)?]
         } else {
-            let folders =
-                path.split(':').map(|folder| if folder.is_empty() { "." } else { folder });
+            let folders = path.split(|byte| *byte == b':');
+            let folders = folders.map(|folder| if folder.is_empty() { b"." } else { folder });
             folders
-                .map(|folder| c_string(&[folder.as_bytes(), b"/", program].concat()))
+                .map(|folder| c_string(&[folder, b"/", program].concat()))
                 .collect::<Result<_, _>>()?
         };
         Ok(Self {
@@ -114,6 +117,7 @@ impl Launch {
             identity: None,
             session: Session::Own,
             outlives_parent: false,
+            sealed: false,
             pid_cell: None,
         })
     }
@@ -168,6 +172,13 @@ impl Launch {
     /// Is not killed when the thread that started it ends.
     pub fn outlives_parent(&mut self) -> &mut Self {
         self.outlives_parent = true;
+        self
+    }
+
+    /// Closes every descriptor on exec that is not handed over, whatever the rest of this process forgot
+    /// to mark so (close_range(2), kernel 5.11; before that those without the mark are inherited).
+    pub fn sealed(&mut self) -> &mut Self {
+        self.sealed = true;
         self
     }
 
@@ -604,6 +615,14 @@ fn arrange_descriptors(plan: &mut Plan) -> Result<(), (Stage, i32)> {
     for (from, target) in &plan.moves {
         let args = [fd(*from), fd(*target), 0, 0, 0];
         checked(Stage::Descriptors, libc::SYS_dup3, args)?;
+    }
+    if plan.launch.sealed {
+        let flags = libc::CLOSE_RANGE_CLOEXEC as usize;
+        let args = [fd(plan.above), u32::MAX as usize, flags, 0, 0];
+        match checked(Stage::Descriptors, libc::SYS_close_range, args) {
+            Err((_, libc::ENOSYS | libc::EINVAL)) | Ok(_) => {}
+            Err(failed) => return Err(failed),
+        }
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -235,10 +236,13 @@ impl Exchange {
             Kind::Send | Kind::Last { .. } => (payload, None),
             Kind::Call { .. } => self.protocol.rule.tag(payload)?,
         };
-        let frame = self.protocol.codec.encode(payload.clone())?;
+        if tag.is_some() {
+            let size = size(self.protocol.codec.encode(payload.clone())?.len());
+            return Ok((vec![payload], tag, size));
+        }
+        let frame = self.protocol.codec.encode(payload)?;
         let size = size(frame.len());
-        let pieces = if tag.is_some() { vec![payload] } else { frame.into_pieces() };
-        Ok((pieces, tag, size))
+        Ok((frame.into_pieces(), tag, size))
     }
 
     fn admit(&self, kind: Kind, now: Tick) -> Result<(), Refusal> {
@@ -274,8 +278,30 @@ impl Exchange {
 
     /// The bytes to write next. Asked again before [`Exchange::wrote`], it gives at least the same.
     pub fn next_write(&mut self) -> Option<Chunk> {
+        self.let_all_out();
+        self.state.outgoing.chunk()
+    }
+
+    /// Has the next bytes written where they are: `write` is given them and how many they are, says
+    /// how many went, and what that did is added to `deliveries`. `None` where there are none. A chunk
+    /// of [`Exchange::next_write`] must not be out.
+    pub fn write_by<E>(
+        &mut self,
+        deliveries: &mut Vec<Delivery>,
+        write: impl FnOnce(&[IoSlice<'_>], usize) -> Result<usize, E>,
+    ) -> Option<Result<usize, E>> {
+        self.let_all_out();
+        let written = self.state.outgoing.lend(write)?;
+        if let Ok(count) = written {
+            self.wrote_into(count, deliveries);
+        }
+        Some(written)
+    }
+
+    /// Takes requests out of turn-taking, as many as are to be written next.
+    fn let_all_out(&mut self) {
         if self.state.input == Input::Closed || self.state.output == Output::Broken {
-            return None;
+            return;
         }
         self.let_out_question();
         self.let_out_control();
@@ -294,7 +320,6 @@ impl Exchange {
             let Some(request) = request else { break };
             self.let_out(request);
         }
-        self.state.outgoing.chunk()
     }
 
     /// Whether what clients send waits for the program to be ready.
@@ -355,7 +380,7 @@ impl Exchange {
         if rest {
             return self.close_input();
         }
-        let pieces = self.protocol.sentinel(&protocol::token(state.seed, number));
+        let pieces = self.protocol.sentinel(&self.protocol.token(state.seed, number));
         if !pieces.is_empty() {
             let size = pieces.iter().map(|piece| outgoing::size(piece.len())).sum();
             state.outgoing.push(Item { id, what: What::Sentinel, pieces, size, done: 0 });
@@ -379,11 +404,16 @@ impl Exchange {
 
     /// So many bytes of the last chunk were written; 0 when the pipe was full.
     pub fn wrote(&mut self, bytes: usize) -> Vec<Delivery> {
+        let mut deliveries = Vec::new();
+        self.wrote_into(bytes, &mut deliveries);
+        deliveries
+    }
+
+    fn wrote_into(&mut self, bytes: usize, deliveries: &mut Vec<Delivery>) {
         let Self { protocol, state } = self;
         let only_one = protocol.codec.is_whole_output();
         let State { desk, outgoing, held_messages, held_bytes, seed, input, greeting, .. } = state;
         let before = outgoing.written();
-        let mut deliveries = Vec::new();
         outgoing.wrote(size(bytes), |progress| match progress {
             Progress::Begun { id, what: What::Call, from } => desk.begun(protocol, id, from, *seed),
             Progress::Begun { what: What::Send | What::Sentinel | What::Control, .. } => {}
@@ -407,27 +437,31 @@ impl Exchange {
             }
         });
         desk.counters.bytes_in += outgoing.written() - before;
-        deliveries
     }
 
     /// The program wrote this. After [`Delivery::Protocol`] what it writes is ignored.
     pub fn received(&mut self, bytes: &[u8], now: Tick) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
+        self.received_into(bytes, now, &mut deliveries);
+        deliveries
+    }
+
+    /// The same, with what there is to tell added to `deliveries`.
+    pub fn received_into(&mut self, bytes: &[u8], now: Tick, deliveries: &mut Vec<Delivery>) {
         let Self { protocol, state } = self;
         if state.output != Output::Open {
-            return deliveries;
+            return;
         }
         state.desk.counters.bytes_out += size(bytes.len());
         let State { decoder, desk, greeting, envelope, .. } = state;
         let unknown = envelope.as_ref().is_some_and(|one| one.largest().is_none());
-        let deliveries_to = &mut deliveries;
         let mut ears = Ears {
             protocol,
             desk,
             greeting,
             envelope,
             now,
-            deliveries: deliveries_to,
+            deliveries: &mut *deliveries,
             broken: None,
         };
         let cut = decoder.push_all(&protocol.codec, bytes, &mut |said| ears.hear(said));
@@ -436,12 +470,50 @@ impl Exchange {
             deliveries.push(Delivery::Protocol(error));
         }
         if unknown {
-            self.sort_out(&mut deliveries);
+            self.sort_out(deliveries);
         }
         if self.state.envelope.as_ref().is_some_and(|one| one.is_hopeless()) {
             self.close_input();
         }
-        deliveries
+    }
+
+    /// Has bytes that belong to a message whose length is known read to where they will stay: `read` adds
+    /// at most as many to the vector as it is told are missing. `None` where no such message has begun.
+    pub fn received_by<E>(
+        &mut self,
+        now: Tick,
+        deliveries: &mut Vec<Delivery>,
+        read: impl FnOnce(&mut Vec<u8>, usize) -> Result<(), E>,
+    ) -> Option<Result<usize, E>> {
+        let Self { protocol, state } = self;
+        if state.output != Output::Open {
+            return None;
+        }
+        let State { decoder, desk, greeting, envelope, .. } = state;
+        let mut ears = Ears {
+            protocol,
+            desk,
+            greeting,
+            envelope,
+            now,
+            deliveries: &mut *deliveries,
+            broken: None,
+        };
+        let mut hear = |message, at| ears.message(message, at);
+        let received = decoder.fill(&protocol.codec, read, &mut hear)?;
+        if let Some(error) = ears.broken {
+            state.output = Output::Broken;
+            deliveries.push(Delivery::Protocol(error));
+        }
+        if let Ok(count) = received {
+            state.desk.counters.bytes_out += size(count);
+        }
+        Some(received)
+    }
+
+    /// How many bytes are missing of a message whose length is known; 0 where none has begun.
+    pub fn missing(&self) -> usize {
+        if self.state.output == Output::Open { self.state.decoder.missing() } else { 0 }
     }
 
     /// The program closed its output, though it may live on. What it left unfinished is delivered;

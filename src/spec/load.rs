@@ -41,6 +41,32 @@ pub fn load(
     read(given, world)
 }
 
+/// Reads one text that is no file, `name` being what it is called in complaints. Profiles are looked
+/// for in `ports/` of `folder`, where one is given, then among those that are compiled in.
+pub fn load_text(
+    name: &str,
+    text: String,
+    folder: Option<&Path>,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Mistakes> {
+    let ports = folder.map(|folder| folder.join("ports"));
+    let world = World {
+        environment,
+        profile: &|name| match &ports {
+            Some(ports) => profile(ports, ports, name),
+            None => built_in_profile(name),
+        },
+        profiles: &|| match &ports {
+            Some(ports) => profiles(ports),
+            None => built_in_profiles().map(str::to_owned).collect(),
+        },
+        folder: folder.unwrap_or(Path::new("/")).to_owned(),
+        files: Vec::new(),
+    };
+    let source = Source { name: name.to_owned(), text };
+    read(vec![Given { source, refused: None }], world)
+}
+
 fn file_of(path: &Path, name: String) -> Given {
     let refused = |text: String, reason: String, offset| Given {
         source: Source { name: name.clone(), text },
@@ -75,6 +101,10 @@ fn profile(ports: &Path, beside: &Path, name: &str) -> Option<Given> {
     if path.exists() {
         return Some(file_of(&path, beside.join(&inside).display().to_string()));
     }
+    built_in_profile(name)
+}
+
+fn built_in_profile(name: &str) -> Option<Given> {
     let text = built_in(name)?.to_owned();
     Some(Given { source: Source { name: format!("ports/{name}/port.yaml"), text }, refused: None })
 }

@@ -362,6 +362,12 @@ pub enum PacketWidth {
 }
 
 impl Framing {
+    /// [`Framing::Counted`]: a header line that matches announces the length of the body, after which
+    /// stands `trailer`.
+    pub fn counted(header: impl Into<String>, trailer: impl Into<String>) -> Self {
+        Self::Counted { header: header.into(), trailer: trailer.into() }
+    }
+
     /// The name, as in services.yaml and in records.
     pub fn name(&self) -> &'static str {
         match self {
@@ -421,6 +427,35 @@ pub enum Replies {
     },
     /// Request and reply are frames of wire protocol 1 with the same id.
     Envelope,
+}
+
+impl Replies {
+    /// [`Replies::Until`]: everything up to a message that matches this regular expression.
+    pub fn until(last: impl Into<String>) -> Self {
+        Self::Until(last.into())
+    }
+
+    /// [`Replies::Sentinel`]: what is sent after each request, and what the program then says; both with
+    /// `{token}` in them.
+    pub fn sentinel(send: impl Into<String>, expect: impl Into<String>) -> Self {
+        Self::Sentinel { send: send.into(), expect: expect.into() }
+    }
+
+    /// [`Replies::Id`]: the id is at this JSON pointer, such as `/id`.
+    pub fn id(pointer: impl Into<String>) -> Self {
+        Self::Id(IdPlace::Pointer(pointer.into()))
+    }
+
+    /// [`Replies::Prefix`]: what is put before a request, and what leads its reply; both with `{token}` in
+    /// them.
+    pub fn prefix(send: impl Into<String>, expect: impl Into<String>) -> Self {
+        Self::Prefix { send: send.into(), expect: expect.into() }
+    }
+
+    /// [`Replies::Bracket`]: the lines around a reply.
+    pub fn bracket(begin: impl Into<String>, end: impl Into<String>) -> Self {
+        Self::Bracket { begin: begin.into(), end: end.into() }
+    }
 }
 
 /// Where the id of a message is.

@@ -53,7 +53,7 @@ pub use meant::{
 #[cfg(feature = "daemon")]
 pub use {
     keys::{Key, Word, keys},
-    load::{KnownProfile, known_profile, load, profile_names},
+    load::{KnownProfile, known_profile, load, load_text, profile_names},
     mistake::{Mistake, Mistakes, Spot},
     profile::built_in_profiles,
     read::Loaded,

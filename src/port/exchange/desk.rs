@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::envelope::Envelope;
 use super::outgoing::size;
-use super::protocol::{self, Protocol};
+use super::protocol::Protocol;
 use super::waiting::Queued;
 use super::words::{CallError, Counters, Delivery};
 use crate::correlation::{Correlator, Outcome};
@@ -58,7 +58,7 @@ impl Desk {
         if protocol.rule.tells_apart() {
             return self.correlator.begin_numbered(call.number);
         }
-        let begun = self.correlator.begin(id, &protocol::token(seed, call.number));
+        let begun = self.correlator.begin(id, &protocol.token(seed, call.number));
         begun.expect("a call is let out only when no other is open");
         if abandoned {
             self.correlator.abandon();

@@ -1,6 +1,7 @@
 //! What is being written to the program: framed messages in their order, and how far it has got.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,29 @@ impl Outgoing {
         }
         self.offered = total;
         (!pieces.is_empty()).then_some(Chunk { at: self.written, pieces })
+    }
+
+    /// Gives `write` the same bytes where they are, and with them how many they are; its answer. `None`
+    /// where there are none.
+    pub(super) fn lend<T>(&self, write: impl FnOnce(&[IoSlice<'_>], usize) -> T) -> Option<T> {
+        let mut slices = Vec::with_capacity(self.items.len().min(AHEAD_MESSAGES));
+        let mut total = 0;
+        for item in &self.items {
+            let mut skip = item.done;
+            for piece in &item.pieces {
+                let skipped =
+                    usize::try_from(skip).map_or(piece.len(), |skip| skip.min(piece.len()));
+                skip -= size(skipped);
+                if skipped < piece.len() {
+                    slices.push(IoSlice::new(&piece[skipped..]));
+                    total += piece.len() - skipped;
+                }
+            }
+            if size(total) >= AHEAD {
+                break;
+            }
+        }
+        (total > 0).then(|| write(&slices, total))
     }
 
     /// So many bytes have been written. Tells `seen` what that did, in order.

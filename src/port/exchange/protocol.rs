@@ -104,6 +104,11 @@ impl Protocol {
         }
     }
 
+    /// The token of a call; empty where nothing asks for one.
+    pub(super) fn token(&self, seed: u64, number: u64) -> String {
+        if self.rule.needs_token() { token(seed, number) } else { String::new() }
+    }
+
     /// The sentinel of a call, framed; no pieces where the rule has none.
     pub(super) fn sentinel(&self, token: &str) -> Vec<Bytes> {
         let Some(message) = self.rule.after_request(token) else { return Vec::new() };

@@ -15,8 +15,8 @@ pub(crate) struct Workshop {
 }
 
 impl Workshop {
-    /// Compiles what is to be compiled. The error says what is missing.
-    pub(crate) fn open() -> Result<Self, String> {
+    /// Compiles these sources: `benches/c/NAME.c` and `benches/erlang/NAME.erl`. The error says what is missing.
+    pub(crate) fn open(c: &[&str], erlang: &str) -> Result<Self, String> {
         for (program, package) in [("gcc", "gcc and libc6-dev"), ("erl", "erlang-base")] {
             let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
             if !found.is_ok_and(|output| output.status.success()) {
@@ -27,14 +27,14 @@ impl Workshop {
         let folder = target.join("bench");
         std::fs::create_dir_all(&folder).unwrap();
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
-        for name in ["child", "supervisor", "pidfd", "spawn"] {
+        for name in c {
             let mut compiler = Command::new("gcc");
             compiler.args(["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-static", "-o"]);
             compiler.arg(folder.join(name)).arg(sources.join(format!("c/{name}.c")));
             succeed(compiler)?;
         }
         let mut compiler = Command::new("erlc");
-        compiler.arg("-o").arg(&folder).arg(sources.join("erlang/supervisor_bench.erl"));
+        compiler.arg("-o").arg(&folder).arg(sources.join(format!("erlang/{erlang}.erl")));
         succeed(compiler)?;
         let temporary = tempfile::tempdir_in(target).unwrap();
         Ok(Self { folder, temporary })

@@ -26,12 +26,22 @@ pub(crate) struct Table {
 struct Promise {
     text: String,
     value: f64,
-    most: f64,
+    bound: Bound,
+}
+
+/// What a value is held against.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    Most(f64),
+    Least(f64),
 }
 
 impl Promise {
     fn is_kept(&self) -> bool {
-        self.value <= self.most
+        match self.bound {
+            Bound::Most(most) => self.value <= most,
+            Bound::Least(least) => self.value >= least,
+        }
     }
 }
 
@@ -78,7 +88,12 @@ impl Report {
 
     /// A promise that `value` is `most` or less.
     pub(crate) fn promise(&mut self, text: impl Into<String>, value: f64, most: f64) {
-        self.promises.push(Promise { text: text.into(), value, most });
+        self.promises.push(Promise { text: text.into(), value, bound: Bound::Most(most) });
+    }
+
+    /// A promise that `value` is `least` or more.
+    pub(crate) fn promise_least(&mut self, text: impl Into<String>, value: f64, least: f64) {
+        self.promises.push(Promise { text: text.into(), value, bound: Bound::Least(least) });
     }
 
     pub(crate) fn is_missed(&self) -> bool {
@@ -103,10 +118,14 @@ impl Report {
             json!({ "title": table.title, "unit": table.unit, "rows": rows.collect::<Vec<_>>() })
         });
         let promises = self.promises.iter().map(|promise| {
+            let (key, bound) = match promise.bound {
+                Bound::Most(most) => ("at_most", most),
+                Bound::Least(least) => ("at_least", least),
+            };
             json!({
                 "promise": promise.text,
                 "value": promise.value,
-                "at_most": promise.most,
+                key: bound,
                 "kept": promise.is_kept(),
             })
         });
@@ -125,6 +144,9 @@ impl Report {
 /// A number with three digits that mean something, and no more.
 fn short(value: f64) -> String {
     match value.abs() {
+        huge if huge >= 1e7 => format!("{:.1} M", value / 1e6),
+        million if million >= 1e6 => format!("{:.2} M", value / 1e6),
+        large if large >= 1e4 => format!("{:.1} k", value / 1e3),
         large if large >= 100.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
@@ -157,11 +179,15 @@ impl fmt::Display for Report {
         for table in &self.tables {
             write!(f, "{table}")?;
         }
-        writeln!(f, "\n### Promises\n\n| | measured | at most | |\n|---|---|---|---|")?;
+        writeln!(f, "\n### Promises\n\n| | measured | bar | |\n|---|---|---|---|")?;
         for promise in &self.promises {
-            let [value, most] = [promise.value, promise.most].map(short);
+            let (words, bound) = match promise.bound {
+                Bound::Most(most) => ("at most", most),
+                Bound::Least(least) => ("at least", least),
+            };
+            let [value, bound] = [promise.value, bound].map(short);
             let kept = if promise.is_kept() { "kept" } else { "MISSED" };
-            writeln!(f, "| {} | {value} | {most} | {kept} |", promise.text)?;
+            writeln!(f, "| {} | {value} | {words} {bound} | {kept} |", promise.text)?;
         }
         Ok(())
     }
