@@ -117,8 +117,8 @@ fn the_runner_notices_what_is_broken() {
 #[test]
 fn the_specification_and_the_runner_have_the_same_rules() {
     let document = std::fs::read_to_string(root().join("docs/PROTOCOL.md")).unwrap();
-    let names = document.split("**`").skip(1).filter_map(|at| at.split_once("`**"));
-    let mut named: Vec<_> = names.map(|(name, _)| name).collect();
+    let marked = document.split("**`").skip(1).filter_map(|at| at.split_once("`**"));
+    let mut named: Vec<_> = marked.map(|(name, _)| name).collect();
     named.sort_unstable();
     named.dedup();
     let mut tried: Vec<_> = RULES.iter().map(|rule| rule.name).collect();

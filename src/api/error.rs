@@ -279,12 +279,12 @@ mod tests {
             },
             SpeakError::BadReply { msg: "larger than 16MiB".into() },
             SpeakError::ProgramError {
-                failure: Failure {
+                failure: Box::new(Failure {
                     code: "bad_request".into(),
                     message: "no such city".into(),
                     data: None,
                     retry: Retry::Never,
-                },
+                }),
             },
         ];
         let all = refusals.map(ApiError::from).into_iter().chain(spoken.map(ApiError::from));

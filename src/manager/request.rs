@@ -268,7 +268,7 @@ pub enum SpeakError {
     #[error("the program says {}: {}", failure.code, failure.message)]
     ProgramError {
         /// What it said.
-        failure: Failure,
+        failure: Box<Failure>,
     },
     /// As for any request.
     #[error(transparent)]

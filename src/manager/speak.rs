@@ -384,7 +384,9 @@ impl Control {
             CallError::ReplyTooLarge { .. } | CallError::InputClosed => {
                 SpeakError::BadReply { msg: format!("cannot {error}") }
             }
-            CallError::Refused(failure) => SpeakError::ProgramError { failure: failure.clone() },
+            CallError::Refused(failure) => {
+                SpeakError::ProgramError { failure: Box::new(failure.clone()) }
+            }
             CallError::Unfit(why) => SpeakError::Unfit { msg: why.to_string() },
         };
         self.answer(id, Err(told));

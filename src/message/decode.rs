@@ -191,10 +191,10 @@ impl Decoder {
             State::Header(seen) => {
                 let used = bytes.len().min(HEADER - seen.len());
                 add(seen, &bytes[..used], HEADER);
-                let Some(header) = read_header(seen, self.max)? else {
+                let Some(announced) = read_header(seen, self.max)? else {
                     return Ok(Step::more(used));
                 };
-                let (state, step) = begin(header, bytes, used)?;
+                let (state, step) = begin(&announced, bytes, used)?;
                 self.state = state;
                 Ok(step)
             }
@@ -334,9 +334,9 @@ fn read_header(seen: &[u8], max: u64) -> Result<Option<Announced>, Fault> {
 }
 
 /// A header is whole after so many of the bytes: what follows, at once where it is there already.
-fn begin(announced: Announced, bytes: &[u8], used: usize) -> Result<(State, Step), Fault> {
+fn begin(announced: &Announced, bytes: &[u8], used: usize) -> Result<(State, Step), Fault> {
     let rest = &bytes[used..];
-    match announced {
+    match *announced {
         Announced::Frame(header) => {
             let Some(payload) = rest.get(..memory(header.size)) else {
                 return Ok((State::Body { header, body: Vec::new() }, Step::more(used)));
@@ -345,9 +345,7 @@ fn begin(announced: Announced, bytes: &[u8], used: usize) -> Result<(State, Step
             let step = Step::over(used + payload.len(), Some(Read::Frame(frame)));
             Ok((State::new(Some(Mode::Frame)), step))
         }
-        Announced::Ignored(size) if size == 0 => {
-            Ok((State::new(Some(Mode::Frame)), Step::over(used, None)))
-        }
+        Announced::Ignored(0) => Ok((State::new(Some(Mode::Frame)), Step::over(used, None))),
         Announced::Ignored(size) => Ok((State::Ignored { size, left: size }, Step::more(used))),
     }
 }

@@ -82,8 +82,9 @@ impl Trace {
 
     /// As in the header `traceparent`: `00-TRACE-SPAN-FLAGS` in lower-case hexadecimal.
     pub fn to_text(self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        format!("00-{}-{}-{:02x}", hex(&self.trace_id), hex(&self.parent_id), self.flags)
+        let trace = u128::from_be_bytes(self.trace_id);
+        let parent = u64::from_be_bytes(self.parent_id);
+        format!("00-{trace:032x}-{parent:016x}-{:02x}", self.flags)
     }
 
     /// Reads what [`Trace::to_text`] wrote.

@@ -5,7 +5,7 @@
 //! or awk can take it apart; what is read may have any order.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 use serde::de::{self, MapAccess, Visitor};
@@ -181,19 +181,19 @@ pub(super) fn write(frame: &Frame, enc: Payloads) -> Result<Wire, Fault> {
     let mut head = format!(r#"{{"k":"{}","id":{}"#, frame.kind.as_str(), frame.id);
     for (flag, word) in [(Flags::MORE, "more"), (Flags::NOREPLY, "noreply")] {
         if frame.flags.has(flag) {
-            head.push_str(&format!(r#","{word}":true"#));
+            let _ = write!(head, r#","{word}":true"#);
         }
     }
     if let Some(trace) = frame.trace {
-        head.push_str(&format!(r#","trace":"{}""#, trace.to_text()));
+        let _ = write!(head, r#","trace":"{}""#, trace.to_text());
     }
     if let Some(to) = &frame.to {
         let to = serde_json::to_string(to).expect("an address is a text or a number");
-        head.push_str(&format!(r#","to":{to}"#));
+        let _ = write!(head, r#","to":{to}"#);
     }
     let (key, body) = written(frame, enc)?;
     if !key.is_empty() {
-        head.push_str(&format!(r#","{key}":"#));
+        let _ = write!(head, r#","{key}":"#);
     }
     Ok(Wire::new(head.into_bytes(), body, b"}\n"))
 }

@@ -341,6 +341,11 @@ pub struct BadPayload {
 
 impl Frame {
     /// A control frame with its payload.
+    ///
+    /// # Panics
+    ///
+    /// If `payload` is something that JSON cannot say, such as a map with keys that are no texts. The
+    /// types of this module are not.
     pub fn control(kind: Kind, id: u64, payload: &impl Serialize) -> Self {
         let json = serde_json::to_vec(payload);
         Self::new(kind, id, json.expect("a payload has text keys and numbers that JSON knows"))

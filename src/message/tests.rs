@@ -365,7 +365,7 @@ fn the_examples_of_the_specification_are_what_is_spoken() {
         }
         let [frame] = &frames(Mode::Frame, &wire)[..] else { panic!("{}", pair[0]) };
         let line = format!("{}\n", pair[1]);
-        assert_eq!(frames(Mode::Ndjson, line.as_bytes()), [frame.clone()]);
+        assert_eq!(frames(Mode::Ndjson, line.as_bytes()), std::slice::from_ref(frame));
         assert_eq!(frame.encode(&Form::new(Mode::Frame)).unwrap().to_vec(), wire);
         let as_text = frame.encode(&Form::new(Mode::Ndjson)).unwrap().to_vec();
         assert_eq!(String::from_utf8(as_text).unwrap(), line);

@@ -27,7 +27,7 @@ impl Ears<'_> {
     pub(super) fn hear(&mut self, said: Said) {
         match said {
             Said::Message { message, at } => self.message(message, at),
-            Said::Frame { frame, mode, at } => self.frame(frame, mode, at),
+            Said::Frame { frame, mode, at } => self.frame(&frame, mode, at),
             Said::Stray(stray) => self.stray(stray),
         }
     }
@@ -49,7 +49,7 @@ impl Ears<'_> {
     }
 
     /// A frame of wire protocol 1.
-    fn frame(&mut self, frame: message::Frame, mode: Mode, at: u64) {
+    fn frame(&mut self, frame: &message::Frame, mode: Mode, at: u64) {
         let (Some(envelope), None) = (&mut *self.envelope, &self.broken) else { return };
         self.desk.counters.frames_out += 1;
         match envelope.hear(frame.clone(), self.protocol.max_reply) {

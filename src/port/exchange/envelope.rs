@@ -202,8 +202,7 @@ impl Envelope {
                 self.lane.push_back(Frame::control(Kind::Drain, 0, &Drain { deadline_ms }));
             }
             // Who is not there yet is not spoken to, and who is leaving knows.
-            Phase::Silent | Phase::Greeted | Phase::Hopeless => {}
-            Phase::Draining | Phase::Left => {}
+            Phase::Silent | Phase::Greeted | Phase::Hopeless | Phase::Draining | Phase::Left => {}
         }
     }
 
@@ -294,10 +293,10 @@ impl Envelope {
                 Heard::Nothing
             }),
             Kind::Log => self.reads(&frame, |_, log: Log| {
-                let fields = serde_json::Value::Object(log.fields);
-                let fields = match fields.as_object().is_some_and(serde_json::Map::is_empty) {
-                    true => String::new(),
-                    false => format!(" {fields}"),
+                let fields = if log.fields.is_empty() {
+                    String::new()
+                } else {
+                    format!(" {}", serde_json::Value::Object(log.fields))
                 };
                 Heard::Log(log_line(log.level, &format!("{}{fields}", log.message)))
             }),

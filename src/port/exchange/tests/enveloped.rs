@@ -110,9 +110,9 @@ fn parts_are_bounded_together() {
     port.gets_ready();
     port.accept(call(1, "much"));
     let id = port.frames()[0].id;
-    let part = Frame::new(Said::Reply, id, vec![b'x'; 600]).with(message::Flags::MORE);
-    assert_eq!(port.says_frame(&part), []);
-    let deliveries = port.says_frame(&part);
+    let piece = Frame::new(Said::Reply, id, vec![b'x'; 600]).with(message::Flags::MORE);
+    assert_eq!(port.says_frame(&piece), []);
+    let deliveries = port.says_frame(&piece);
     let [Delivery::Failed { id: 1, error: CallError::ReplyTooLarge { max: 1000 }, so_far }] =
         &deliveries[..]
     else {
