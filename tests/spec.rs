@@ -16,9 +16,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
-    self, Banner, Cgroups, ChangeKind, Channel, Effect, Eof, Forward, Framing, IdPlace, KillScope,
-    Limits, Loaded, Logging, Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy, Port, Ready,
-    Replies, Restart, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    self, Banner, Cgroups, ChangeKind, Channel, Effect, Eof, Forward, Framing, Handshake, IdPlace,
+    KillScope, Limits, Loaded, Logging, Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy,
+    Port, Ready, Replies, Restart, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -609,8 +609,17 @@ fn any_port() -> impl Strategy<Value = Port> {
         Just((Channel::Stdio, Unbuffer::Stdbuf)),
         Just((Channel::Stdio, Unbuffer::Pty)),
     ];
-    (spoken, wired, rest, any_greeting(), 0..3_u8).prop_map(
-        |((framing, replies), wired, (max_frame, queue, timeout, quit), (banner, ready), stray)| {
+    let handshake = option::of(option::of("[a-z]{1,9}"));
+    (spoken, wired, rest, any_greeting(), 0..3_u8, handshake).prop_map(
+        |((framing, replies), wired, rest, (banner, ready), stray, handshake)| {
+            let (max_frame, queue, timeout, quit) = rest;
+            // It needs messages that are known by ids in JSON.
+            let json = matches!(&replies, Replies::Id(IdPlace::Pointer(_)));
+            let handshake = handshake.filter(|_| json).map(|done| Handshake {
+                begin: "Begin".to_owned(),
+                done,
+                end: vec!["End".to_owned()],
+            });
             let port = Port {
                 channel: wired.0,
                 unbuffer: wired.1,
@@ -620,6 +629,7 @@ fn any_port() -> impl Strategy<Value = Port> {
                 queue,
                 timeout,
                 on_protocol_error: OnProtocolError::Stop,
+                handshake,
                 stray: None,
                 banner,
                 ready,

@@ -49,6 +49,7 @@ pub(super) const CODES: &[Known] = &[
     known(422, "not_a_port", "the service has no port"),
     known(422, "no_replies", "the port gives no replies"),
     known(422, "unfit", "the message does not fit the port"),
+    known(426, "upgrade_required", "this path is for another protocol, which `Upgrade` names"),
     known(431, "headers_too_large", "there are too many headers, or they are too long"),
     known(500, "disk", "it could not be written down"),
     known(500, "internal", "something of the manager's own failed"),

@@ -32,6 +32,11 @@ impl Line {
         Self { stream, patience, waiting: None, refusal: None }
     }
 
+    /// The connection itself, where the rest of the conversation is another's.
+    pub(super) fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
     /// Lets time count against a client that does not take what is written.
     fn judge<T>(
         &mut self,

@@ -23,6 +23,7 @@ mod pages;
 mod read;
 mod routes;
 mod server;
+mod upgrade;
 
 pub use openapi::document;
 pub use server::serve;

@@ -148,6 +148,11 @@ fn success(answer: Gives, given: &mut SchemaGenerator) -> (u16, Value) {
                 json!({ "text/plain": { "schema": { "type": "string" }, "example": example } });
             (200, json!({ "description": about, "headers": header, "content": content }))
         }
+        Gives::Upgrade(about) => {
+            let header = |value: &str| json!({ "schema": { "type": "string" }, "example": value });
+            let headers = json!({ "connection": header("upgrade"), "upgrade": header("wharf") });
+            (101, json!({ "description": about, "headers": headers }))
+        }
         Gives::Events(about) => {
             let example =
                 "event: exit\nid: 1842.3.77.9f86d081884c7d65\ndata: {\"kind\":\"exit\"}\n\n";

@@ -3,14 +3,14 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::input;
 use super::server::Door;
-use crate::manager::{ManagerStatus, Refusal, ReplicaStatus, Request};
+use crate::manager::{ManagerStatus, Refusal, ReplicaStatus, Request, SpeakError};
 use crate::name::{ServiceName, Target};
-use crate::spec::{Spec, meant_instead};
+use crate::spec::{Port, Spec, meant_instead};
 
 /// `?replica=`
 #[derive(Debug, Deserialize)]
@@ -46,6 +46,27 @@ pub(super) async fn service(
         }
     }
     Ok(Json(replicas))
+}
+
+/// How a port is spoken to.
+#[derive(Debug, Serialize)]
+pub(super) struct About {
+    port: Port,
+}
+
+pub(super) async fn port(
+    State(shared): Door,
+    Path(name): Path<String>,
+    query: Result<Query<OfReplica>, QueryRejection>,
+) -> Result<Json<About>, ApiError> {
+    let target = input::target(&name, input::query(query)?.replica)?;
+    let spec = shared.ask(|reply| Request::Spec { reply }).await?;
+    if let Some(refusal) = missing(&spec, &target) {
+        return Err(refusal.into());
+    }
+    let port = spec.services.get(&target.service).and_then(|service| service.port.clone());
+    let port = port.ok_or(SpeakError::NotAPort { name: target.to_string() })?;
+    Ok(Json(About { port }))
 }
 
 /// Why there is no such service or replica; `None` when there is.

@@ -9,7 +9,7 @@ use schemars::generate::SchemaGenerator;
 use schemars::{JsonSchema, Schema, json_schema};
 
 use super::server::Shared;
-use super::{command, config, events, exits, metrics, openapi, read};
+use super::{command, config, events, exits, metrics, openapi, read, upgrade};
 use crate::exit::{ExitRecord, Reason};
 use crate::manager::{Kind, ManagerStatus, ReplicaStatus};
 
@@ -79,6 +79,8 @@ pub(super) enum Gives {
     Metrics(&'static str),
     /// A stream of events.
     Events(&'static str),
+    /// Another protocol on the same connection.
+    Upgrade(&'static str),
 }
 
 /// Errors that any request may get.
@@ -337,6 +339,22 @@ pub(super) const ROUTES: &[Route] = &[
         errors: &["bad_name", "no_such_service", "no_such_replica"],
         serve: || get(read::service),
     },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/services/{name}/port",
+        id: "getPort",
+        summary: "How a port is spoken to",
+        description: "The `port` block in effect as the manager means it, for those who speak the port's own protocol in its place.",
+        parameters: NAMED,
+        takes: Takes::Nothing,
+        gives: Gives::Json {
+            about: "The port.",
+            schema: |_| json_schema!({ "type": "object", "required": ["port"], "properties": { "port": { "type": "object", "required": ["framing", "replies", "max_frame", "timeout"] } } }),
+            example: r#"{"port":{"framing":"lines","replies":"one","max_frame":16777216,"queue":1024,"timeout":"30s"}}"#,
+        },
+        errors: &["bad_name", "no_such_service", "no_such_replica", "not_a_port"],
+        serve: || get(read::port),
+    },
     control(
         "/v1/services/{name}/start",
         "startService",
@@ -431,6 +449,18 @@ pub(super) const ROUTES: &[Route] = &[
         gives: Gives::Events("The stream; the JSON of an event is a StreamEvent."),
         errors: &["bad_header", "internal"],
         serve: || get(events::events),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/connect",
+        id: "connect",
+        summary: "Go on in wire protocol 1",
+        description: "With `Connection: Upgrade` and `Upgrade: wharf` the connection speaks frames from the answer on: calls, messages, monitors and what ports say. docs/PROTOCOL.md has them. Without these headers it is refused.",
+        parameters: &[COMMAND],
+        takes: Takes::Nothing,
+        gives: Gives::Upgrade("The connection speaks protocol 1; the client says HELLO first."),
+        errors: &["upgrade_required"],
+        serve: || get(upgrade::connect),
     },
     Route {
         verb: Verb::Get,

@@ -36,6 +36,8 @@ use crate::state::StateDir;
 const CONNECTIONS: usize = 1024;
 /// How many of them may be subscribers of events, so that they can never keep out a `wharf down`.
 const SUBSCRIBERS: usize = 128;
+/// How many connections may have gone on to protocol 1 at once.
+const GUESTS: usize = 256;
 /// How many threads may read files at once.
 const READERS: usize = 4;
 /// How long a connection may stay open without a request.
@@ -58,6 +60,8 @@ pub(super) struct Shared {
     pub(super) environment: Vec<(String, String)>,
     /// Room for subscribers of events.
     pub(super) subscribers: Arc<Semaphore>,
+    /// Room for connections that have gone on to protocol 1.
+    pub(super) guests: Arc<Semaphore>,
     /// What scrapes share.
     pub(super) scrapes: metrics::Scrapes,
 }
@@ -82,9 +86,10 @@ pub fn serve(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let subscribers = Arc::new(Semaphore::new(SUBSCRIBERS));
+    let guests = Arc::new(Semaphore::new(GUESTS));
     let wanted = handle.metrics();
     let scrapes = metrics::Scrapes::default();
-    let shared = Arc::new(Shared { handle, state, environment, subscribers, scrapes });
+    let shared = Arc::new(Shared { handle, state, environment, subscribers, guests, scrapes });
     std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async move {
             tokio::spawn(listener::follow(Arc::clone(&shared), wanted));
@@ -129,6 +134,7 @@ async fn converse(stream: UnixStream, connection: u64, router: Router) {
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .serve_connection(TokioIo::new(Line::new(stream, STALL)), service)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         // Clients hang up as they like.

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::attach::Attach;
 use super::call::{Call, Send};
 use super::check::Check;
 use super::completions::Completions;
 use super::config::Config;
+use super::connect::Connect;
 use super::down::Down;
 use super::events::Events;
 use super::exits::Exits;
@@ -115,6 +117,8 @@ pub(super) enum Command {
     Events(Events),
     Call(Call),
     Send(Send),
+    Connect(Connect),
+    Attach(Attach),
     Completions(Completions),
     Man(Man),
     Guardian(Guardian),

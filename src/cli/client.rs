@@ -185,7 +185,7 @@ impl Client {
 
     /// Connects. Where the guardian lives and only the manager does not answer, it is being started
     /// again: that is waited for.
-    fn connect(&self) -> Result<UnixStream, Failure> {
+    pub(super) fn connect(&self) -> Result<UnixStream, Failure> {
         let deadline = clock::now() + RESTART;
         let mut guardian = None;
         loop {
@@ -317,7 +317,7 @@ fn broken(error: hyper::Error) -> Failure {
     Failure::Broken(text)
 }
 
-fn refused(body: &[u8]) -> Failure {
+pub(super) fn refused(body: &[u8]) -> Failure {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |field: &str| body.get(field).and_then(Value::as_str).map(str::to_owned);
     Failure::Refused {

@@ -9,6 +9,7 @@ mod context;
 mod failure;
 mod fold;
 mod follow;
+mod joined;
 mod lines;
 mod many;
 mod out;
@@ -16,12 +17,15 @@ mod overview;
 mod story;
 mod text;
 mod tree;
+mod wire;
 mod words;
 
+mod attach;
 mod call;
 mod check;
 mod completions;
 mod config;
+mod connect;
 mod detach;
 mod direct;
 mod down;
@@ -96,6 +100,8 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Events(command) => command.run(context),
         Command::Call(command) => command.run(context),
         Command::Send(command) => command.run(context),
+        Command::Attach(command) => command.run(context),
+        Command::Connect(command) => command.run(context),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
         Command::Guardian(command) => command.run(context),

@@ -10,6 +10,7 @@ mod pointer;
 
 use bytes::Bytes;
 
+pub(super) use self::pointer::{Anatomy, Pointer};
 use super::flight::Numbers;
 use super::{BadRule, Sign, Tag};
 use crate::spec::{Framing, IdPlace};

@@ -14,6 +14,7 @@
 mod bracket;
 mod flight;
 mod id;
+mod json_ids;
 mod none;
 mod one;
 mod prefix;
@@ -36,6 +37,7 @@ use self::flight::Flight;
 use self::serial::Open;
 
 pub use self::id::IdError;
+pub use self::json_ids::{JsonIds, Letter};
 
 /// Why a rule in a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

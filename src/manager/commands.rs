@@ -78,6 +78,7 @@ impl Control {
             Request::Speak { target, payload, kind: speech, client, wait, reply } => {
                 self.speak(Spoken { target, payload, speech, client, reply }, wait);
             }
+            Request::Join(joining) => self.join(joining),
             Request::Forget => self.forget_callers(),
             Request::Apply { spec, by, reply } => self.apply(*spec, by, reply),
             Request::Shutdown { by, reply } => {
@@ -401,6 +402,8 @@ impl Control {
             self.release(home);
         }
         self.last.remove(replica);
+        self.manners.remove(replica);
+        self.silence(replica);
         self.shown.remove(replica);
         self.disk.forget(replica);
         self.measured_no_more(&replica.service);

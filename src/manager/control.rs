@@ -34,12 +34,14 @@ use super::commands::Waiter;
 use super::disk::Disk;
 use super::ending::Pending;
 use super::forward::Forwarder;
+use super::guest::Guests;
 use super::launch::Surroundings;
 use super::prompts::Prompts;
 use super::published::What;
 use super::record::Origin;
 use super::request::{Handle, LastExit, Request};
 use super::run::Run;
+use super::shake::{Manners, Shake};
 use super::speak::Call;
 use super::streams::Lingering;
 use super::sweeper::{Report, Sweeper};
@@ -155,6 +157,12 @@ pub(super) struct Control {
     /// Messages that found no room.
     pub(super) room: room::Queue,
     pub(super) next_call: u64,
+    /// Clients that speak protocol 1.
+    pub(super) guests: Guests,
+    /// The handshakes of runs whose ports have one.
+    pub(super) shakes: HashMap<Incarnation, Shake>,
+    /// What clients greeted replicas with, for their next runs.
+    pub(super) manners: HashMap<ReplicaId, Manners>,
     pub(super) port_deadlines: BTreeSet<(Tick, Incarnation)>,
     pub(super) protocols: speak::Protocols,
 
@@ -293,6 +301,7 @@ impl Control {
             self.take_messages();
             self.pass_time();
             self.look_for_room();
+            self.flush_guests();
             self.disk.go();
         }
         Ok(())
@@ -307,8 +316,8 @@ impl Control {
             self.output_paused.filter(|_| !self.output_overdue),
             self.intent_again,
             self.prompts.due(),
-            self.room.due(),
             self.record_deadlines.first().map(|(at, _)| *at),
+            self.room.due(),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
@@ -413,6 +422,7 @@ impl Control {
         while let Ok((incarnation, found)) = self.found.1.try_recv() {
             self.user_found(incarnation, found);
         }
+        self.take_recalled();
         if self.forward.has_news() {
             self.publish_health();
         }

@@ -44,6 +44,18 @@ pub(super) struct Pending {
     once: Once,
 }
 
+impl Pending {
+    /// Whether its end has still to be told.
+    pub(super) fn is_open(&self) -> bool {
+        self.deadline.is_some()
+    }
+
+    /// Of which replica it was a run.
+    pub(super) fn replica(&self) -> &ReplicaId {
+        &self.replica
+    }
+}
+
 /// How many of the journal's last records are looked at when a manager starts.
 const RECALLED: usize = 2_000;
 
@@ -147,6 +159,7 @@ impl Control {
         let record = Arc::new(record);
         self.remember(replica, &record);
         self.tell_lost(lost, &record);
+        self.guests.ended(replica, &record);
         self.held.entry(replica.clone()).or_default().ends += 1;
         let once = Once::new(forward);
         let deadline = clock::now() + RECORD_PATIENCE;
@@ -353,6 +366,7 @@ impl Control {
         if let Some(deadline) = deadline {
             self.record_deadlines.remove(&(deadline, incarnation));
             self.measured_exit(&record);
+            self.guests.down(incarnation, &record);
             self.tell_restart(&replica, incarnation, &record.restart);
             self.release_held(&replica);
         }

@@ -5,12 +5,14 @@
 //! need not. Nothing here parses configurations or serves HTTP.
 
 mod announce;
+mod caller;
 mod commands;
 mod control;
 mod disk;
 mod ending;
 mod failing;
 mod forward;
+mod guest;
 mod history;
 mod launch;
 mod measure;
@@ -22,6 +24,7 @@ mod recover;
 mod request;
 mod room;
 mod run;
+mod shake;
 mod spawner;
 mod speak;
 mod start;
@@ -53,6 +56,7 @@ use crate::state::{StateDir, StateError};
 use crate::supervise::{MAX_STARTING, Supervisor};
 
 pub use announce::{Announcer, Subscription};
+pub use guest::Joining;
 pub use history::{
     Cursor, CursorError, Gap, GapReason, History, Missing, Recalled, Since, SinceTextError,
 };
@@ -261,6 +265,9 @@ fn start(
         calls: HashMap::new(),
         room: room::Queue::default(),
         next_call: 1,
+        guests: guest::Guests::new(),
+        shakes: HashMap::new(),
+        manners: HashMap::new(),
         port_deadlines: BTreeSet::new(),
         protocols: speak::Protocols::default(),
         intent: 0,

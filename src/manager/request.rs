@@ -98,6 +98,8 @@ pub enum Request {
         /// The answer: the reply's messages, or nothing for a mere send.
         reply: oneshot::Sender<Result<Vec<Bytes>, SpeakError>>,
     },
+    /// A client goes on in wire protocol 1, over its connection.
+    Join(super::Joining),
     /// A client went away without its answer: messages that nobody waits for are taken back.
     Forget,
     /// Make this the configuration in effect.

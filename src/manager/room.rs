@@ -96,7 +96,7 @@ impl Control {
     }
 
     /// Whether trying again can come to anything: there is room, or another answer than "busy".
-    fn has_room(&self, spoken: &Spoken) -> bool {
+    pub(super) fn has_room(&self, spoken: &Spoken) -> bool {
         let Ok(replicas) = self.replicas_of(&spoken.target) else { return true };
         let run = self.least_busy(&replicas).and_then(|incarnation| self.runs.get(&incarnation));
         let exchange = run.and_then(|run| run.exchange.as_ref());

@@ -66,6 +66,8 @@ pub(super) struct Run {
     pub(super) told: usize,
     /// Until when its output is not read, for nobody wants it.
     pub(super) resting: Option<Tick>,
+    /// Whether its output is not read, for nobody who listens to it has room.
+    pub(super) held_back: bool,
     /// Whether its input is watched for room.
     pub(super) writing: bool,
     /// Since when, and how long altogether before that.
@@ -116,6 +118,7 @@ impl Run {
             rests: 0,
             told: 0,
             resting: None,
+            held_back: false,
             lost: Vec::new(),
             writing: false,
             blocked: (Tick(0), Duration::ZERO),

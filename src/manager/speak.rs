@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use memchr::memchr_iter;
-use tokio::sync::oneshot;
 
 use crate::event::{Event, State};
 use crate::exit::{ExitRecord, PortPart, Reason};
@@ -23,19 +22,31 @@ use crate::port::exchange::{
 use crate::spec::{Service, WhenFull};
 use crate::time::Tick;
 
+use super::caller::Caller;
 use super::control::{Control, Kind};
 use super::published::What;
 use super::request::{ReadState as ToldState, SpeakError, Speech};
 use super::room::Spoken;
+use super::shake::Shake;
 use super::spawner::{Answer, Wiring};
 
 /// A client that waits for its message's fate.
 pub(super) struct Call {
     pub(super) incarnation: Incarnation,
     /// Of which service, where an answer is wanted.
-    asked: Option<ServiceName>,
-    since: Tick,
-    pub(super) reply: oneshot::Sender<Result<Vec<Bytes>, SpeakError>>,
+    pub(super) asked: Option<ServiceName>,
+    pub(super) since: Tick,
+    pub(super) caller: Caller,
+}
+
+/// A message on its way to a program.
+pub(super) struct Posted {
+    /// Our number of it.
+    pub(super) id: u64,
+    /// Whose it is.
+    pub(super) client: u64,
+    pub(super) speech: Speech,
+    pub(super) payload: Bytes,
 }
 
 /// The compiled protocols of services, each as long as the service is configured so.
@@ -88,60 +99,102 @@ impl Control {
     /// A client's message to a port. Where as many wait for the program as may, it waits for room for
     /// as long as `wait` says, or is refused.
     pub(super) fn speak(&mut self, spoken: Spoken, wait: Option<Duration>) {
-        let now = clock::now();
         if self.calls.len() >= MANY_CALLS {
             self.forget_callers();
         }
-        let Spoken { target, payload, speech, client, .. } = &spoken;
-        match (self.accept(target, payload.clone(), *speech, *client, now), wait) {
-            (Ok((id, incarnation)), _) => {
-                let call = matches!(speech, Speech::Call(_) | Speech::CallLast(_));
-                let asked = call.then(|| target.service.clone());
-                let only_closes = *speech == Speech::SendLast && payload.is_empty();
-                let call = Call { incarnation, asked, since: now, reply: spoken.reply };
-                self.calls.insert(id, call);
-                if only_closes {
-                    self.answer(id, Ok(Vec::new()));
-                }
-                self.rise(incarnation);
-                self.write_input(incarnation);
-                self.note_deadline(incarnation);
-            }
-            (Err(SpeakError::Busy { .. }), Some(wait)) => self.wait_for_room(spoken, wait),
-            (Err(error), _) => {
-                // A client that went away needs no answer.
-                let _ = spoken.reply.send(Err(error));
-            }
+        if let Some(wait) = wait.filter(|_| !self.has_room(&spoken)) {
+            return self.wait_for_room(spoken, wait);
         }
+        let Spoken { target, payload, speech, client, reply } = spoken;
+        self.speak_later(&target, payload, speech, client, Caller::Request(reply));
+        self.write_spoken();
     }
 
-    fn accept(
+    /// Takes a message to a port, which [`Control::write_spoken`] will have written.
+    pub(super) fn speak_later(
         &mut self,
         target: &Target,
         payload: Bytes,
         speech: Speech,
         client: u64,
-        now: Tick,
-    ) -> Result<(u64, Incarnation), SpeakError> {
-        let replicas = self.replicas_of(target).map_err(SpeakError::Refused)?;
-        let name = target.to_string();
-        let service = self.spec.services.get(&target.service).cloned();
-        let Some(port) = service.as_ref().and_then(|service| service.port.as_ref()) else {
-            return Err(SpeakError::NotAPort { name });
+        caller: Caller,
+    ) {
+        let incarnation = match self.addressed(target) {
+            Ok(incarnation) => incarnation,
+            Err(error) => return self.tell_caller(caller, Err(error)),
         };
-        let incarnation =
-            self.least_busy(&replicas).ok_or_else(|| self.silent(&name, &replicas))?;
         let id = self.next_call;
         self.next_call += 1;
-        let deadline = |patience: Option<Duration>| now + patience.unwrap_or(port.timeout);
+        if let Caller::Guest { guest, id: theirs } = caller {
+            self.wire_accepted(guest, theirs, id);
+        }
+        let asked =
+            matches!(speech, Speech::Call(_) | Speech::CallLast(_)).then(|| target.service.clone());
+        self.calls.insert(id, Call { incarnation, asked, since: clock::now(), caller });
+        let message = Posted { id, client, speech, payload };
+        if let Some(message) = self.mannered(incarnation, message) {
+            self.submit(incarnation, message);
+        }
+    }
+
+    /// Hands a message to its exchange, or tells its caller why not.
+    pub(super) fn submit(&mut self, incarnation: Incarnation, message: Posted) {
+        let id = message.id;
+        let only_closes = message.speech == Speech::SendLast && message.payload.is_empty();
+        match self.accept(incarnation, message) {
+            Ok(()) => {
+                if only_closes {
+                    self.answer(id, Ok(Vec::new()));
+                }
+                self.rise(incarnation);
+                self.guests.unwritten.push(incarnation);
+            }
+            Err(error) => self.answer(id, Err(error)),
+        }
+    }
+
+    /// Has programs written to that have been spoken to.
+    pub(super) fn write_spoken(&mut self) {
+        let mut spoken = std::mem::take(&mut self.guests.unwritten);
+        spoken.sort_unstable();
+        spoken.dedup();
+        for incarnation in spoken.drain(..) {
+            self.write_input(incarnation);
+            self.note_deadline(incarnation);
+        }
+        if self.guests.unwritten.is_empty() {
+            // Its memory serves again.
+            self.guests.unwritten = spoken;
+        }
+    }
+
+    /// The run that is to have a message.
+    fn addressed(&self, target: &Target) -> Result<Incarnation, SpeakError> {
+        let replicas = self.replicas_of(target).map_err(SpeakError::Refused)?;
+        let service = self.spec.services.get(&target.service);
+        if service.is_none_or(|service| service.port.is_none()) {
+            return Err(SpeakError::NotAPort { name: target.to_string() });
+        }
+        self.least_busy(&replicas).ok_or_else(|| self.silent(&target.to_string(), &replicas))
+    }
+
+    fn accept(&mut self, incarnation: Incarnation, message: Posted) -> Result<(), SpeakError> {
+        let Posted { id, client, speech, payload } = message;
+        let now = clock::now();
+        let run = self.runs.get_mut(&incarnation);
+        let Some((exchange, service, replica)) =
+            run.and_then(|run| Some((run.exchange.as_mut()?, &run.service, &run.replica)))
+        else {
+            return Err(SpeakError::NotAPort { name: format!("run {incarnation}") });
+        };
+        let name = || replica.to_string();
+        let own = service.port.as_ref().map(|port| port.timeout).unwrap_or_default();
+        let deadline = |patience: Option<Duration>| now + patience.unwrap_or(own);
         let kind = match speech {
             Speech::Send | Speech::SendLast => RequestKind::Send,
             Speech::Call(patience) => RequestKind::Call { deadline: deadline(patience) },
             Speech::CallLast(patience) => RequestKind::Last { deadline: deadline(patience) },
         };
-        let run = self.runs.get_mut(&incarnation);
-        let exchange = run.and_then(|run| run.exchange.as_mut());
-        let Some(exchange) = exchange else { return Err(SpeakError::NotAPort { name }) };
         let closes = speech == Speech::SendLast;
         let accepted = if closes && payload.is_empty() {
             if exchange.is_input_open() { Ok(()) } else { Err(Refusal::InputClosed) }
@@ -149,14 +202,14 @@ impl Control {
             exchange.submit(Request { id, client, kind, payload }, now)
         };
         accepted.map_err(|refusal| match refusal {
-            Refusal::Busy { .. } => SpeakError::Busy { name },
-            Refusal::Taken => SpeakError::Taken { name },
-            Refusal::NoReplies => SpeakError::NoReplies { name },
+            Refusal::Busy { .. } => SpeakError::Busy { name: name() },
+            Refusal::Taken => SpeakError::Taken { name: name() },
+            Refusal::NoReplies => SpeakError::NoReplies { name: name() },
             Refusal::TooLate => SpeakError::TimedOut { after_s: 0.0 },
             Refusal::Encode(error) => SpeakError::Unfit { msg: error.to_string() },
             Refusal::Id(error) => SpeakError::Unfit { msg: format!("cannot {error}") },
             Refusal::Enveloped => SpeakError::Unfit { msg: format!("cannot {refusal}") },
-            Refusal::InputClosed => SpeakError::InputClosed { name },
+            Refusal::InputClosed => SpeakError::InputClosed { name: name() },
             Refusal::OutputClosed | Refusal::Broken => {
                 SpeakError::BadReply { msg: format!("cannot {refusal}") }
             }
@@ -164,7 +217,7 @@ impl Control {
         if closes {
             exchange.close_input();
         }
-        Ok((id, incarnation))
+        Ok(())
     }
 
     /// Of the replicas that run or are about to, the one with the fewest messages waiting and calls
@@ -191,11 +244,12 @@ impl Control {
         let calls = self.calls.extract_if(|_, call| call.incarnation == incarnation);
         for (_, call) in calls.collect::<Vec<_>>() {
             let error = self.silent(&replica.to_string(), std::slice::from_ref(replica));
-            let _ = call.reply.send(Err(error));
+            self.tell_caller(call.caller, Err(error));
         }
+        self.shakes.remove(&incarnation);
     }
 
-    fn silent(&self, name: &str, replicas: &[ReplicaId]) -> SpeakError {
+    pub(super) fn silent(&self, name: &str, replicas: &[ReplicaId]) -> SpeakError {
         let first = replicas.first();
         let state = first.and_then(|first| self.supervisor.view(first)).map(|view| view.state);
         let last = first.and_then(|first| self.last.get(first));
@@ -305,13 +359,22 @@ impl Control {
         }
     }
 
-    /// Leaves a port's output alone for a while where a lot of it came and nobody wants any: the
-    /// program then waits with a full pipe, instead of costing a processor.
+    /// Leaves a port's output alone where nobody wants more of it: the program then waits with a full
+    /// pipe, instead of costing a processor or what others have room for. Where nobody listens at all
+    /// that is so for a while after a lot has come; where somebody does, until one of them has room.
     pub(super) fn rest_from(&mut self, incarnation: Incarnation, count: usize) {
         let now = clock::now();
         let listened_to = self.announcer.is_heard();
-        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let Some(run) = self.runs.get(&incarnation) else { return };
         let wanted = run.exchange.as_ref().is_none_or(|exchange| exchange.is_awaited());
+        let mut room = self.guests.room(&run.replica);
+        if room == Some(false) {
+            // What has been told may be on its way already.
+            self.flush_guests();
+            let Some(run) = self.runs.get(&incarnation) else { return };
+            room = self.guests.room(&run.replica);
+        }
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
         if listened_to || wanted || now.since(run.unasked.1) >= UNASKED_WITHIN {
             if listened_to || wanted || run.unasked.0 <= UNASKED {
                 run.rests = 0;
@@ -320,20 +383,28 @@ impl Control {
             run.told = 0;
         }
         run.unasked.0 += count;
-        if let (true, false, false, Some(output)) =
-            (run.unasked.0 > UNASKED, listened_to, wanted, &run.output)
-        {
-            let _ = self.ports.remove(output.as_fd());
-            run.resting = Some(run.unasked.1 + UNASKED_WITHIN * (1 << run.rests));
-            run.rests = (run.rests + 1).min(MOST_RESTS);
-            self.note_deadline(incarnation);
+        let Some(output) = run.output.as_ref().filter(|_| !wanted) else { return };
+        match room {
+            Some(true) => {}
+            Some(false) => {
+                let _ = self.ports.remove(output.as_fd());
+                run.held_back = true;
+            }
+            None if run.unasked.0 > UNASKED && !listened_to => {
+                let _ = self.ports.remove(output.as_fd());
+                run.resting = Some(run.unasked.1 + UNASKED_WITHIN * (1 << run.rests));
+                run.rests = (run.rests + 1).min(MOST_RESTS);
+                self.note_deadline(incarnation);
+            }
+            None => {}
         }
     }
 
     /// Reads a port's output again.
-    fn rise(&mut self, incarnation: Incarnation) {
+    pub(super) fn rise(&mut self, incarnation: Incarnation) {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
-        if let (Some(_), Some(output), None) = (run.resting.take(), &run.output, &run.end) {
+        let rested = run.resting.take().is_some() | std::mem::take(&mut run.held_back);
+        if let (true, Some(output), None) = (rested, &run.output, &run.end) {
             let token = Kind::Output.token(incarnation);
             if let Err(error) = self.ports.add(output.as_fd(), token, Interest::Read) {
                 tracing::error!(%incarnation, %error, "cannot watch a port's output");
@@ -392,19 +463,22 @@ impl Control {
         self.answer(id, Err(told));
     }
 
-    fn answer(&mut self, id: u64, result: Result<Vec<Bytes>, SpeakError>) {
+    pub(super) fn answer(&mut self, id: u64, result: Result<Vec<Bytes>, SpeakError>) {
         if let Some(call) = self.calls.remove(&id) {
             if let Some(service) = &call.asked {
                 self.measured_request(service, clock::now().since(call.since));
             }
-            // A client that went away needs no answer.
-            let _ = call.reply.send(result);
+            self.tell_caller(call.caller, result);
         }
     }
 
-    /// A message that is nobody's reply goes to whoever listens to events.
+    /// A message that is nobody's reply goes to whoever listens to the port, or to events.
     fn said(&mut self, incarnation: Incarnation, message: &Bytes) {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        self.guests.said(&run.replica, message);
+        if let Some(shake) = self.shakes.get_mut(&incarnation) {
+            shake.said(message);
+        }
         run.told += 1;
         if run.told > UNHEARD && !self.announcer.is_heard() {
             return self.announcer.overlook();
@@ -533,6 +607,7 @@ impl Control {
         run.evidence.extend(unready);
         run.evidence.extend(exchange.farewell());
         run.lost = unanswered;
+        run.lost.extend(self.shakes.remove(&incarnation).into_iter().flat_map(Shake::unspoken));
         let (service, blocked) = (run.replica.service.clone(), run.blocked(now));
         self.measured_port(&service, &counters, blocked);
         self.deliver(incarnation, deliveries);
@@ -573,21 +648,23 @@ impl Control {
 
     /// Takes back the messages of clients that went away.
     pub(super) fn forget_callers(&mut self) {
-        let now = clock::now();
-        let gone: Vec<(u64, Incarnation)> = self
+        let gone: Vec<u64> = self
             .calls
             .iter()
-            .filter(|(_, call)| call.reply.is_closed())
-            .map(|(id, call)| (*id, call.incarnation))
+            .filter(|(_, call)| call.caller.is_gone())
+            .map(|(id, _)| *id)
             .collect();
-        for (id, incarnation) in gone {
-            self.calls.remove(&id);
-            let run = self.runs.get_mut(&incarnation);
-            if let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) {
-                exchange.cancel(id, now);
-            }
-            self.write_input(incarnation);
-            self.note_deadline(incarnation);
+        gone.into_iter().for_each(|id| self.cancel_call(id));
+    }
+
+    /// Takes back a message; who sent it is not told.
+    pub(super) fn cancel_call(&mut self, id: u64) {
+        let Some(Call { incarnation, .. }) = self.calls.remove(&id) else { return };
+        let run = self.runs.get_mut(&incarnation);
+        if let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) {
+            exchange.cancel(id, clock::now());
         }
+        self.write_input(incarnation);
+        self.note_deadline(incarnation);
     }
 }

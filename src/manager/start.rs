@@ -22,7 +22,7 @@ use super::run::Run;
 use super::spawner::{self, Answer, Wiring};
 
 /// Descriptors kept for everything that is no run: sockets of clients, log files, the journal.
-const RESERVE: usize = 1280;
+const RESERVE: usize = 1536;
 /// What a run needs: pidfd, output, error, input, census, and one more where messages go over a socket.
 const EACH: usize = 6;
 
@@ -154,8 +154,9 @@ impl Control {
         // The supervisor starts few at once, so the channel is never full.
         let sent = self.spawner.try_send(request).map_err(|_| Errno(libc::EAGAIN));
         self.bell.wake();
-        if let Err(errno) = sent {
-            self.not_now(incarnation, errno);
+        match sent {
+            Ok(()) => self.greet_program(incarnation),
+            Err(errno) => self.not_now(incarnation, errno),
         }
     }
 
@@ -270,6 +271,7 @@ impl Control {
                 let (replica, pid) = (run.replica.clone(), run.pid);
                 self.measured_landing(incarnation);
                 let start = What::Start { replica: replica.clone(), incarnation, pid, executable };
+                self.guests.started(&replica, incarnation);
                 self.publish_of(&replica, start);
                 self.feed(Event::Started { incarnation });
                 let run = self.runs.get(&incarnation).filter(|run| run.service.awaits_ready());

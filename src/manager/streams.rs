@@ -17,6 +17,7 @@ use crate::spec::{Service, WhenFull};
 
 use super::control::{Control, Kind, token};
 use super::disk::Chunk;
+use super::guest;
 use super::run::Run;
 use super::spawner::Wiring;
 
@@ -107,8 +108,11 @@ impl Control {
         }
     }
 
-    /// A port's stream has something, or its input has room.
+    /// A port's stream has something, or its input has room; or it is a client's connection.
     pub(super) fn port_ready(&mut self, token: u64) {
+        if token & guest::TOKEN != 0 {
+            return self.guest_ready(token);
+        }
         let (incarnation, kind) = Kind::of(token);
         let Some(run) = self.runs.get(&incarnation) else { return };
         if kind == Kind::Input {

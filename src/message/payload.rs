@@ -101,6 +101,9 @@ pub struct Ready {
     /// Why it never will.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// Of a run that a monitor with messages watches: which one began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
 }
 
 /// [`Kind::Error`]: why a call, or something else, failed.
@@ -223,6 +226,10 @@ pub struct Monitor {
     /// Whether its messages are wanted too, as data frames on the channel with the monitor's id.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub messages: bool,
+    /// Whether it goes on with the runs that follow: each begins with [`Kind::Ready`] and ends with
+    /// [`Kind::Down`], both with the monitor's id.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
 }
 
 /// [`Kind::Down`]: what a monitor watched has ended.

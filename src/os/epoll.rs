@@ -22,6 +22,8 @@ pub enum Interest {
     Read,
     /// Room to write, or nobody to read it.
     Write,
+    /// Either of the two.
+    Both,
     /// Nothing but errors and hang-ups, which are always told.
     Nothing,
 }
@@ -31,6 +33,7 @@ impl Interest {
         match self {
             Self::Read => EpollFlags::EPOLLIN,
             Self::Write => EpollFlags::EPOLLOUT,
+            Self::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
             Self::Nothing => EpollFlags::empty(),
         }
     }
@@ -66,6 +69,11 @@ impl Poller {
     /// description.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         self.epoll.add(fd, EpollEvent::new(interest.flags(), token)).map_err(to_io)
+    }
+
+    /// Watches a descriptor for something else.
+    pub fn change(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
+        self.epoll.modify(fd, &mut EpollEvent::new(interest.flags(), token)).map_err(to_io)
     }
 
     /// Takes a descriptor out.

@@ -416,7 +416,7 @@ impl Driver {
                 frames_in: counters.frames_in,
                 frames_out: counters.frames_out,
                 partial_frame: counters.partial_frame,
-                unread_stdin_bytes: unread,
+                unread_stdin_bytes: Some(unread),
                 error: self.protocol_error.take(),
             },
             stderr_tail: Tail(self.log.tail()),

@@ -202,6 +202,7 @@
 
 pub mod blocking;
 pub mod exchange;
+pub mod handshake;
 
 mod builder;
 mod driver;

@@ -3,8 +3,8 @@
 use super::format::regex;
 use super::mean::Subject;
 use super::{
-    Banner, Channel, Eof, Framing, IdPlace, IdType, OnProtocolError, PacketWidth, Port, Ready,
-    Replies, Stray, Unbuffer, written,
+    Banner, Channel, Eof, Framing, Handshake, IdPlace, IdType, OnProtocolError, PacketWidth, Port,
+    Ready, Replies, Stray, Unbuffer, written,
 };
 
 /// The largest frame that may be allowed, in bytes.
@@ -40,6 +40,7 @@ pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Por
             Some(written::OnProtocolError::Restart) => OnProtocolError::Restart,
             Some(written::OnProtocolError::Stop) => OnProtocolError::Stop,
         },
+        handshake: written.handshake.map(handshake),
         stray: None,
         ready: written.ready.map_or_else(|| ready_default(written.banner.as_ref()), ready),
         banner: written.banner.map_or(usual.banner, banner),
@@ -61,6 +62,7 @@ pub(super) fn port(subject: &mut Subject<'_, '_>, written: written::Port) -> Por
     sizes(subject, &port);
     framing_rules(subject, &port);
     replies_rules(subject, &port);
+    handshake_rules(subject, &port);
     greeting_rules(subject, &port);
     port.stray = stray(subject, &port, written.stray);
     port
@@ -239,6 +241,34 @@ fn id_type(written: written::IdType) -> IdType {
         Written::U32le => IdType::U32le,
         Written::U64be => IdType::U64be,
         Written::U64le => IdType::U64le,
+    }
+}
+
+fn handshake(written: written::Handshake) -> Handshake {
+    let written::Handshake { begin, done, end } = written;
+    Handshake { begin, done, end: end.unwrap_or_default() }
+}
+
+/// A message is known by its id and method, and each method has one meaning.
+fn handshake_rules(subject: &mut Subject<'_, '_>, port: &Port) {
+    let Some(handshake) = &port.handshake else { return };
+    if !matches!(port.replies, Replies::Id(IdPlace::Pointer(_))) {
+        let message = "this needs `replies: {id: {pointer: …}}`: messages are known by their ids";
+        subject.complain(&["port", "handshake"], message);
+    } else if port.framing == Framing::Msgpack {
+        subject.complain(&["port", "handshake"], "this needs messages in JSON, not MessagePack");
+    }
+    let mut seen = vec![""];
+    let named = [("begin", Some(&handshake.begin)), ("done", handshake.done.as_ref())];
+    let named = named.into_iter().filter_map(|(key, method)| Some((key, method?)));
+    for (key, method) in named.chain(handshake.end.iter().map(|method| ("end", method))) {
+        if method.is_empty() {
+            subject.complain(&["port", "handshake", key], "a method has a name");
+        } else if seen.contains(&method.as_str()) {
+            let message = format!("the method {method:?} stands here more than once");
+            subject.complain(&["port", "handshake", key], message);
+        }
+        seen.push(method);
     }
 }
 

@@ -242,6 +242,17 @@ pub struct Limits {
     pub nofile: Option<u64>,
 }
 
+/// The messages of a handshake, by what stands in their member `method`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshake {
+    /// The request that begins it.
+    pub begin: String,
+    /// The message that ends it.
+    pub done: Option<String>,
+    /// What a client says to take its leave.
+    pub end: Vec<String>,
+}
+
 /// How a program is spoken to over its standard input and output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Port {
@@ -264,6 +275,9 @@ pub struct Port {
     pub timeout: Duration,
     /// What follows output that is not the protocol.
     pub on_protocol_error: OnProtocolError,
+    /// What a client says before all else, and the program hears once a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<Handshake>,
     /// What becomes of text that is not protocol; `None` where nothing could tell such text, because
     /// every line, say, is a message.
     #[serde(default)]
@@ -648,6 +662,7 @@ impl Default for Port {
             queue: 1024,
             timeout: Duration::from_secs(30),
             on_protocol_error: OnProtocolError::Restart,
+            handshake: None,
             stray: None,
             banner: Banner::None,
             ready: Ready::Started,

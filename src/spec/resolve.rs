@@ -190,6 +190,13 @@ pub(super) fn port(port: &Port) -> Value {
             put("ready", json!({ "exchange": { "send": send, "expect": expect } }))
         }
     };
+    if let Some(handshake) = &port.handshake {
+        let mut words = json!({ "begin": handshake.begin, "end": handshake.end });
+        if let (Some(done), Value::Object(words)) = (&handshake.done, &mut words) {
+            words.insert("done".to_owned(), json!(done));
+        }
+        put("handshake", words);
+    }
     if let Some(quit) = &port.quit {
         put("quit", json!(quit));
     }

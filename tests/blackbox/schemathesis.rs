@@ -97,7 +97,7 @@ fn check(wharf: &Wharf, url: &str, config: &str, examples: usize) {
 /// What is described and well-formed may still be refused for what there is: no such service, not
 /// running, no port.
 const STREAM: &str = "[checks]
-positive_data_acceptance.expected-statuses = [\"2xx\", \"404\", \"409\", \"422\"]
+positive_data_acceptance.expected-statuses = [\"2xx\", \"404\", \"409\", \"422\", \"426\"]
 
 [[operations]]
 include-operation-id = \"streamEvents\"

@@ -123,7 +123,10 @@ impl Loop {
                 let _ = self.asked.send(Asked::Speak(name, payload, kind));
             }
             Request::Measure { reply } => drop(reply.send(Box::default())),
-            Request::Forget | Request::ReloadRefused | Request::MetricsDoor { .. } => {}
+            Request::Join(_)
+            | Request::Forget
+            | Request::ReloadRefused
+            | Request::MetricsDoor { .. } => {}
             Request::Apply { spec, by, reply } => {
                 let names = spec.services.keys().map(ToString::to_string).collect();
                 self.spec = Arc::new(*spec);

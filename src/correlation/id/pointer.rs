@@ -29,7 +29,7 @@ pub(in crate::correlation) struct Pointer {
 }
 
 impl Pointer {
-    pub(super) fn new(text: &str) -> Result<Self, BadRule> {
+    pub(in crate::correlation) fn new(text: &str) -> Result<Self, BadRule> {
         Ok(Self { text: text.to_owned(), steps: steps(text)? })
     }
 
@@ -73,8 +73,22 @@ impl Pointer {
         }
     }
 
+    /// What a message says of itself, its method's name too.
+    pub(in crate::correlation) fn anatomy(
+        &self,
+        message: &[u8],
+    ) -> Result<Anatomy, serde_json::Error> {
+        let seen = self.look_for(message, true)?;
+        let method = seen.named.and_then(|at| serde_json::from_slice(&message[at]).ok());
+        Ok(Anatomy { id: seen.id, method })
+    }
+
     fn look(&self, message: &[u8]) -> Result<Seen, serde_json::Error> {
-        let mut seen = Seen::default();
+        self.look_for(message, false)
+    }
+
+    fn look_for(&self, message: &[u8], names: bool) -> Result<Seen, serde_json::Error> {
+        let mut seen = Seen { names, ..Seen::default() };
         let mut json = serde_json::Deserializer::from_slice(message);
         Look { steps: &self.steps, message, seen: &mut seen }.deserialize(&mut json)?;
         json.end()?;
@@ -110,6 +124,18 @@ struct Seen {
     twice: bool,
     /// The object with the id has a method too.
     method: bool,
+    /// Whether the place of its name is wanted, and that place.
+    names: bool,
+    named: Option<Range<usize>>,
+}
+
+/// What a message of JSON-RPC, or of something like it, says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::correlation) struct Anatomy {
+    /// Where its id is.
+    pub(in crate::correlation) id: Option<Range<usize>>,
+    /// The text of the member `method` beside the id's place.
+    pub(in crate::correlation) method: Option<String>,
 }
 
 /// Looks for what is `steps` further into a value.
@@ -152,7 +178,16 @@ impl<'de> Visitor<'de> for Look<'_> {
                     continue;
                 }
                 Which::Step => self.seen.twice = true,
-                Which::Method => self.seen.method |= rest.is_empty(),
+                Which::Method if rest.is_empty() => {
+                    self.seen.method = true;
+                    if self.seen.names {
+                        let name = map.next_value::<&RawValue>()?.get();
+                        let start = name.as_ptr().addr() - self.message.as_ptr().addr();
+                        self.seen.named = Some(start..start + name.len());
+                        continue;
+                    }
+                }
+                Which::Method => {}
                 Which::Other => {}
             }
             map.next_value::<IgnoredAny>()?;

@@ -21,8 +21,8 @@ pub use later::{
 };
 pub use metrics::{AddressText, Metrics};
 pub use port::{
-    Banner, Bracket, Channel, Counted, Eof, Framing, Id, IdType, OnProtocolError, Port, PortReady,
-    Prefix, Profile, Replies, SendExpect, Sentinel, Stray, Unbuffer,
+    Banner, Bracket, Channel, Counted, Eof, Framing, Handshake, Id, IdType, OnProtocolError, Port,
+    PortReady, Prefix, Profile, Replies, SendExpect, Sentinel, Stray, Unbuffer,
 };
 pub use service::{
     Command, Environment, Forward, KillScope, Limits, Logging, OnGiveUp, OnManagerExit, Policy,

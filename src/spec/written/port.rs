@@ -42,6 +42,10 @@ pub struct Port {
     /// When the program can be spoken to, and counts as ready. What clients send before waits. Without
     /// it: when its banner is over, where it has one, otherwise as soon as it runs.
     pub ready: Option<PortReady>,
+    /// What a client says before all else, so that many share one run of the program: the first
+    /// one's goes through, the others are answered with its reply, and a new run is greeted with it.
+    /// Needs `replies: {id: {pointer: …}}`.
+    pub handshake: Option<Handshake>,
     /// The message that asks the program to end.
     pub quit: Option<Word>,
     /// What the end of its input means to the program.
@@ -216,6 +220,19 @@ pub struct Bracket {
     /// The line after a reply, which is no part of it but for what a group `keep` matched. Where both
     /// have a group `number`, it counts only with the number of `begin`.
     pub end: Pattern,
+}
+
+/// The messages of a handshake, by what stands in their member `method`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Handshake {
+    /// The request that begins it: `initialize`.
+    pub begin: String,
+    /// The message that ends it: `initialized`. Only the first one goes through.
+    pub done: Option<String>,
+    /// What a client says to take its leave, such as `shutdown` and `exit`: it never reaches the
+    /// program, and a request is answered with `null`.
+    pub end: Option<Vec<String>>,
 }
 
 /// What follows output that is not the protocol. The program is killed either way.

