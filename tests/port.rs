@@ -125,7 +125,7 @@ fn a_program_that_dies_in_the_middle_tells_every_caller_why_and_what_it_read() {
             assert!(error.never_read(), "{error}");
             assert_eq!(error.exit().unwrap(), &exit);
         }
-        assert!(exit.port.unread_stdin_bytes > 0);
+        assert!(exit.port.unread_stdin_bytes.unwrap() > 0);
         // Who asks later hears the same.
         assert_eq!(port.wait().await, exit);
         let late = port.call("{\"id\":4}").await.unwrap_err();
@@ -310,7 +310,7 @@ fn a_program_that_does_not_read_holds_up_only_who_feeds_it() {
         assert!(matches!(error, PortError::Refused(Refusal::Busy { messages: 10, .. })), "{error}");
         let exit = port.kill().await;
         assert_eq!((exit.how, exit.cause), (How::Signaled(Signal::KILL), Cause::StopRequested));
-        assert!(exit.port.unread_stdin_bytes >= 40_000);
+        assert!(exit.port.unread_stdin_bytes.unwrap() >= 40_000);
     });
 }
 
@@ -376,7 +376,11 @@ fn a_call_that_takes_too_long_fails_and_its_late_reply_reaches_nobody() {
         let port = port.open().await.unwrap();
         let error = port.call_within(Duration::from_millis(20), "slow").await.unwrap_err();
         assert!(error.is_timeout() && !error.never_read(), "{error}");
-        assert!(matches!(error, PortError::Failed { error: CallError::Unanswered, .. }));
+        let why = match error {
+            PortError::Failed { error, .. } => *error,
+            other => panic!("{other}"),
+        };
+        assert_eq!(why, CallError::Unanswered);
         assert_eq!(port.call("quick").await.unwrap().text(), "quick");
         // A caller that goes away takes nobody's reply with it either.
         let left = tokio::time::timeout(Duration::from_millis(20), port.call("slow again")).await;
@@ -552,7 +556,7 @@ fn environment_folder_and_limits_are_those_asked_for() {
 #[test]
 fn this_process_stays_as_it_was() {
     let handlers = || {
-        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let text = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let wanted = ["SigBlk", "SigIgn", "SigCgt"];
         text.lines()
             .filter(|line| wanted.iter().any(|name| line.starts_with(name)))
@@ -609,9 +613,12 @@ fn the_examples_run() {
 
 /// `wharf call` with a program of its own: exit code, standard output and error.
 fn call(words: &[&str], input: &str) -> (i32, String, String) {
+    call_in(&tempfile::tempdir().unwrap(), words, input)
+}
+
+fn call_in(folder: &tempfile::TempDir, words: &[&str], input: &str) -> (i32, String, String) {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
-    let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
     command.arg("call").args(words).current_dir(folder.path()).env_remove("WHARF_STATE_DIR");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -635,6 +642,20 @@ fn a_program_is_called_without_a_manager() {
     let words = ["--framing", "lines", "--replies", "until: ^$", "hello", "--", "sed", "-u", upper];
     assert_eq!(call(&words, ""), said("HELLO\n"));
     assert_eq!(call(&["--framing", "eof", "b\na\n", "--", "sort"], ""), said("a\nb\n"));
+}
+
+#[test]
+fn a_profile_of_ones_own_is_used_and_what_only_a_manager_gives_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, port) in [("loud", "replies: one"), ("tty", "channel: pty, replies: one")] {
+        std::fs::create_dir_all(folder.path().join("ports").join(name)).unwrap();
+        let text = format!("description: x\ncommand: [cat]\nport: {{ {port} }}\n");
+        std::fs::write(folder.path().join(format!("ports/{name}/port.yaml")), text).unwrap();
+    }
+    let (code, out, words) = call_in(&folder, &["--use", "loud", "hello"], "");
+    assert_eq!((code, &*out, &*words), (0, "hello\n", ""));
+    let (code, _, words) = call_in(&folder, &["--use", "tty", "hello"], "");
+    assert!(code == 1 && words.contains("cannot open a port with `channel: pty`"), "{words}");
 }
 
 #[test]

@@ -357,7 +357,7 @@ impl Teller<'_> {
             return Err(Failure::Broken(told.message.clone()));
         };
         let id = String::from_utf8_lossy(own);
-        let mut data = told.data.clone().unwrap_or_else(|| json!({}));
+        let mut data = told.data.as_deref().cloned().unwrap_or_else(|| json!({}));
         if let Value::Object(fields) = &mut data {
             fields.insert("code".to_owned(), told.code.clone().into());
         }

@@ -37,8 +37,7 @@ impl Caller {
         match self {
             Self::Request(reply) => reply.is_closed(),
             // These say so when they go.
-            Self::Guest { .. } | Self::Sender { .. } => false,
-            Self::Handshake(_) | Self::Nobody => false,
+            Self::Guest { .. } | Self::Sender { .. } | Self::Handshake(_) | Self::Nobody => false,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::os::limits::Limit;
 use crate::os::live::PidCell;
 use crate::os::spawn::{ChildLimit, Launch, Resource};
 use crate::os::user::Identity;
-use crate::spec::{Port, Service, Unbuffer};
+use crate::spec::{Channel, Service, Unbuffer};
 
 use super::spawner::Wiring;
 use super::stdbuf;
@@ -30,8 +30,15 @@ const PASSED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What tells a program that wire protocol 1 is spoken to it; see docs/PROTOCOL.md.
-const OFFERED: [(&str, &str); 3] =
-    [("PORT_PROTO", "1"), ("PORT_MODES", "frame,ndjson"), ("PORT_CHANNEL", "0,1")];
+const OFFERED: [(&str, &str); 2] = [("PORT_PROTO", "1"), ("PORT_MODES", "frame,ndjson")];
+
+/// The descriptors that it is spoken over, for `PORT_CHANNEL`.
+fn descriptors(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Stdio | Channel::Pty => "0,1",
+        Channel::Fd3 => "3",
+    }
+}
 
 impl Surroundings {
     /// Collects them; `variable` reads the manager's environment, `own` is its user's name and home.
@@ -71,9 +78,10 @@ impl Surroundings {
         environment.insert("WHARF_SERVICE".to_owned(), replica.service.to_string());
         environment.insert("WHARF_REPLICA".to_owned(), replica.replica.to_string());
         environment.insert("WHARF_INCARNATION".to_owned(), incarnation.to_string());
-        if service.port.as_ref().is_some_and(Port::is_enveloped) {
+        if let Some(port) = service.port.as_ref().filter(|port| port.is_enveloped()) {
             let offered = OFFERED.map(|(name, value)| (name.to_owned(), value.to_owned()));
             environment.extend(offered);
+            environment.insert("PORT_CHANNEL".to_owned(), descriptors(port.channel).to_owned());
         }
         environment
     }

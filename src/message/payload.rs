@@ -117,7 +117,7 @@ pub struct Failure {
     pub message: String,
     /// More, as the code has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<Value>,
+    pub data: Option<Box<Value>>,
     /// Whether the same may be tried again.
     #[serde(default)]
     pub retry: Retry,

@@ -53,7 +53,6 @@ enum Session {
 
 /// All that a child needs to become a program.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a step of the child's, of its own")]
 pub struct Launch {
     candidates: Vec<CString>,
     argv: Vec<CString>,

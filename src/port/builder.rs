@@ -23,7 +23,8 @@ use crate::name::ServiceName;
 use crate::os::spawn::{ChildLimit, Launch, Resource};
 use crate::os::{clock, fds, random, user};
 use crate::spec::{
-    Banner, Eof, Framing, KillScope, Port as Spoken, Ready, Replies, Service, Stray,
+    Banner, Channel, Eof, Framing, KillScope, Port as Spoken, Ready, Replies, Service, Stray,
+    Unbuffer,
 };
 use crate::supervise;
 
@@ -274,6 +275,16 @@ impl Builder {
     pub async fn open(mut self) -> Result<Port, OpenError> {
         if Handle::try_current().is_err() {
             return Err(OpenError::NoRuntime);
+        }
+        let beyond = match (self.port.channel, self.port.unbuffer) {
+            (Channel::Stdio, Unbuffer::None) => None,
+            (Channel::Fd3, _) => Some("channel: fd3"),
+            (Channel::Pty, _) => Some("channel: pty"),
+            (Channel::Stdio, Unbuffer::Stdbuf) => Some("unbuffer: stdbuf"),
+            (Channel::Stdio, Unbuffer::Pty) => Some("unbuffer: pty"),
+        };
+        if let Some(beyond) = beyond {
+            return Err(OpenError::Channel(beyond));
         }
         if self.port.stray.is_none() && self.port.can_bear_strays() {
             self.port.stray = Some(Stray::Log);

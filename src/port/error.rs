@@ -18,6 +18,10 @@ pub enum OpenError {
     /// Its framing or its replies cannot be used.
     #[error(transparent)]
     Protocol(#[from] BadProtocol),
+    /// Its profile wants what only a manager gives: another channel than standard input and output, or
+    /// output that is not held back.
+    #[error("open a port with `{0}`: an embedded port has pipes alone")]
+    Channel(&'static str),
     /// The program could not be started. This is never an exit code: nothing has run.
     #[error("start {program}: {} failed with {errno} ({}){}", stage.doing(), errno.text(),
         if *interpreter_missing { "; the interpreter that its first line names is missing" } else { "" })]
@@ -66,7 +70,7 @@ pub enum PortError {
     #[error("{error}")]
     Failed {
         /// How.
-        error: CallError,
+        error: Box<CallError>,
         /// What had come of the reply.
         so_far: Vec<Bytes>,
     },
@@ -91,7 +95,7 @@ impl PortError {
     pub fn never_read(&self) -> bool {
         match self {
             Self::Refused(_) => true,
-            Self::Failed { error, .. } => matches!(error, CallError::Unsent { .. }),
+            Self::Failed { error, .. } => matches!(**error, CallError::Unsent { .. }),
             Self::Ended { read, .. } => *read == ReadState::NeverRead,
         }
     }

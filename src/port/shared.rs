@@ -245,7 +245,7 @@ impl State {
                     Self::answer(&mut self.callers, &mut self.calls, id, Ok(Vec::new()));
                 }
                 Delivery::Failed { id, error, so_far } => {
-                    let failed = PortError::Failed { error, so_far };
+                    let failed = PortError::Failed { error: Box::new(error), so_far };
                     Self::answer(&mut self.callers, &mut self.calls, id, Err(failed));
                 }
                 Delivery::Protocol(error) => broken = Some(error),

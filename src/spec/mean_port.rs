@@ -98,6 +98,10 @@ fn envelope_rules(subject: &mut Subject<'_, '_>, port: &Port, given: &[(&str, bo
     for (key, _) in given.iter().filter(|(_, is_given)| *is_given) {
         subject.complain(&["port", key], "with `protocol: 1` the protocol says this itself");
     }
+    if port.channel == Channel::Pty {
+        let message = "with `protocol: 1` this is `stdio` or `fd3`: a terminal alters what passes";
+        subject.complain(&["port", "channel"], message);
+    }
     if port.max_frame > LARGEST_FRAMED {
         let message = "with `protocol: 1` the size must be from 1 to 128MiB";
         subject.complain(&["port", "max_frame"], message);

@@ -102,6 +102,31 @@ fn log_frames_go_to_the_log_and_data_to_whoever_listens() {
 }
 
 #[test]
+fn over_descriptor_3_standard_output_is_a_log() {
+    let wharf = Wharf::new(
+        "services: { chatty: { command: ./chatty, port: { protocol: 1, channel: fd3 } } }",
+    );
+    let library = sdk("python");
+    let program = format!(
+        "#!/usr/bin/env python3\nimport sys\nsys.path.insert(0, '{library}')\nfrom wharf_port import Port\n\
+         print('loading', flush=True)\nport = Port('chatty', enc='text')\n\
+         @port.call\ndef answer(text, call):\n    print('asked', text, flush=True)\n    return text * 2\nport.run()\n"
+    );
+    script(&wharf.folder, "chatty", &program);
+    wharf.ok(&["up", "-d"]);
+    wharf.wait_state("chatty", "running");
+    assert_eq!(wharf.ok(&["call", "--raw", "chatty", "ab"]), "abab");
+    until("both lines in its log", || {
+        let logs = wharf.logs("chatty");
+        (logs.contains("loading") && logs.contains("asked ab")).then_some(())
+    });
+    wharf.ok(&["stop", "chatty"]);
+    let record = wharf.wait_records("chatty", 1).remove(0);
+    assert_eq!(at(&record, "exit.reason"), "completed", "{record}");
+    assert!(evidence(&record).contains("its EXIT said: returned"), "{record}");
+}
+
+#[test]
 fn a_start_without_hello_fails_by_name() {
     let wharf = Wharf::up(
         "services:
@@ -119,7 +144,8 @@ fn a_start_without_hello_fails_by_name() {
 
 /// A program for a shell that says these lines, and then what it is told to do.
 fn lines(wharf: &Wharf, name: &str, lines: &[&str], then: &str) {
-    let said: String = lines.iter().map(|line| format!("echo '{line}'\n")).collect();
+    let said: Vec<_> = lines.iter().map(|line| format!("echo '{line}'\n")).collect();
+    let said = said.concat();
     script(&wharf.folder, name, &format!("#!/bin/sh\n{said}{then}\n"));
 }
 

@@ -187,8 +187,7 @@ impl<'de> Visitor<'de> for Look<'_> {
                         continue;
                     }
                 }
-                Which::Method => {}
-                Which::Other => {}
+                Which::Method | Which::Other => {}
             }
             map.next_value::<IgnoredAny>()?;
         }

@@ -158,7 +158,7 @@ impl Control {
         }
         match (self.one_replica(&wanted.target), streaming) {
             (Err(failure), _) => self.refuse(key, id, &failure),
-            (Ok(Meant::Replica(replica)), true) => self.listen(key, id, replica, &wanted),
+            (Ok(Meant::Replica(replica)), true) => self.listen(key, id, &replica, &wanted),
             (Ok(Meant::Run(_)), true) => {
                 let message = "messages are those of a replica, not of a single run".to_owned();
                 self.refuse(key, id, &failure("bad_name", message, Retry::Never));
@@ -169,7 +169,7 @@ impl Control {
     }
 
     /// Begins a stream.
-    fn listen(&mut self, key: u64, id: u64, replica: ReplicaId, wanted: &Monitor) {
+    fn listen(&mut self, key: u64, id: u64, replica: &ReplicaId, wanted: &Monitor) {
         let service = self.spec.services.get(&replica.service);
         if wanted.messages && service.is_none_or(|service| service.port.is_none()) {
             let error = SpeakError::NotAPort { name: replica.to_string() };
@@ -177,21 +177,21 @@ impl Control {
         }
         let Some(guest) = self.guests.all.get_mut(&key) else { return };
         let mut stream = Stream::new(replica.clone(), wanted, guest.credit);
-        let run = self.present.get(&replica).and_then(|run| self.runs.get(run));
+        let run = self.present.get(replica).and_then(|run| self.runs.get(run));
         let runs = run.filter(|run| matches!(run.landing, Some(Answer::Executed)));
-        match (runs, run, self.last.get(&replica)) {
-            (Some(run), ..) => stream.take(Told::Start(start(&replica, run.incarnation))),
+        match (runs, run, self.last.get(replica)) {
+            (Some(run), ..) => stream.take(Told::Start(start(replica, run.incarnation))),
             // It begins as this is asked.
             (None, Some(_), _) | (None, None, None) => {}
             (None, None, Some(last)) => {
-                stream.take(Told::End(json(&down_of(named(&replica), last, true))));
+                stream.take(Told::End(json(&down_of(named(replica), last, true))));
             }
         }
         guest.streams.insert(id, stream);
         self.guests.listeners.entry(replica.clone()).or_default().push((key, id));
         self.guests.have_written(key);
         // What was left alone because nobody wanted it is wanted now.
-        if let Some(incarnation) = self.present.get(&replica).copied() {
+        if let Some(incarnation) = self.present.get(replica).copied() {
             self.rise(incarnation);
         }
     }
@@ -205,15 +205,12 @@ impl Control {
         if let Some(run) = self.present.get(replica).copied().or_else(judged) {
             return self.watch(key, id, run);
         }
-        match self.last.get(replica) {
-            Some(last) => {
-                let down = down_of(named(replica), last, true);
-                self.guests.say(key, &Frame::control(FrameKind::Down, id, &down));
-            }
-            None => {
-                let error = self.silent(&replica.to_string(), std::slice::from_ref(replica));
-                self.refuse(key, id, &spoken(&error));
-            }
+        if let Some(last) = self.last.get(replica) {
+            let down = down_of(named(replica), last, true);
+            self.guests.say(key, &Frame::control(FrameKind::Down, id, &down));
+        } else {
+            let error = self.silent(&replica.to_string(), std::slice::from_ref(replica));
+            self.refuse(key, id, &spoken(&error));
         }
     }
 
@@ -272,15 +269,12 @@ impl Control {
             if asked.and_then(|guest| guest.monitors.remove(&id)).is_none() {
                 continue;
             }
-            match found {
-                Some(record) => {
-                    let down = down_by(Address::Incarnation(run.0), &record, true);
-                    self.guests.say(key, &Frame::control(FrameKind::Down, id, &down));
-                }
-                None => {
-                    let message = format!("there is no run {run}, nor a record of it");
-                    self.refuse(key, id, &failure("no_such_run", message, Retry::Never));
-                }
+            if let Some(record) = found {
+                let down = down_by(Address::Incarnation(run.0), &record, true);
+                self.guests.say(key, &Frame::control(FrameKind::Down, id, &down));
+            } else {
+                let message = format!("there is no run {run}, nor a record of it");
+                self.refuse(key, id, &failure("no_such_run", message, Retry::Never));
             }
         }
     }

@@ -275,5 +275,6 @@ pub(super) fn spoken(error: &SpeakError) -> Failure {
     let code = data.as_object_mut().and_then(|data| data.shift_remove("code"));
     let code = code.and_then(|code| code.as_str().map(str::to_owned)).unwrap_or_default();
     let data = Some(data).filter(|data| data.as_object().is_some_and(|data| !data.is_empty()));
+    let data = data.map(Box::new);
     Failure { code, message: error.to_string(), data, retry }
 }
