@@ -27,6 +27,9 @@ use report::{Report, Table};
 use samples::Samples;
 use workshop::Workshop;
 
+/// How a rival is started for a part.
+type Rival<Part> = fn(&Part, &Workshop) -> Command;
+
 const C: &str = "C: bare parent";
 const ERLANG: &str = "Erlang: open_port";
 const WHARF: &str = "wharf::Port";
@@ -142,7 +145,7 @@ impl Part {
     fn measure(&self, workshop: &Workshop, rounds: usize, report: &mut Report) {
         let contestants = [(C, Self::c as fn(&Self, &Workshop) -> Command), (ERLANG, Self::erlang)];
         let contestants = contestants.into_iter().chain([(WHARF, Self::wharf as _)]);
-        let mut rows: Vec<(&str, fn(&Self, &Workshop) -> Command, Samples)> =
+        let mut rows: Vec<(&str, Rival<Self>, Samples)> =
             contestants.map(|(name, command)| (name, command, Samples::default())).collect();
         // The first round warms up.
         for round in 0..=rounds {

@@ -50,7 +50,7 @@ impl Attach {
         let joined = Joined::find(&client, &self.name)?;
         let (mouth, ear) = joined.begin(&client, "wharf attach")?;
         if fds::is_terminal(std::io::stdin().as_fd()) && out::stdout_is_terminal() {
-            person(joined, mouth, ear)
+            person(&joined, mouth, ear)
         } else {
             piped(context, joined, mouth, ear)
         }
@@ -75,7 +75,7 @@ fn history_file() -> Option<PathBuf> {
 }
 
 /// At a terminal: nothing that is typed waits for an answer, where the program's protocol allows it.
-fn person(joined: Joined, mut mouth: Mouth, ear: Ear) -> Result<u8, Failure> {
+fn person(joined: &Joined, mut mouth: Mouth, ear: Ear) -> Result<u8, Failure> {
     let config = Config::builder().max_history_size(HISTORY).map_err(editing)?;
     let config = config.auto_add_history(true).build();
     let mut editor: Editor<(), FileHistory> = Editor::with_config(config).map_err(editing)?;
@@ -116,7 +116,7 @@ fn person(joined: Joined, mut mouth: Mouth, ear: Ear) -> Result<u8, Failure> {
         }
         id += 1;
         let message = Bytes::from(line);
-        let frame = if must_call(&joined, &message) {
+        let frame = if must_call(joined, &message) {
             wire::call(&joined.target, id, message)
         } else {
             wire::data(&joined.target, message)

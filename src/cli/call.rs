@@ -27,7 +27,6 @@ const LARGEST: u64 = 17 << 20;
 #[command(after_help = "Examples:
   wharf call db 'select count(*) from orders;'
   wharf call resize/2 - --raw --timeout 5s < picture.jpg > small.jpg
-  echo status | wharf call db -
   wharf call sort --close - < words.txt
   wharf call db -- '-1 is a message too'
   wharf call --use bc '2^64' 'sqrt(2)' -- bc -lq

@@ -397,7 +397,7 @@ impl Teller<'_> {
             late.into_iter().collect()
         };
         let text = format!("{} was not back in time", self.shared.joined.target);
-        self.lose(late, "timed_out", &text)
+        self.lose(&late, "timed_out", &text)
     }
 
     fn lose_all(&mut self, why: &str) -> Result<(), Failure> {
@@ -405,10 +405,10 @@ impl Teller<'_> {
         let mut all = std::mem::take(&mut desk.open);
         all.append(&mut desk.parked);
         drop(desk);
-        self.lose(all.into_iter().collect(), "shutting_down", why)
+        self.lose(&all.into_iter().collect::<Vec<_>>(), "shutting_down", why)
     }
 
-    fn lose(&mut self, lost: Vec<(u64, Open)>, code: &str, why: &str) -> Result<(), Failure> {
+    fn lose(&mut self, lost: &[(u64, Open)], code: &str, why: &str) -> Result<(), Failure> {
         self.shared.answered.notify_all();
         let told = Told {
             code: code.to_owned(),

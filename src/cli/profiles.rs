@@ -58,9 +58,9 @@ impl Profiles {
         value: impl FnOnce() -> Value,
     ) -> Result<u8, Failure> {
         if self.json {
-            out::print_document(&value())?
+            out::print_document(&value())?;
         } else {
-            out::print(&text())?
+            out::print(&text())?;
         }
         Ok(OK)
     }

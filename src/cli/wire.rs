@@ -101,8 +101,8 @@ fn switched(mut stream: &UnixStream) -> Result<Vec<u8>, Failure> {
             if text.starts_with("http/1.1 101 ") {
                 return Ok(seen.split_off(end));
             }
-            let lengths = text.lines().filter_map(|line| line.strip_prefix("content-length:"));
-            let length = lengths.filter_map(|length| length.trim().parse::<usize>().ok()).next();
+            let mut lengths = text.lines().filter_map(|line| line.strip_prefix("content-length:"));
+            let length = lengths.find_map(|length| length.trim().parse::<usize>().ok());
             if count == 0 || seen.len() - end >= length.unwrap_or(0).min(HEAD) {
                 return Err(super::client::refused(&seen[end..]));
             }

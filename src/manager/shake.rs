@@ -124,7 +124,7 @@ impl Control {
         let is_call = matches!(message.speech, Speech::Call(_));
         let message = match (shake.rule.read(&message.payload), is_call) {
             (Part::Begin(id), true) => {
-                self.begin_shake(incarnation, message, id);
+                self.begin_shake(incarnation, message, &id);
                 return None;
             }
             (Part::Leave(answer), true) => {
@@ -160,9 +160,9 @@ impl Control {
     }
 
     /// A client begins the handshake, or believes so.
-    fn begin_shake(&mut self, incarnation: Incarnation, message: Posted, id: Bytes) {
+    fn begin_shake(&mut self, incarnation: Incarnation, message: Posted, id: &Bytes) {
         let Some(shake) = self.shakes.get_mut(&incarnation) else { return };
-        let id = Bytes::copy_from_slice(&id);
+        let id = Bytes::copy_from_slice(id);
         match &shake.stage {
             Stage::Over(reply) => {
                 let reply = shake.rule.readdressed(reply, &id);

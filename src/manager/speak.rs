@@ -385,7 +385,6 @@ impl Control {
         run.unasked.0 += count;
         let Some(output) = run.output.as_ref().filter(|_| !wanted) else { return };
         match room {
-            Some(true) => {}
             Some(false) => {
                 let _ = self.ports.remove(output.as_fd());
                 run.held_back = true;
@@ -396,7 +395,7 @@ impl Control {
                 run.rests = (run.rests + 1).min(MOST_RESTS);
                 self.note_deadline(incarnation);
             }
-            None => {}
+            Some(true) | None => {}
         }
     }
 
@@ -654,7 +653,9 @@ impl Control {
             .filter(|(_, call)| call.caller.is_gone())
             .map(|(id, _)| *id)
             .collect();
-        gone.into_iter().for_each(|id| self.cancel_call(id));
+        for id in gone {
+            self.cancel_call(id);
+        }
     }
 
     /// Takes back a message; who sent it is not told.

@@ -170,7 +170,8 @@ impl Transcript {
         if self.debian.is_empty() && self.python.is_empty() && self.node.is_empty() {
             return Err("it names no program (`debian`, `python` or `node`)".to_owned());
         }
-        if !self.soak && !(self.python.is_empty() && self.node.is_empty()) {
+        let is_installed_by_a_manager = !self.python.is_empty() || !self.node.is_empty();
+        if !self.soak && is_installed_by_a_manager {
             return Err("what pip or npm installs is for `soak: true`".to_owned());
         }
         for (at, exchange) in self.exchanges.iter().enumerate() {

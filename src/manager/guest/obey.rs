@@ -261,9 +261,9 @@ pub(super) fn spoken(error: &SpeakError) -> Failure {
         SpeakError::NotRunning { .. } | SpeakError::Busy { .. } | SpeakError::Taken { .. } => {
             Retry::Safe
         }
-        SpeakError::Ended { read: ReadState::NeverRead, .. } => Retry::Safe,
+        SpeakError::Ended { read: ReadState::NeverRead, .. }
+        | SpeakError::Refused(Refusal::Busy | Refusal::ShuttingDown) => Retry::Safe,
         SpeakError::Ended { .. } | SpeakError::TimedOut { .. } => Retry::Unsafe,
-        SpeakError::Refused(Refusal::Busy | Refusal::ShuttingDown) => Retry::Safe,
         SpeakError::NotAPort { .. }
         | SpeakError::NoReplies { .. }
         | SpeakError::Unfit { .. }
