@@ -77,7 +77,7 @@ fn contest(limit: &mut Limit, child: &str, rounds: usize) -> [Samples; 3] {
 fn start_and_reap(child: &str, stacks: &mut Stacks, pipes: bool) -> f64 {
     let null = std::fs::File::open("/dev/null").unwrap();
     let before = clock::now();
-    let launch = Box::new(Launch::new(&[child], []).unwrap());
+    let launch = Box::new(Launch::new(&[child], std::iter::empty::<(&str, &str)>()).unwrap());
     let output = pipes.then(|| (fds::pipe().unwrap(), fds::pipe().unwrap()));
     let ends = output.as_ref().map_or((null.as_fd(), null.as_fd()), |(output, error)| {
         (output.write.as_fd(), error.write.as_fd())

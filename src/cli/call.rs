@@ -28,9 +28,7 @@ const LARGEST: u64 = 17 << 20;
   wharf call db 'select count(*) from orders;'
   wharf call resize/2 - --raw --timeout 5s < picture.jpg > small.jpg
   wharf call sort --close - < words.txt
-  wharf call db -- '-1 is a message too'
-  wharf call --use bc '2^64' 'sqrt(2)' -- bc -lq
-  wharf call --replies 'until: ^$' --lines -- hunspell -a")]
+  wharf call --use bc '2^64' 'sqrt(2)' -- bc -lq")]
 pub(super) struct Call {
     /// A service (any of its running replicas), or a single replica
     #[arg(value_name = "NAME[/R]", required_unless_present_any = ["profile", "framing", "replies"])]
