@@ -102,6 +102,23 @@ fn many_callers_share_one_program_and_none_gets_anothers_reply() {
 }
 
 #[test]
+fn calls_that_wait_go_on_though_answers_are_there_at_once() {
+    run(async {
+        let port = cat().replies(Replies::One).open().await.unwrap();
+        for round in 0..20 {
+            let calls = (0..50).map(|call| {
+                let port = port.clone();
+                tokio::spawn(async move { port.call(format!("{round} {call}")).await })
+            });
+            for (number, call) in calls.collect::<Vec<_>>().into_iter().enumerate() {
+                let reply = call.await.unwrap().unwrap();
+                assert_eq!(reply.text(), format!("{round} {number}"));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_program_that_dies_in_the_middle_tells_every_caller_why_and_what_it_read() {
     run(async {
         // It reads one line and no more, though others wait in its pipe.

@@ -482,11 +482,11 @@ fn the_most_disk_is_the_sum_of_full_logs_and_the_journal() {
 #[test]
 fn secrets_are_masked_and_only_on_request() {
     let spec = load(
-        "services: { web: { command: x, environment: { DB_PASSWORD: p1, API_TOKEN: p2, \
-         aws_secret_access_key: p3, HOSTNAME: shown } } }",
+        "services: { web: { command: x, environment: { DB_PASSWORD: hunter-no-1, API_TOKEN: hunter-no-2, \
+         aws_secret_access_key: hunter-no-3, HOSTNAME: shown } } }",
     );
     let masked = spec::resolved(&spec, true);
-    for secret in ["p1", "p2", "p3"] {
+    for secret in ["hunter-no-1", "hunter-no-2", "hunter-no-3"] {
         assert!(!masked.contains(secret) && spec::resolved(&spec, false).contains(secret));
     }
     assert!(masked.contains("shown") && masked.contains("DB_PASSWORD: \"***\""), "{masked}");

@@ -142,7 +142,7 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:\n"), "{name}");
             let examples = help.lines().filter(|line| line.starts_with("  wharf ")).count();
-            assert!((2..=4).contains(&examples), "{name} has {examples}");
+            assert!((2..=6).contains(&examples), "{name} has {examples}");
             for line in help.lines().filter_map(|line| line.strip_prefix("  wharf ")) {
                 assert!(line.starts_with(name), "{name}: {line}");
             }

@@ -182,11 +182,11 @@ impl Driver {
 
     /// Looks for an answer straight after a write, without asking the reactor. Where program and port
     /// share a core the kernel has often run the program meanwhile; where it never has, this is not
-    /// tried any more but now and then.
-    fn read_at_once(&mut self, state: &mut State, now: Tick) {
+    /// tried any more but now and then. Whether there was one.
+    fn read_at_once(&mut self, state: &mut State, now: Tick) -> bool {
         let Some(output) = self.output.as_ref().filter(|_| state.calls > 0 && self.luck.is_in())
         else {
-            return;
+            return false;
         };
         let exchange = &mut state.exchange;
         match self.reader.read(output.as_fd(), exchange, now, &mut self.deliveries) {
@@ -194,10 +194,12 @@ impl Driver {
             Ok(_) => {
                 self.luck.was(true);
                 self.heard(state, false);
+                return true;
             }
             // What is wrong with it, if anything, shows again when it is told to be readable.
             Err(_) => self.luck.was(false),
         }
+        false
     }
 
     /// Writes what waits for the program, as far as its pipe takes it. Whether anything was written.
@@ -446,8 +448,14 @@ impl Future for Driver {
         let mut more = driver.read_output(&mut state, now, context);
         more |= driver.read_error(&mut state, context);
         driver.act(&mut state, now);
-        if driver.write_input(&mut state, context) {
-            driver.read_at_once(&mut state, now);
+        // An answer that is there at once may let the next call go.
+        let mut rounds = 0;
+        while driver.write_input(&mut state, context) && driver.read_at_once(&mut state, now) {
+            rounds += 1;
+            if rounds == READS {
+                more = true;
+                break;
+            }
         }
         more |= driver.wait_until_due(&state, now, context);
         if more {
@@ -533,7 +541,7 @@ struct Reader {
 }
 
 /// From this size on a message is large, in bytes.
-const LARGE: usize = 16 << 10;
+const LARGE: usize = 128 << 10;
 /// So much of what follows a large message is read with it, in bytes: the length of the next one and
 /// little of what would have to be copied.
 const BEYOND: usize = 4 << 10;

@@ -80,7 +80,7 @@ pub(super) struct Guest {
     monitors: HashMap<u64, Option<Incarnation>>,
     /// What its socket is watched for.
     watched: Interest,
-    /// Whether it ends when all is written.
+    /// Whether it ends with what is on its way.
     leaving: bool,
     /// Whether it is in the list of those that have something to write.
     is_due: bool,
@@ -188,7 +188,7 @@ impl Guest {
 
     /// What its socket is to be watched for now.
     fn wanted(&self) -> Interest {
-        let reads = !self.leaving && self.outbox.len() <= UNREAD;
+        let reads = self.outbox.len() <= UNREAD;
         match (reads, self.outbox.len() > 0) {
             (true, false) => Interest::Read,
             (true, true) => Interest::Both,
@@ -341,7 +341,8 @@ impl Control {
                 break;
             }
         }
-        if guest.leaving && guest.outbox.len() == 0 {
+        if guest.leaving {
+            // Who does not take its last word at once goes without it.
             return self.leave(key);
         }
         let wanted = guest.wanted();
