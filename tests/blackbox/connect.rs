@@ -1,6 +1,6 @@
 //! `wharf connect` and `wharf attach`: clients that believe they have launched a server share one that
 //! is supervised. The clients are the official MCP SDK's and a language client's bytes, the servers
-//! MCP's `everything`, pylsp, jq and bc.
+//! MCP's `everything`, pylsp, bc and a few lines of Python.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -105,7 +105,20 @@ impl Connected {
 
 const JSON: &str = "services:
   upper:
-    command: [jq, --unbuffered, -c, 'if .method == \"die\" then halt_error else (if .id then {id, result: .params} else {method: \"heard\", params} end) end']
+    command:
+      - python3
+      - -uc
+      - |
+        import json, sys
+        for line in sys.stdin:
+            told = json.loads(line)
+            if told.get('method') == 'die':
+                sys.exit(5)
+            if 'id' in told:
+                answer = {'id': told['id'], 'result': told.get('params')}
+            else:
+                answer = {'method': 'heard', 'params': told.get('params')}
+            print(json.dumps(answer))
     port:
       replies: { id: { pointer: /id } }
       timeout: 20s

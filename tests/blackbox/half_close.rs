@@ -133,7 +133,7 @@ fn a_second_close_and_other_misuse_is_told_what_is_wrong() {
         &["call", "ignorant", "--close"],
     ] {
         let told = wharf.fails(1, words);
-        assert!(told.contains("the input of ignorant is closed"), "{words:?}: {told}");
+        assert!(told.contains("the input of ignorant/1 is closed"), "{words:?}: {told}");
     }
     let (status, told) = wharf.post("/v1/services/ignorant/send?close=true", b"");
     assert_eq!(status, 409);
@@ -158,7 +158,7 @@ fn a_second_close_and_other_misuse_is_told_what_is_wrong() {
     wharf.ok(&["start", "ignorant"]);
     wharf.fails(6, &["call", "ignorant", "--close", "one", "--timeout", "300ms"]);
     let told = wharf.fails(1, &["send", "ignorant", "more"]);
-    assert!(told.contains("the input of ignorant is closed"), "{told}");
+    assert!(told.contains("the input of ignorant/1 is closed"), "{told}");
     wharf.ok(&["stop", "sort"]);
 }
 
@@ -188,7 +188,7 @@ fn the_last_message_waits_for_those_before_it() {
     let last = start(&["call", "slow", "--close", "last"], 1, 2);
     // From here on nobody else gets in, unless the last caller gives up before it is written.
     let told = wharf.fails(1, &["call", "slow", "too late"]);
-    assert!(told.contains("the input of slow is closed"), "{told}");
+    assert!(told.contains("the input of slow/1 is closed"), "{told}");
     std::fs::write(wharf.folder.join("go"), "").unwrap();
     for (call, said) in [(first, "first\n"), (second, "second\n"), (last, "last\nend\n")] {
         let output = call.wait_with_output().unwrap();
