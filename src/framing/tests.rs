@@ -26,8 +26,8 @@ fn packet(width: PacketWidth) -> Framing {
 
 fn every_cut() -> Vec<Framing> {
     let widths = [PacketWidth::One, PacketWidth::Two, PacketWidth::Four];
-    let bare = Framing::Counted { header: r"^(\d+)$".to_owned(), trailer: String::new() };
-    let wide = Framing::Counted { header: r"^#(\d+)$".to_owned(), trailer: "\r\n".to_owned() };
+    let bare = Framing::Counted { header: r"^([0-9]+)$".to_owned(), trailer: String::new() };
+    let wide = Framing::Counted { header: r"^#([0-9]+)$".to_owned(), trailer: "\r\n".to_owned() };
     let mut all = vec![Framing::Lines, Framing::Nul, git(), bare, wide];
     all.extend(widths.map(Framing::Packet));
     all.extend([
@@ -230,7 +230,7 @@ fn a_counted_message_is_its_header_a_line_feed_and_its_body() {
         None,
     );
     check(git, MAX, b"ab blob 2\r\nhi\n", &[b"ab blob 2\nhi"], None);
-    let bare = Framing::Counted { header: r"^(\d+)$".to_owned(), trailer: String::new() };
+    let bare = Framing::Counted { header: r"^([0-9]+)$".to_owned(), trailer: String::new() };
     check(&bare, MAX, b"2\nhi0\nno\n1\nx", &[b"2\nhi", b"0\n", b"no", b"1\nx"], None);
 }
 
