@@ -40,14 +40,12 @@ pub enum Resource {
     Nofile,
 }
 
-/// The session that a child lives in.
+/// The session of its own that a child lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Session {
-    /// That of this process.
-    Ours,
-    /// One of its own, without a terminal.
-    Own,
-    /// One of its own, whose terminal is what it gets as descriptor 0.
+    /// Without a terminal.
+    Plain,
+    /// Its terminal is what the child gets as descriptor 0.
     WithTerminal,
 }
 
@@ -114,7 +112,7 @@ impl Launch {
             inside: false,
             limits: Vec::new(),
             identity: None,
-            session: Session::Own,
+            session: Session::Plain,
             outlives_parent: false,
             sealed: false,
             pid_cell: None,
@@ -152,12 +150,6 @@ impl Launch {
     /// Becomes another user.
     pub fn identity(&mut self, identity: Identity) -> &mut Self {
         self.identity = Some(identity);
-        self
-    }
-
-    /// Stays in this process's session instead of opening one of its own.
-    pub fn same_session(&mut self) -> &mut Self {
-        self.session = Session::Ours;
         self
     }
 
@@ -535,9 +527,7 @@ fn checked(stage: Stage, number: libc::c_long, args: [usize; 5]) -> Result<usize
 }
 
 fn prepare(plan: &mut Plan) -> Result<(), (Stage, i32)> {
-    if plan.launch.session != Session::Ours {
-        checked(Stage::Session, libc::SYS_setsid, [0; 5])?;
-    }
+    checked(Stage::Session, libc::SYS_setsid, [0; 5])?;
     if let Some(path) = &plan.launch.cgroup {
         enter_cgroup(path)?;
     }
