@@ -11,9 +11,7 @@ use std::time::Duration;
 use wharf::event::{Action, Configure, End, Event, Verb};
 use wharf::exit::{Cause, Errno, How, Signal};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
-use wharf::spec::{
-    Cgroups, Limits, Logging, Policy, Port, Ready, Restart, START_TIMEOUT, Service, Spec, Stop,
-};
+use wharf::spec::{Cgroups, Policy, Port, Ready, Restart, Service, Spec};
 use wharf::supervise::{MAX_STARTING, Supervisor, View};
 use wharf::time::Tick;
 
@@ -82,19 +80,9 @@ fn by() -> Requester {
 
 fn service(name: &str) -> Service {
     Service {
-        name: ServiceName::new(name).unwrap(),
         command: vec!["server".to_owned()],
-        working_dir: "/".into(),
-        environment: BTreeMap::new(),
-        user: None,
-        replicas: 1,
-        port: None,
         restart: Restart { jitter: 0.0, ..Restart::default() },
-        start_timeout: START_TIMEOUT,
-        stop: Stop::default(),
-        logging: Logging::default(),
-        limits: Limits::default(),
-        labels: BTreeMap::new(),
+        ..Service::new(ServiceName::new(name).unwrap())
     }
 }
 

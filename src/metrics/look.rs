@@ -228,24 +228,10 @@ mod tests {
     use crate::metrics::sample::ServiceSample;
     use crate::name::Incarnation;
     use crate::os::prctl;
-    use crate::spec::{Limits, Logging, Restart, START_TIMEOUT, Stop};
 
     fn service() -> Arc<Service> {
-        Arc::new(Service {
-            name: ServiceName::new("web").unwrap(),
-            command: vec!["x".to_owned()],
-            working_dir: "/".into(),
-            environment: std::collections::BTreeMap::new(),
-            user: None,
-            replicas: 1,
-            port: None,
-            restart: Restart::default(),
-            start_timeout: START_TIMEOUT,
-            stop: Stop::default(),
-            logging: Logging::default(),
-            limits: Limits::default(),
-            labels: std::collections::BTreeMap::new(),
-        })
+        let command = vec!["x".to_owned()];
+        Arc::new(Service { command, ..Service::new(ServiceName::new("web").unwrap()) })
     }
 
     /// One replica whose process is this one.

@@ -284,23 +284,13 @@ mod tests {
     use crate::metrics::look::Looker;
     use crate::metrics::sample::{LastSample, ReplicaSample, Sample, ServiceSample};
     use crate::name::{ReplicaId, ServiceName};
-    use crate::spec::{Port, Restart, START_TIMEOUT, Service, Stop};
+    use crate::spec::{Port, Service};
 
     fn service(name: &str, is_port: bool, exe: &str) -> Arc<Service> {
         Arc::new(Service {
-            name: ServiceName::new(name).unwrap(),
             command: vec![exe.to_owned()],
-            working_dir: "/".into(),
-            environment: std::collections::BTreeMap::new(),
-            user: None,
-            replicas: 1,
             port: is_port.then(Port::default),
-            restart: Restart::default(),
-            start_timeout: START_TIMEOUT,
-            stop: Stop::default(),
-            logging: crate::spec::Logging::default(),
-            limits: crate::spec::Limits::default(),
-            labels: std::collections::BTreeMap::new(),
+            ..Service::new(ServiceName::new(name).unwrap())
         })
     }
 

@@ -26,7 +26,6 @@ use crate::spec::{
     Banner, Channel, Eof, Framing, KillScope, Port as Spoken, Ready, Replies, Service, Stray,
     Unbuffer,
 };
-use crate::supervise;
 
 /// A program to be run in a port, and how it is spoken to; made by [`Port::command`] and
 /// [`Port::profile`], and started by [`Builder::open`].
@@ -48,8 +47,7 @@ pub struct Builder {
 impl Builder {
     pub(super) fn new(program: &OsStr) -> Self {
         let name = ServiceName::new("port").expect("these are letters");
-        let mut service = supervise::plain(name);
-        service.replicas = 1;
+        let service = Service::new(name);
         Self {
             words: vec![program.to_owned()],
             variables: Vec::new(),

@@ -1,13 +1,12 @@
 //! A configuration takes effect: the first one with what an earlier life left behind, and reloads.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::event::{Action, Configure, Past, PastEnd, Rest, State};
 use crate::exit::Cause;
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName};
-use crate::spec::{Limits, Logging, Restart, START_TIMEOUT, Service, Stop};
+use crate::spec::Service;
 use crate::time::Tick;
 
 use super::machine::Input;
@@ -167,7 +166,7 @@ impl Supervisor {
         };
         self.reserve(incarnation);
         let id = past.replica;
-        let service = unconfigured(id.service.clone());
+        let service = Service { replicas: 0, ..Service::new(id.service.clone()) };
         let mut replica = Replica::new(id.clone(), Arc::new(service), now);
         replica.set_leaving(true);
         self.index.update(&id, Marks::default(), replica.marks());
@@ -179,24 +178,5 @@ impl Supervisor {
     fn reserve(&mut self, used: Incarnation) {
         let next = &mut self.source.next_incarnation;
         *next = (*next).max(Incarnation(used.0 + 1));
-    }
-}
-
-/// A service of which only the name is known: its last end is judged by the defaults.
-pub(super) fn unconfigured(name: ServiceName) -> Service {
-    Service {
-        name,
-        command: Vec::new(),
-        working_dir: PathBuf::from("/"),
-        environment: BTreeMap::new(),
-        user: None,
-        replicas: 0,
-        port: None,
-        restart: Restart::default(),
-        start_timeout: START_TIMEOUT,
-        stop: Stop::default(),
-        logging: Logging::default(),
-        limits: Limits::default(),
-        labels: BTreeMap::new(),
     }
 }

@@ -26,7 +26,7 @@ pub use follow::SWEEP_PATIENCE;
 pub use ladder::KILL_PATIENCE;
 pub use persisted::STATE_VERSION;
 pub use plan::restart_needed;
-pub use single::{Judged, Single, plain};
+pub use single::{Judged, Single};
 pub use supervisor::{MAX_STARTING, Supervisor};
 pub use verdict::of_predecessor;
 pub use view::{LastEnd, View};

@@ -6,19 +6,13 @@ use std::time::Duration;
 
 use crate::event::{Action, End};
 use crate::exit::{Cause, Certainty, Reason, Signal, StopPart};
-use crate::name::{Incarnation, Requester, ServiceName};
+use crate::name::{Incarnation, Requester};
 use crate::spec::{KillScope, Service};
 use crate::time::Tick;
 
-use super::configure::unconfigured;
 use super::ladder::{After, Climber, Ending};
 use super::machine::Sent;
 use super::verdict::{Facts, judge};
-
-/// A service of which only the name is known, everything else as by default.
-pub fn plain(name: ServiceName) -> Service {
-    unconfigured(name)
-}
 
 /// A run on its own.
 #[derive(Debug)]
@@ -135,10 +129,11 @@ impl Single {
 mod tests {
     use super::*;
     use crate::exit::How;
+    use crate::name::ServiceName;
     use crate::spec::Port;
 
     fn port() -> Arc<Service> {
-        let mut service = plain(ServiceName::new("port").unwrap());
+        let mut service = Service::new(ServiceName::new("port").unwrap());
         service.port = Some(Port { quit: Some("quit".to_owned()), ..Port::default() });
         Arc::new(service)
     }

@@ -6,7 +6,6 @@ use crate::name::{Requester, ServiceName};
 use crate::spec::{Eof, Restart, Service};
 use crate::time::{Tick, format_duration};
 
-use super::configure::unconfigured;
 use super::ladder::Ending;
 use super::machine::Sent;
 
@@ -65,7 +64,7 @@ pub fn of_predecessor(
     cause: Cause,
 ) -> Verdict {
     let now = Tick(0);
-    let unknown = unconfigured(name.clone());
+    let unknown = Service::new(name.clone());
     let service = service.unwrap_or(&unknown);
     let facts = Facts { service, end, ending: None, signal: None, past: Some(cause), now };
     let Judgement { reason, cause, by, stop, evidence, certainty } = judge(&facts);

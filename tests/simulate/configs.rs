@@ -1,32 +1,21 @@
 //! Services with settings drawn by chance.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wharf::exit::{Reason, Signal};
 use wharf::name::ServiceName;
 use wharf::spec::{
-    Eof, KillScope, Limits, Logging, OnGiveUp, OnProtocolError, Policy, Port, Ready, Restart,
-    Service, SignalName, Stop,
+    Eof, KillScope, OnGiveUp, OnProtocolError, Policy, Port, Ready, Restart, Service, SignalName,
+    Stop,
 };
 
 use crate::world::Dice;
 
 pub(crate) fn plain(name: &str) -> Service {
     Service {
-        name: ServiceName::new(name).unwrap(),
         command: vec!["server".to_owned()],
-        working_dir: "/".into(),
-        environment: BTreeMap::new(),
-        user: None,
-        replicas: 1,
-        port: None,
-        restart: Restart::default(),
         start_timeout: Duration::from_secs(20),
-        stop: Stop::default(),
-        logging: Logging::default(),
-        limits: Limits::default(),
-        labels: BTreeMap::new(),
+        ..Service::new(ServiceName::new(name).unwrap())
     }
 }
 
