@@ -80,6 +80,11 @@ pub enum Event {
         /// Which run.
         incarnation: Incarnation,
     },
+    /// The time has come that a service's schedule names. Nothing where an operator has stopped it.
+    Due {
+        /// Which service.
+        service: ServiceName,
+    },
     /// Time has passed; deadlines may be due.
     Time,
 }
@@ -135,6 +140,8 @@ pub enum PastEnd {
 pub enum Rest {
     /// An operator stopped it, or nobody started it.
     Stopped,
+    /// Its time has not come yet. Only of a service with a schedule, before its first run.
+    Scheduled,
     /// Its last run ended and the policy does not ask for another.
     Finished,
     /// Its last run failed and the policy does not ask for another, or it was given up.
@@ -239,6 +246,11 @@ pub enum Action {
     },
     /// The set of services stopped by an operator changed; it outlives the manager.
     Persist,
+    /// Its time came while a run of it had not ended, and nothing new follows from that.
+    Overlapped {
+        /// The replica.
+        replica: ReplicaId,
+    },
     /// After a shutdown: nothing runs any more, except what could not be killed. Said once, last.
     Down,
 }
@@ -271,7 +283,7 @@ pub struct Verdict {
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It is to run and waits for resources or for something else to be over.
+    /// It is to run and waits for resources, for its time or for something else to be over.
     Waiting,
     /// Its start has been ordered; its program does not run yet, or is not ready yet.
     Starting,

@@ -3,6 +3,7 @@
 //! One state directory is one realm: `.wharf/` beside services.yaml, or the system's places.
 //! The journal and the programs' output have modules of their own.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::{Realm, ServiceName};
 use crate::os::{lock, procfs};
 use crate::spec::Spec;
+use crate::time::Wall;
 
 /// The places of one realm. In project mode all three are the same folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -242,6 +244,9 @@ pub struct Applied {
 pub struct Intent {
     /// Services that are to stay down.
     pub stopped: Vec<ServiceName>,
+    /// When each service with a schedule was last due, in the life that `up` began.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub due: BTreeMap<ServiceName, Wall>,
 }
 
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, StateError> {
@@ -287,7 +292,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::project(folder.path());
         assert_eq!(state.read_intent().unwrap(), Intent::default());
-        let intent = Intent { stopped: vec![ServiceName::new("web").unwrap()] };
+        let intent =
+            Intent { stopped: vec![ServiceName::new("web").unwrap()], ..Intent::default() };
         state.write_intent(&intent).unwrap();
         assert_eq!(state.read_intent().unwrap(), intent);
         fs::write(state.intent_file(), "{").unwrap();

@@ -1,5 +1,8 @@
 //! Points in time and lengths of time as numbers and as text. No clock: `now` is always given.
 
+#[cfg(feature = "daemon")]
+pub mod cron;
+
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;

@@ -17,8 +17,9 @@ use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
     self, Banner, Cgroups, ChangeKind, Channel, Effect, Eof, Forward, Framing, Handshake, IdPlace,
-    KillScope, Limits, Loaded, Logging, Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy,
-    Port, Ready, Replies, Restart, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    KillScope, Limits, Loaded, Logging, Metrics, Missed, OnGiveUp, OnProtocolError, Overlap,
+    PacketWidth, Policy, Port, Ready, Replies, Restart, Rhythm, Schedule, Service, SignalName,
+    Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -700,6 +701,18 @@ fn any_restart() -> impl Strategy<Value = Restart> {
         })
 }
 
+fn any_schedule() -> impl Strategy<Value = Schedule> {
+    let pattern = (0..60_u8, 0..24_u8).prop_map(|(m, h)| Rhythm::Cron(format!("{m} {h} * * mon")));
+    let every = (1..100_000_u64).prop_map(|seconds| Rhythm::Every(Duration::from_secs(seconds)));
+    let overlap = prop_oneof![Just(Overlap::Skip), Just(Overlap::Queue), Just(Overlap::Kill)];
+    let missed = prop_oneof![Just(Missed::Run), Just(Missed::Skip)];
+    (prop_oneof![pattern, every], overlap, missed).prop_map(|(rhythm, overlap, missed)| Schedule {
+        rhythm,
+        overlap,
+        missed,
+    })
+}
+
 fn any_service() -> impl Strategy<Value = Service> {
     let name = "[a-z][a-zA-Z0-9_.-]{0,20}".prop_filter("reserved", |name| !name.starts_with("x-"));
     let key = "[a-zA-Z_][ -<>-~]{0,12}";
@@ -719,13 +732,14 @@ fn any_service() -> impl Strategy<Value = Service> {
         (
             (1024..u64::MAX / 2, 0..=1000_u32, any::<bool>(), forward),
             btree_map("[ -~]{1,8}", text(), 0..4),
+            option::of(any_schedule()),
         ),
     )
         .prop_map(
             |(
                 (name, (first, rest), folder, environment, user),
                 (replicas, port, restart, length, (core, nofile)),
-                ((max_size, max_files, compress, forward), labels),
+                ((max_size, max_files, compress, forward), labels, schedule),
             )| Service {
                 name: name.parse().unwrap(),
                 command: std::iter::once(first).chain(rest).collect(),
@@ -745,6 +759,7 @@ fn any_service() -> impl Strategy<Value = Service> {
                     forward,
                 },
                 limits: Limits { core, nofile },
+                schedule,
                 labels,
             },
         )

@@ -11,7 +11,9 @@ use std::time::Duration;
 use wharf::event::{Action, Configure, End, Event, Verb};
 use wharf::exit::{Cause, Errno, How, Signal};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
-use wharf::spec::{Cgroups, Policy, Port, Ready, Restart, Service, Spec};
+use wharf::spec::{
+    Cgroups, Missed, Overlap, Policy, Port, Ready, Restart, Rhythm, Schedule, Service, Spec,
+};
 use wharf::supervise::{MAX_STARTING, Supervisor, View};
 use wharf::time::Tick;
 
@@ -36,6 +38,7 @@ const EVENTS: &[&str] = &[
     "exit 1, survivors",
     "swept",
     "protocol error",
+    "its time comes",
     "deadline",
 ];
 
@@ -59,6 +62,14 @@ const SITUATIONS: &[(&str, &[&str])] = &[
     ("stopped", &["stop", "made", "exit 0"]),
     ("finished", &["made", "runs", "exit 0"]),
     ("failed", &["policy no", "made", "runs", "exit 1"]),
+    ("before its time", &["scheduled"]),
+    ("running by its schedule", &["scheduled", "its time comes", "made", "runs"]),
+    (
+        "running, due again",
+        &["scheduled", "queue", "its time comes", "made", "runs", "its time comes"],
+    ),
+    ("running, to be replaced when due", &["scheduled", "kill", "its time comes", "made", "runs"]),
+    ("finished until its time", &["scheduled", "its time comes", "made", "runs", "exit 0"]),
 ];
 
 struct Bench {
@@ -103,13 +114,23 @@ impl Bench {
             let port = Port { ready: Ready::FirstMessage, ..Port::default() };
             bench.service.port = Some(port);
         }
+        if path.contains(&"scheduled") {
+            let overlap = match path {
+                [_, "queue", ..] => Overlap::Queue,
+                [_, "kill", ..] => Overlap::Kill,
+                _ => Overlap::Skip,
+            };
+            let rhythm = Rhythm::Every(Duration::from_secs(600));
+            bench.service.schedule = Some(Schedule { rhythm, overlap, missed: Missed::Run });
+            bench.service.restart.policy = Policy::No;
+        }
         if path.contains(&"crowded") {
             let replicas = u32::try_from(MAX_STARTING).unwrap();
             bench.crowd = Some(Arc::new(Service { replicas, ..service("crowd") }));
         }
         bench.configure(true);
         for event in path {
-            if !["policy no", "crowded", "slow"].contains(event) {
+            if !["policy no", "crowded", "slow", "scheduled", "queue", "kill"].contains(event) {
                 bench.happens(event);
             }
         }
@@ -179,6 +200,7 @@ impl Bench {
             "exit 1, survivors" => ended(1, true),
             "swept" => Event::Swept { incarnation, stuck: false },
             "protocol error" => Event::ProtocolError { incarnation },
+            "its time comes" => Event::Due { service: id().service },
             "deadline" => {
                 self.now = self.supervisor.next_deadline().unwrap_or(self.now);
                 Event::Time
@@ -220,6 +242,9 @@ impl Bench {
                     told.push("Sweep".to_owned());
                 }
                 Action::Forget { replica } if *replica == id() => told.push("Forget".to_owned()),
+                Action::Overlapped { replica } if *replica == id() => {
+                    told.push("Overlapped".to_owned());
+                }
                 Action::Down => told.push("Down".to_owned()),
                 Action::Spawn { .. }
                 | Action::Signal { .. }
@@ -227,6 +252,7 @@ impl Bench {
                 | Action::Record { .. }
                 | Action::Sweep { .. }
                 | Action::Forget { .. }
+                | Action::Overlapped { .. }
                 | Action::SendQuit { .. }
                 | Action::CloseInput { .. }
                 | Action::Changed { .. }

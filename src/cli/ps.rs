@@ -106,7 +106,8 @@ pub(super) fn name(replica: &ReplicaStatus, all: &[ReplicaStatus]) -> String {
 /// The state, with what a person has to know about it.
 pub(super) fn state(replica: &ReplicaStatus) -> String {
     let mut text = replica.state.as_str().to_owned();
-    if let (State::Backoff, Some(seconds)) = (replica.state, replica.next_start_s) {
+    let waits = matches!(replica.state, State::Backoff | State::Waiting);
+    if let Some(seconds) = replica.next_start_s.filter(|_| waits) {
         text.push(' ');
         text.push_str(&span(seconds));
     }

@@ -203,7 +203,7 @@ fn next(replica: &ReplicaStatus, policy: Option<&str>) -> String {
             "its program runs and is not ready yet; it has its `start_timeout` for that".to_owned()
         }
         (State::Starting, _) => "its program is being started".to_owned(),
-        (State::Waiting, Some(wait)) => format!("its start is tried again in {wait}"),
+        (State::Waiting, Some(wait)) => format!("it starts in {wait}"),
         (State::Waiting, None) => "it starts as soon as there is room".to_owned(),
         (State::Backoff, Some(wait)) => {
             let row = match replica.failures_in_a_row {
@@ -218,8 +218,14 @@ fn next(replica: &ReplicaStatus, policy: Option<&str>) -> String {
         }
         (State::Stopping, None) => "it is waited for until nothing of it is left".to_owned(),
         (State::Stopped, _) => format!("it stays down until `wharf start {name}`"),
-        (State::Finished, _) => format!("its work is done; `wharf start {name}` runs it once more"),
-        (State::Failed, _) => {
+        (State::Finished, Some(wait)) => format!("its schedule starts it in {wait}"),
+        (State::Failed, Some(wait)) => {
+            format!("its schedule starts it in {wait}; `wharf why {name}` tells why it failed")
+        }
+        (State::Finished, None) => {
+            format!("its work is done; `wharf start {name}` runs it once more")
+        }
+        (State::Failed, None) => {
             format!("it stays down: `wharf why {name}` tells why, `wharf start {name}` tries again")
         }
         (State::Unkillable, _) => "it was killed and does not end: only the kernel can".to_owned(),

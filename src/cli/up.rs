@@ -91,7 +91,7 @@ fn intent(spec: &Spec, before: &Intent, names: &[ServiceName]) -> Intent {
         }
     };
     let stopped = spec.services.iter().filter(stays).map(|(name, _)| name.clone()).collect();
-    Intent { stopped }
+    Intent { stopped, ..Intent::default() }
 }
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
             ("", "b", "a c"),
             ("a b", "a c", "b"),
         ] {
-            let before = Intent { stopped: names(before) };
+            let before = Intent { stopped: names(before), ..Intent::default() };
             assert_eq!(intent(&spec, &before, &names(named)).stopped, names(after));
         }
     }

@@ -35,7 +35,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("disabled", "`replicas: 0`", ""),
     carried("is_daemon", "`restart: no`", "a program that goes into the background ends for wharf"),
     carried("launch_timeout_seconds", "`start_timeout`", ""),
-    carried("schedule", "`schedule`", "until it is supported also `replicas: 0`"),
+    carried("schedule", "`schedule`", ""),
     carried("shell", "`command`", "shell_command and shell_argument"),
     carried("disable_env_expansion", "nothing to write", "`$` is kept as it is"),
     carried("x-*", "left out", "anchors in them are followed"),

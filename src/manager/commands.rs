@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::event::{Configure, Event, State, Verb};
+use crate::event::{Configure, Event, Rest, State, Verb};
 use crate::exit::{Cause, Signal};
 use crate::guardian::Relayed;
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
@@ -227,6 +227,7 @@ impl Control {
         }
         self.spec = Arc::clone(&spec);
         self.measured_anew();
+        self.schedule();
         self.rested = false;
         self.publish(What::Reload { by: by.clone(), services: spec.services.len() });
         let stopped = self.stopped.clone();
@@ -254,7 +255,7 @@ impl Control {
     pub(super) fn persist_intent(&mut self) {
         self.stopped = self.supervisor.stopped();
         self.intent += 1;
-        let intent = Intent { stopped: self.stopped.clone() };
+        let intent = Intent { stopped: self.stopped.clone(), due: self.last_due.clone() };
         self.disk.persist(self.intent, Persist::Intent(intent));
     }
 
@@ -355,11 +356,12 @@ impl Control {
         if let Some(home) = home {
             let slot = self.table.slot(home);
             slot.set_row(view.row);
-            slot.set_phase(match view.state {
-                State::Stopped => Phase::Stopped,
-                State::Finished => Phase::Finished,
-                State::Failed => Phase::Failed,
-                _ => Phase::Between,
+            slot.set_phase(match view.rest {
+                Some(Rest::Stopped) => Phase::Stopped,
+                Some(Rest::Finished) => Phase::Finished,
+                Some(Rest::Failed) => Phase::Failed,
+                Some(Rest::Scheduled) => Phase::Scheduled,
+                None => Phase::Between,
             });
         }
         self.tell_change(replica, &view);

@@ -26,10 +26,11 @@ use crate::os::user::Identity;
 use crate::os::{clock, memory};
 use crate::spec::{self, Spec};
 use crate::state::StateDir;
-use crate::supervise::Supervisor;
+use crate::supervise::{Supervisor, Timetable};
 use crate::time::{Tick, Wall};
 
 use super::announce::Announcer;
+
 use super::commands::Waiter;
 use super::disk::Disk;
 use super::ending::Pending;
@@ -37,7 +38,7 @@ use super::forward::Forwarder;
 use super::guest::Guests;
 use super::launch::Surroundings;
 use super::prompts::Prompts;
-use super::published::What;
+use super::published::{SkipReason, What};
 use super::record::Origin;
 use super::request::{Handle, LastExit, Request};
 use super::run::Run;
@@ -46,6 +47,7 @@ use super::speak::Call;
 use super::streams::Lingering;
 use super::sweeper::{Report, Sweeper};
 use super::terminal::Terminal;
+use super::timing::LastDue;
 use super::{room, spawner, speak};
 
 /// Tokens of the descriptors that are not a run's. A run's are its incarnation, shifted, and a kind.
@@ -178,6 +180,11 @@ pub(super) struct Control {
     pub(super) handle: Handle,
     pub(super) guardian_life: OwnedFd,
     pub(super) stopped: Vec<ServiceName>,
+    /// When services are due by their schedules.
+    pub(super) timetable: Timetable,
+    pub(super) last_due: LastDue,
+    /// When the clocks are looked at next.
+    pub(super) look_at: Option<Tick>,
     pub(super) output_paused: Option<Tick>,
     pub(super) output_overdue: bool,
     pub(super) health: Health,
@@ -318,6 +325,7 @@ impl Control {
             self.prompts.due(),
             self.record_deadlines.first().map(|(at, _)| *at),
             self.room.due(),
+            self.look_at.filter(|_| !self.shutting_down),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
@@ -339,6 +347,7 @@ impl Control {
         if self.prompts.due().is_some_and(|at| at <= now) {
             self.look_at_prompts(now);
         }
+        self.look_at_clocks(now);
         self.intent_due(now);
         self.overdue_records(now);
     }
@@ -387,6 +396,7 @@ impl Control {
             Action::Sweep { incarnation, scope } => self.sweep(incarnation, scope),
             Action::Changed { replica } => self.changed(&replica),
             Action::Forget { replica } => self.forget(&replica),
+            Action::Overlapped { replica } => self.skipped_one(replica, SkipReason::Overlap),
             Action::Persist => self.persist_intent(),
             Action::Down => self.down = true,
         }

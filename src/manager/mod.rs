@@ -6,6 +6,7 @@
 
 mod announce;
 mod caller;
+
 mod commands;
 mod control;
 mod disk;
@@ -33,6 +34,7 @@ mod stdbuf;
 mod streams;
 mod sweeper;
 mod terminal;
+mod timing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
@@ -53,7 +55,7 @@ use crate::os::{cgroup, clock, epoll, limits, memory, prctl, procfs, signal, soc
 use crate::output::{LogFiles, OutputError};
 use crate::spec::{Cgroups, Spec};
 use crate::state::{StateDir, StateError};
-use crate::supervise::{MAX_STARTING, Supervisor};
+use crate::supervise::{MAX_STARTING, Supervisor, Timetable};
 
 pub use announce::{Announcer, Subscription};
 pub use guest::Joining;
@@ -64,7 +66,7 @@ pub use notice::{
     AboutPart, CleanedPart, CrashLoopPart, ExitEvent, ExitKind, MessagePart, Notice, StreamEvent,
     Teller, event_schema,
 };
-pub use published::{Kind, Published, What};
+pub use published::{Kind, Published, SkipReason, What};
 pub use request::{
     EVENTS, Handle, LastExit, ManagerStatus, PortStatus, REQUESTS, ReadState, Refusal,
     ReplicaStatus, Request, Snapshot, SpeakError, Speech,
@@ -278,6 +280,9 @@ fn start(
         handle: handle.clone(),
         guardian_life,
         stopped: intent.stopped.clone(),
+        timetable: Timetable::new(jiff::tz::TimeZone::system()),
+        last_due: intent.due,
+        look_at: None,
         output_paused: None,
         output_overdue: false,
         health: control::Health::default(),
@@ -297,6 +302,7 @@ fn start(
     };
     control.watch_own().map_err(system("waiting"))?;
     control.recall();
+    control.schedule();
     let configure = Configure {
         spec,
         by: Requester { uid: None, pid: None, who: "wharf up".to_owned() },

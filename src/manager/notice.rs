@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::history::{Cursor, Gap, GapReason, Missing};
-use super::published::{Kind, Published, What};
+use super::published::{Kind, Published, SkipReason, What};
 use crate::event::State;
 use crate::exit::{
     Decision, EventPart, ExecutablePart, ExitRecord, HostPart, ManagerPart, ProcessPart, Reason,
@@ -89,6 +89,9 @@ pub struct Notice {
     /// `crash_loop`: whether it is one, and how long the row of failures is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub crash_loop: Option<CrashLoopPart>,
+    /// `skipped`: why a start by the schedule was left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub skipped: Option<SkipReason>,
     /// `unrecorded`: why it ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<Reason>,
@@ -211,6 +214,7 @@ impl Notice {
             state_before: None,
             restart: None,
             crash_loop: None,
+            skipped: None,
             reason: None,
             cleaned: None,
             message: None,
@@ -254,6 +258,10 @@ impl Notice {
             What::CrashLoop { active, failures, .. } => {
                 self.crash_loop = Some(CrashLoopPart { active: *active, failures: *failures });
                 warns = *active;
+            }
+            What::Skipped { why, .. } => {
+                self.skipped = Some(*why);
+                warns = true;
             }
             What::Unrecorded { reason, .. } => {
                 self.reason = Some(*reason);
@@ -316,6 +324,12 @@ fn sentence(what: &What) -> String {
         }
         What::CrashLoop { replica, active: false, .. } => {
             format!("{replica} is not crash-looping any more")
+        }
+        What::Skipped { replica, why: SkipReason::Overlap } => {
+            format!("{replica} is not started by its schedule: its last run has not ended")
+        }
+        What::Skipped { replica, why: SkipReason::Missed } => {
+            format!("{replica} is not started by its schedule: its time has gone by")
         }
         What::Unrecorded { msg, .. } => {
             format!("{msg}; its record cannot be written yet and follows when it is")

@@ -99,6 +99,13 @@ pub enum What {
         /// So many failures in a row.
         failures: u32,
     },
+    /// A start by the schedule is left out.
+    Skipped {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// Why.
+        why: SkipReason,
+    },
     /// A run ended and the disk does not take its record: the exit is told once it does.
     Unrecorded {
         /// Of which replica.
@@ -177,6 +184,7 @@ impl What {
             Self::Restart { .. } => Kind::Restart,
             Self::GiveUp { .. } => Kind::GiveUp,
             Self::CrashLoop { .. } => Kind::CrashLoop,
+            Self::Skipped { .. } => Kind::Skipped,
             Self::Unrecorded { .. } => Kind::Unrecorded,
             Self::Cleaned { .. } => Kind::Cleaned,
             Self::Message { .. } => Kind::Message,
@@ -197,6 +205,7 @@ impl What {
             Self::Restart { .. } => "restart.scheduled",
             Self::GiveUp { .. } => "restart.giveup",
             Self::CrashLoop { .. } => "service.crash_loop",
+            Self::Skipped { .. } => "schedule.skipped",
             Self::Unrecorded { .. } => "process.exit_unrecorded",
             Self::Cleaned { .. } => "process.cleaned",
             Self::Message { .. } => "port.message",
@@ -218,7 +227,9 @@ impl What {
                 Some((id, Some(part.incarnation)))
             }
             Self::State { replica, incarnation, .. } => Some((replica.clone(), *incarnation)),
-            Self::CrashLoop { replica, .. } => Some((replica.clone(), None)),
+            Self::CrashLoop { replica, .. } | Self::Skipped { replica, .. } => {
+                Some((replica.clone(), None))
+            }
             Self::Start { replica, incarnation, .. }
             | Self::Ready { replica, incarnation, .. }
             | Self::Restart { replica, incarnation, .. }
@@ -261,6 +272,26 @@ impl What {
     }
 }
 
+/// Why a start by the schedule is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// The last run has not ended.
+    Overlap,
+    /// Its time went by while nobody could start it.
+    Missed,
+}
+
+impl SkipReason {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlap => "overlap",
+            Self::Missed => "missed",
+        }
+    }
+}
+
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $word:literal,)*) => {
         /// What kinds of events there are: the `event:` of the stream, `kind` in JSON, and the word
@@ -296,6 +327,8 @@ kinds! {
     GiveUp = "give_up",
     /// A replica keeps failing, or does so no more.
     CrashLoop = "crash_loop",
+    /// A start by the schedule is left out.
+    Skipped = "skipped",
     /// A run ended and its record cannot be written yet; the exit follows when it is.
     Unrecorded = "unrecorded",
     /// What a run left behind was killed.

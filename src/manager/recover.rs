@@ -97,6 +97,7 @@ fn rest_of(phase: Phase) -> Option<Rest> {
         Phase::Stopped => Some(Rest::Stopped),
         Phase::Finished => Some(Rest::Finished),
         Phase::Failed => Some(Rest::Failed),
+        Phase::Scheduled => Some(Rest::Scheduled),
         Phase::Free | Phase::Between | Phase::Open => None,
     }
 }

@@ -90,6 +90,11 @@ impl Control {
                 strays: counters.strays,
             })
         });
+        let waits = view.next_start.map(|at| at.since(now));
+        let next_start = waits.or_else(|| {
+            // An operator's stop is stronger than the clock.
+            view.wanted.then(|| self.next_due(&id.service, now)).flatten()
+        });
         Some(ReplicaStatus {
             service: id.service.to_string(),
             replica: id.replica,
@@ -102,7 +107,7 @@ impl Control {
             crash_looping: view.crash_looping,
             failures_in_a_row: view.row,
             since: wall_of(view.since, now),
-            next_start_s: view.next_start.map(|at| at.since(now).as_secs_f64()),
+            next_start_s: next_start.map(|wait| wait.as_secs_f64()),
             last_exit: last,
             port,
             command: service.map(|service| service.command.clone()).unwrap_or_default(),

@@ -40,6 +40,8 @@ pub enum Phase {
     Finished = 4,
     /// Resting: failed.
     Failed = 5,
+    /// Resting: its time has not come yet.
+    Scheduled = 6,
 }
 
 impl Phase {
@@ -50,6 +52,7 @@ impl Phase {
             3 => Self::Stopped,
             4 => Self::Finished,
             5 => Self::Failed,
+            6 => Self::Scheduled,
             _ => Self::Free,
         }
     }

@@ -279,6 +279,7 @@ impl Driver {
                 | Action::Sweep { .. }
                 | Action::Changed { .. }
                 | Action::Forget { .. }
+                | Action::Overlapped { .. }
                 | Action::Persist
                 | Action::Down => {}
             }

@@ -19,6 +19,7 @@ const LIVE: &[(&str, &str)] = &[
     ("port.timeout", "a deadline of the manager's, for the next call"),
     ("replicas", "replicas are added or stopped; the others run on"),
     ("restart", "it is asked when something ends"),
+    ("schedule", "the clock is the manager's; a run goes on"),
     ("start_timeout", "it is asked at the next start"),
     ("stop", "it is asked at the next stop"),
 ];

@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 
 use crate::exit::Signal;
 use crate::name::ServiceName;
+use crate::time::cron::Cron;
 use crate::time::{QuantityError, parse_duration, parse_size};
 
 /// What a text must look like, by its `format` in the schema.
@@ -95,10 +96,10 @@ impl Format {
             Self::EnvEntry => env_name(text.split_once('=').map_or(text, |(name, _)| name)),
             Self::User => user(text),
             Self::Octal => octal(text),
-            Self::Cron if text.split_whitespace().count() == 5 => Ok(()),
+            Self::Cron => cron(text),
             Self::Address => address(text).map(drop),
             Self::Socket if text.starts_with('/') && !text.contains('\0') => Ok(()),
-            Self::Cron | Self::Socket => Err(format!("`{text}` is not {}", self.expected())),
+            Self::Socket => Err(format!("`{text}` is not {}", self.expected())),
         }
     }
 }
@@ -123,6 +124,10 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         Ok(address) => Ok(address),
         Err(_) => Err(format!("`{text}` is not {}", Format::Address.expected())),
     }
+}
+
+fn cron(text: &str) -> Result<(), String> {
+    Cron::parse(text).map(drop).map_err(|error| format!("`{text}` is no time pattern: {error}"))
 }
 
 fn quoted(text: &str, error: QuantityError) -> String {

@@ -12,13 +12,16 @@ use super::check::Environment;
 use super::mistake::Found;
 use super::tree::{Entry, Node, Place};
 use super::{
-    Forward, JOURNALD, KillScope, Limits, Logging, OnGiveUp, Policy, Restart, START_TIMEOUT,
-    SYSLOG, Service, SignalName, Stop, WhenFull, mean_port, written,
+    Forward, JOURNALD, KillScope, Limits, Logging, Missed, OnGiveUp, Overlap, Policy, Restart,
+    Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Stop, WhenFull, mean_port,
+    written,
 };
 use crate::name::ServiceName;
 
 /// The smallest log file, in bytes. Below it a log would be rotated for every other line.
 const SMALLEST_LOG: u64 = 1024;
+/// The shortest rhythm of a schedule. What is to run more often is a service with a loop.
+const SHORTEST_RHYTHM: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What surrounds the services.
 pub(super) struct Mean<'a> {
@@ -56,11 +59,12 @@ impl Mean<'_> {
             user: written.user.map(|user| user.0),
             replicas: written.replicas.unwrap_or(1),
             port: written.port.map(|port| mean_port::port(&mut subject, port)),
-            restart: subject.restart(written.restart, codes),
+            restart: subject.restart(written.restart, codes, written.schedule.is_some()),
             start_timeout: subject.start_timeout(written.start_timeout),
             stop: stop(written.stop_signal, written.stop_grace_period, written.stop_kill),
             logging: subject.logging(written.logging),
             limits: limits(written.limits.as_ref()),
+            schedule: written.schedule.and_then(|schedule| subject.schedule(&schedule)),
             labels: subject.labels(written.labels),
         }))
     }
@@ -187,9 +191,18 @@ impl Subject<'_, '_> {
         variables
     }
 
-    /// `codes` are those that the port, or its profile, says mean success.
-    fn restart(&mut self, written: Option<written::Restart>, codes: Option<Vec<i32>>) -> Restart {
+    /// `codes` are those that the port, or its profile, says mean success. What is started by the
+    /// clock is started again by the clock.
+    fn restart(
+        &mut self,
+        written: Option<written::Restart>,
+        codes: Option<Vec<i32>>,
+        scheduled: bool,
+    ) -> Restart {
         let mut usual = Restart::default();
+        if scheduled {
+            usual.policy = Policy::No;
+        }
         usual.success_exit_codes = codes.unwrap_or(usual.success_exit_codes);
         let long = match written {
             None => return usual,
@@ -274,6 +287,41 @@ impl Subject<'_, '_> {
                 syslog: forward(written.syslog, SYSLOG),
             },
         }
+    }
+
+    fn schedule(&mut self, written: &written::Schedule) -> Option<Schedule> {
+        let rhythm = match (&written.cron, written.every) {
+            (Some(pattern), None) => Rhythm::Cron(pattern.0.clone()),
+            (None, Some(length)) => {
+                if length.0 < SHORTEST_RHYTHM {
+                    self.complain(&["schedule", "every"], "the time must be at least 1s");
+                }
+                Rhythm::Every(length.0)
+            }
+            (Some(_), Some(_)) => {
+                self.complain(
+                    &["schedule", "every"],
+                    "`cron` says when already; write one of them",
+                );
+                return None;
+            }
+            (None, None) => {
+                self.complain(&["schedule"], "one of `cron` and `every` is missing");
+                return None;
+            }
+        };
+        Some(Schedule {
+            rhythm,
+            overlap: match written.overlap {
+                None | Some(written::Overlap::Skip) => Overlap::Skip,
+                Some(written::Overlap::Queue) => Overlap::Queue,
+                Some(written::Overlap::Kill) => Overlap::Kill,
+            },
+            missed: match written.missed {
+                None | Some(written::Missed::Run) => Missed::Run,
+                Some(written::Missed::Skip) => Missed::Skip,
+            },
+        })
     }
 
     fn labels(

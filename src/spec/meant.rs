@@ -4,6 +4,7 @@
 //! A difference between two configurations is derived from the serialised form (`diff`).
 
 mod port;
+mod schedule;
 
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use port::{
     Banner, Channel, Eof, Framing, Handshake, IdPlace, IdType, OnProtocolError, PacketWidth, Port,
     Ready, Replies, Stray, Unbuffer,
 };
+pub use schedule::{Missed, Overlap, Rhythm, Schedule};
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,6 +88,9 @@ pub struct Service {
     pub logging: Logging,
     /// Resource limits.
     pub limits: Limits,
+    /// When it is started; `None` is always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
     /// Free words for people and tools.
     pub labels: BTreeMap<String, String>,
 }
@@ -106,6 +111,7 @@ impl Service {
             stop: Stop::default(),
             logging: Logging::default(),
             limits: Limits::default(),
+            schedule: None,
             labels: BTreeMap::new(),
         }
     }

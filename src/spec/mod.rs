@@ -47,9 +47,9 @@ pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect};
 pub use disk::disk_bound;
 pub use meant::{
     Banner, Cgroups, Channel, Eof, Forward, Framing, Handshake, IdPlace, IdType, JOURNALD,
-    KillScope, Limits, Logging, Metrics, OnGiveUp, OnProtocolError, PacketWidth, Policy, Port,
-    Ready, Replies, Restart, START_TIMEOUT, SYSLOG, Service, SignalName, Spec, Stop, Stray,
-    Unbuffer, WhenFull,
+    KillScope, Limits, Logging, Metrics, Missed, OnGiveUp, OnProtocolError, Overlap, PacketWidth,
+    Policy, Port, Ready, Replies, Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service,
+    SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {

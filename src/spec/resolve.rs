@@ -72,6 +72,9 @@ pub(super) fn written(service: &Service, mask: bool) -> Value {
     if service.limits != Limits::default() {
         put("limits", limits(&service.limits));
     }
+    if let Some(schedule) = &service.schedule {
+        put("schedule", json!(schedule));
+    }
     if !service.labels.is_empty() {
         put("labels", json!(service.labels));
     }

@@ -99,7 +99,7 @@ impl Supervisor {
                 if leaving || restart {
                     replica.change(cx, service, by);
                 } else {
-                    replica.take_over(service);
+                    replica.take_over(cx, service);
                 }
             });
         }
@@ -131,10 +131,12 @@ impl Supervisor {
     fn arrive(&mut self, now: Tick, id: ReplicaId, past: Option<Past>, actions: &mut Vec<Action>) {
         let known = &self.services[&id.service];
         let stopped = known.stopped;
+        let scheduled = known.service.schedule.is_some();
         let replica = Replica::new(id.clone(), Arc::clone(&known.service), now);
         self.index.update(&id, Marks::default(), replica.marks());
         self.replicas.insert(id.clone(), replica);
-        let (row, ended) = past.map_or((0, PastEnd::Between), |past| (past.row, past.ended));
+        let unknown = if scheduled { PastEnd::Resting(Rest::Scheduled) } else { PastEnd::Between };
+        let (row, ended) = past.map_or((0, unknown), |past| (past.row, past.ended));
         if let PastEnd::Unrecorded { incarnation, .. } = &ended {
             self.reserve(*incarnation);
         }
@@ -146,6 +148,7 @@ impl Supervisor {
                     replica.recover(cx, incarnation, &end, cause);
                 }
                 PastEnd::Resting(_) | PastEnd::Between if stopped => {}
+                PastEnd::Resting(Rest::Scheduled) if !scheduled => replica.step(cx, Input::Start),
                 PastEnd::Resting(rest) => {
                     replica.set_wanted(rest != Rest::Stopped);
                     replica.rest(rest);

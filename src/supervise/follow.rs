@@ -92,7 +92,16 @@ impl Replica {
         let (decision, delay, attempt, next) = match after {
             After::Rest => (Decision::Stopped, None, None, Next::Rest(Rest::Stopped)),
             After::Again => (Decision::Restart, Some(Duration::ZERO), None, Next::Start(cx.now)),
-            After::Judge => self.policy(cx, judged.reason, how, &mut judged.evidence),
+            After::Judge => {
+                let judged = self.policy(cx, judged.reason, how, &mut judged.evidence);
+                match judged {
+                    // Its time has come again meanwhile.
+                    (Decision::No, .., Next::Rest(_)) if self.machine.due => {
+                        (Decision::Restart, Some(Duration::ZERO), None, Next::Start(cx.now))
+                    }
+                    judged => judged,
+                }
+            }
         };
         let last = LastEnd { incarnation, how, reason: judged.reason, cause: judged.cause };
         self.machine.last = Some(last);

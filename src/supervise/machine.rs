@@ -15,6 +15,7 @@ use super::ladder::{After, Ending};
 use super::view::LastEnd;
 
 /// All of a replica that is neither name nor configuration.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact of the replica")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Machine {
     pub(super) phase: Phase,
@@ -24,6 +25,9 @@ pub(super) struct Machine {
     /// It is no longer part of the configuration.
     pub(super) leaving: bool,
     pub(super) left_behind: bool,
+    /// Its time came during the present run; another one follows it.
+    #[serde(default)]
+    pub(super) due: bool,
     pub(super) row: u32,
     pub(super) restarts: u64,
     pub(super) recent: Intensity,
@@ -118,6 +122,8 @@ pub(super) enum Input<'a> {
     End(Cause, &'a Requester),
     /// What has been asked to end is to be killed.
     Hurry,
+    /// The time of its schedule has come.
+    Due(&'a Requester),
     /// Another configuration, which a run of the present one has to make room for.
     Changed(&'a Requester),
     /// It is its turn to start.

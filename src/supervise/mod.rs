@@ -18,6 +18,8 @@ mod replica;
 mod sample;
 mod single;
 mod supervisor;
+#[cfg(feature = "daemon")]
+mod timetable;
 mod verdict;
 mod view;
 
@@ -28,5 +30,7 @@ pub use persisted::STATE_VERSION;
 pub use plan::restart_needed;
 pub use single::{Judged, Single};
 pub use supervisor::{MAX_STARTING, Supervisor};
+#[cfg(feature = "daemon")]
+pub use timetable::{Due, LATE, REPEATS, Timetable};
 pub use verdict::of_predecessor;
 pub use view::{LastEnd, View};

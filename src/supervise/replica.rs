@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::event::{Action, Rest};
 use crate::exit::{Cause, Signal};
 use crate::name::{ReplicaId, Requester};
-use crate::spec::Service;
+use crate::spec::{Overlap, Service};
 use crate::time::Tick;
 
 use super::intensity::Intensity;
@@ -45,6 +45,7 @@ impl Replica {
             wanted: false,
             leaving: false,
             left_behind: false,
+            due: false,
             row: 0,
             restarts: 0,
             recent: Intensity::default(),
@@ -78,7 +79,7 @@ impl Replica {
                 Sweeping(run, _) => Sweeping(run, Next::Rest(Rest::Stopped)),
             },
             Input::End(cause, by) => match phase {
-                Queued(_) | Deferred(_) | Backoff => Down(Rest::Stopped),
+                Queued(_) | Deferred(_) | Backoff | Down(Rest::Scheduled) => Down(Rest::Stopped),
                 Starting(run) | Running(run) => {
                     self.stop(cx, run, Ending::asked(cause, by, cx.now, After::Rest))
                 }
@@ -95,6 +96,7 @@ impl Replica {
                 | Stopping(..) | Unkillable(..) | Sweeping(..) | Backoff) => same,
             },
             Input::Changed(by) => self.changed(cx, phase, by),
+            Input::Due(clock) => self.due(cx, phase, clock),
             Input::Signal(signal, by) => match phase {
                 Starting(run) => Starting(signalled(cx, run, signal, by)),
                 Running(run) => Running(signalled(cx, run, signal, by)),
@@ -118,6 +120,9 @@ impl Replica {
         };
         if matches!(self.machine.phase, Down(_) | Queued(_) | Unkillable(..)) {
             self.machine.deadline = None;
+        }
+        if matches!(self.machine.phase, Down(_)) {
+            self.machine.due = false;
         }
         if self.state() != before {
             self.machine.since = cx.now;
@@ -232,17 +237,60 @@ impl Replica {
         }
     }
 
+    /// The time of its schedule has come, and it is wanted.
+    fn due(&mut self, cx: &mut Context<'_>, phase: Phase, clock: &Requester) -> Phase {
+        let overlap = self.service.schedule.as_ref().map_or(Overlap::Skip, |own| own.overlap);
+        match (phase, overlap) {
+            (Down(Rest::Scheduled | Rest::Finished | Rest::Failed) | Backoff, _) => self.queue(cx),
+            // It has ended; what it left behind is still being killed.
+            (Sweeping(run, Next::Rest(_)), _) => Sweeping(run, Next::Start(cx.now)),
+            (Starting(run) | Running(run), Overlap::Kill) => {
+                let why = Ending::asked(Cause::Replaced, clock, cx.now, After::Again);
+                self.stop(cx, run, why)
+            }
+            (ending @ (Stopping(..) | Unkillable(..)), Overlap::Kill) => ending.then(After::Again),
+            (same @ (Starting(_) | Running(_) | Stopping(..) | Unkillable(..)), Overlap::Queue)
+                if !self.machine.due =>
+            {
+                self.machine.due = true;
+                same
+            }
+            // It is about to start anyway, or another start may not wait.
+            (
+                same @ (Queued(_)
+                | Deferred(_)
+                | Starting(_)
+                | Running(_)
+                | Stopping(..)
+                | Unkillable(..)
+                | Sweeping(_, Next::Start(_))
+                | Down(Rest::Stopped)),
+                Overlap::Skip | Overlap::Queue | Overlap::Kill,
+            ) => {
+                cx.actions.push(Action::Overlapped { replica: self.id.clone() });
+                same
+            }
+        }
+    }
+
     /// Another configuration, which a run of the present one has to make room for.
     fn changed(&mut self, cx: &mut Context<'_>, phase: Phase, by: &Requester) -> Phase {
         let after = if self.machine.wanted { After::Again } else { After::Rest };
         match phase {
-            Down(Rest::Finished | Rest::Failed) | Backoff => self.queue(cx),
+            // What the clock starts, no configuration starts.
+            same @ Down(Rest::Finished | Rest::Failed | Rest::Scheduled)
+                if self.service.schedule.is_some() =>
+            {
+                same
+            }
+            Down(Rest::Finished | Rest::Failed | Rest::Scheduled) | Backoff => self.queue(cx),
             Deferred(retry) => Queued(Turn::Again(retry)),
             Starting(run) | Running(run) => {
                 let why = Ending::asked(Cause::ConfigChanged, by, cx.now, After::Again);
                 self.stop(cx, run, why)
             }
             ending @ (Stopping(..) | Unkillable(..)) => ending.then(after),
+            same @ Sweeping(_, Next::Rest(_)) if self.service.schedule.is_some() => same,
             Sweeping(run, _) if self.machine.wanted => Sweeping(run, Next::Start(cx.now)),
             same @ (Down(Rest::Stopped) | Queued(_) | Sweeping(..)) => same,
         }
@@ -260,6 +308,7 @@ impl Replica {
             Turn::First(_) => (cx.source.incarnation(), 0),
         };
         self.machine.left_behind = false;
+        self.machine.due = false;
         self.machine.deadline = Some(cx.now + self.service.start_timeout);
         cx.actions.push(Action::Spawn {
             incarnation,
@@ -337,7 +386,7 @@ impl Replica {
 
     /// A configuration that takes effect in place. Another limit of restarts is a new allowance: what
     /// was forgotten under the old one cannot count under the new one.
-    pub(super) fn take_over(&mut self, service: &Arc<Service>) {
+    pub(super) fn take_over(&mut self, cx: &mut Context<'_>, service: &Arc<Service>) {
         let present = self.next.as_mut().unwrap_or(&mut self.service);
         let (old, new) = (&present.restart, &service.restart);
         if (old.max_restarts, old.within) != (new.max_restarts, new.within) {
@@ -346,6 +395,10 @@ impl Replica {
         *present = Arc::clone(service);
         if let Running(Run { ready: Some(ready), .. }) = &self.machine.phase {
             self.machine.deadline = self.end_of_row(*ready);
+        }
+        // What waited for its time waits for nothing where there is no schedule any more.
+        if service.schedule.is_none() && matches!(self.machine.phase, Down(Rest::Scheduled)) {
+            self.step(cx, Input::Start);
         }
     }
 

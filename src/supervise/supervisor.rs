@@ -125,6 +125,7 @@ impl Supervisor {
             Event::ProtocolError { incarnation } => {
                 self.tell(now, incarnation, Heard::ProtocolError, out);
             }
+            Event::Due { service } => self.due(now, &service, out),
             Event::Time => self.pass(now, out),
         }
         self.admit(now, out);
@@ -255,6 +256,22 @@ impl Supervisor {
         {
             known.stopped = stopped;
             actions.push(Action::Persist);
+        }
+    }
+
+    /// The time of a service's schedule has come.
+    fn due(&mut self, now: Tick, service: &ServiceName, actions: &mut Vec<Action>) {
+        if self.closing {
+            return;
+        }
+        let clock = Requester { uid: None, pid: None, who: "the schedule".to_owned() };
+        let target = Target { service: service.clone(), replica: None };
+        for id in self.configured_replicas(&target) {
+            self.drive(now, &id, actions, |replica, cx| {
+                if replica.is_wanted() {
+                    replica.step(cx, Input::Due(&clock));
+                }
+            });
         }
     }
 

@@ -44,6 +44,8 @@ pub struct View {
     pub wanted: bool,
     /// Whether something that the last run left behind could not be killed.
     pub left_behind: bool,
+    /// Why nothing of it runs and nothing happens by itself; `None` where something does.
+    pub rest: Option<Rest>,
 }
 
 /// The end of a run in four words.
@@ -79,7 +81,7 @@ impl Replica {
             Down(Rest::Stopped) => State::Stopped,
             Down(Rest::Finished) => State::Finished,
             Down(Rest::Failed) => State::Failed,
-            Queued(_) | Deferred(_) => State::Waiting,
+            Down(Rest::Scheduled) | Queued(_) | Deferred(_) => State::Waiting,
             Starting(_) => State::Starting,
             Running(_) => State::Running,
             Stopping(..) | Sweeping(..) => State::Stopping,
@@ -142,6 +144,10 @@ impl Replica {
             last: self.machine.last,
             wanted: self.machine.wanted && !self.machine.leaving,
             left_behind: self.machine.left_behind,
+            rest: match &self.machine.phase {
+                Down(rest) => Some(*rest),
+                _ => None,
+            },
         }
     }
 }

@@ -31,6 +31,7 @@ mod people;
 mod ports;
 mod reading;
 mod reload;
+mod schedules;
 mod schemathesis;
 mod sharing;
 mod truth;

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
-use wharf::manager::{What, event_schema};
+use wharf::manager::{SkipReason, What, event_schema};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName};
 
 use crate::api::{PATIENCE, connect, get, read_answer, read_until};
@@ -351,6 +351,8 @@ fn every_kind_has_its_sample_and_the_schema() {
         What::Message { replica: replica(), incarnation, text: None, bytes: 9000 },
         What::ProtocolError { replica: replica(), incarnation, error: "a line without end".into() },
         What::Restart { replica: replica(), incarnation, delay_s, attempt: Some(4) },
+        What::Skipped { replica: replica(), why: SkipReason::Overlap },
+        What::Skipped { replica: replica(), why: SkipReason::Missed },
         What::CrashLoop { replica: replica(), active: true, failures: 5 },
         What::CrashLoop { replica: replica(), active: false, failures: 0 },
         What::GiveUp { replica: replica(), incarnation },

@@ -32,6 +32,8 @@ pub(crate) struct Book {
     pub(crate) sweep_owed: Option<KillScope>,
     /// What follows, when there is no run.
     pub(crate) plan: Plan,
+    /// Its time came during its run, and another run waits for the end of that.
+    pub(crate) due_again: bool,
 }
 
 /// What is to become of a replica that has no run.
@@ -44,6 +46,13 @@ pub(crate) enum Plan {
     Due(Option<(Incarnation, u32)>, u64),
     /// Run, how often it was deferred, and when it is tried again.
     Deferred(Incarnation, u32, Tick),
+}
+
+impl Plan {
+    /// Whether it is down by a word, and not for want of its time.
+    pub(crate) fn is_rest(self) -> bool {
+        matches!(self, Self::Rest(Rest::Stopped | Rest::Finished | Rest::Failed))
+    }
 }
 
 /// A run.
@@ -107,6 +116,7 @@ impl Book {
             sweeping: None,
             sweep_owed: None,
             plan,
+            due_again: false,
         }
     }
 
@@ -167,7 +177,7 @@ impl Book {
                 Plan::Rest(Rest::Finished) => State::Finished,
                 Plan::Rest(Rest::Failed) => State::Failed,
                 Plan::At(_) => State::Backoff,
-                Plan::Due(..) | Plan::Deferred(..) => State::Waiting,
+                Plan::Rest(Rest::Scheduled) | Plan::Due(..) | Plan::Deferred(..) => State::Waiting,
             },
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Action, Event, State, Verb};
+use wharf::event::{Action, Event, Rest, State, Verb};
 use wharf::exit::{Cause, Signal};
 use wharf::name::{Incarnation, ReplicaId};
 use wharf::spec::{KillScope, Service};
@@ -80,6 +80,13 @@ impl Sim {
                     format!("{replica} changed but is unknown")
                 })?;
             }
+            Action::Overlapped { replica } => {
+                let at = self.overlapped.iter().position(|owed| owed == replica);
+                t.hold(Oracle::OverlapIsTold, at.is_some(), || {
+                    format!("nothing of {replica} is left out")
+                })?;
+                self.overlapped.remove(at.expect("it was looked at"));
+            }
             Action::Persist | Action::Down => {}
         }
         self.world.apply(action, dice).or_else(|words| {
@@ -140,6 +147,11 @@ impl Sim {
                     format!("{replica} is tried again before {at:?}")
                 });
             }
+            Plan::Rest(Rest::Scheduled) => {
+                return t.hold(Oracle::ScheduledWaits, false, || {
+                    format!("{replica} is started before its time")
+                });
+            }
             Plan::Rest(rest) => {
                 return t.hold(Oracle::PolicyDecides, false, || {
                     format!("{replica} is started though it rests, {rest:?}")
@@ -164,6 +176,8 @@ impl Sim {
         t.hold(Oracle::NewestConfiguration, newest, || {
             format!("{replica} is started with {service:?} instead of {:?}", book.service)
         })?;
+        t.hold(Oracle::ScheduledWaits, true, String::new)?;
+        book.due_again = false;
         book.run = Some(Run {
             incarnation,
             service: Arc::clone(service),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use wharf::exit::{Reason, Signal};
 use wharf::name::ServiceName;
 use wharf::spec::{
-    Eof, KillScope, OnGiveUp, OnProtocolError, Policy, Port, Ready, Restart, Service, SignalName,
-    Stop,
+    Eof, KillScope, Missed, OnGiveUp, OnProtocolError, Overlap, Policy, Port, Ready, Restart,
+    Rhythm, Schedule, Service, SignalName, Stop,
 };
 
 use crate::world::Dice;
@@ -32,9 +32,19 @@ pub(crate) fn some_service(name: &str, dice: &mut Dice) -> Service {
         command: vec!["server".to_owned(), dice.roll().to_string()],
         replicas: dice.few(4),
         port,
+        schedule: dice.one_in(4).then(|| some_schedule(dice)),
         restart: some_restart(dice),
         stop: some_stop(dice),
         ..plain(name)
+    }
+}
+
+/// When it is due the history says; only what follows an overlap is drawn here.
+pub(crate) fn some_schedule(dice: &mut Dice) -> Schedule {
+    Schedule {
+        rhythm: Rhythm::Every(Duration::from_secs(600)),
+        overlap: dice.pick(&[Overlap::Skip, Overlap::Queue, Overlap::Kill]),
+        missed: Missed::Run,
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) fn record(
             let oracle = match due.past {
                 Some(_) => Oracle::ManagersDeathIsNoFailure,
                 None if verdict.cause == Cause::ConfigChanged => Oracle::ChangedRunsAnew,
+                None if verdict.cause == Cause::Replaced => Oracle::OverlapIsReplaced,
                 None => Oracle::RestartRunsAnew,
             };
             let at_once = part.decision == Decision::Restart && part.delay_s == Some(0.0);
@@ -211,6 +212,17 @@ fn policy(
         _ if restart.never_on.contains(&reason) => Some(Oracle::NeverOnRests),
         Policy::OnFailure | Policy::Always | Policy::UnlessStopped => None,
     };
+    if silent.is_some() && book.due_again {
+        let at_once = part.decision == Decision::Restart && part.delay_s == Some(0.0);
+        t.hold(Oracle::OverlapIsQueued, at_once && part.attempt.is_none(), || {
+            format!("decided {part:?} though its time has come again")
+        })?;
+        if success {
+            book.row = 0;
+        }
+        book.plan = Plan::Due(None, step);
+        return Ok(());
+    }
     if let Some(oracle) = silent {
         t.hold(oracle, part.decision == Decision::No && part.delay_s.is_none(), || {
             format!("decided {part:?} after {reason} with policy {:?}", restart.policy)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Action, Configure, End, Event, Past, PastEnd, State, Verb};
+use wharf::event::{Action, Configure, End, Event, Past, PastEnd, Rest, State, Verb};
 use wharf::exit::{Cause, Errno, How, Signal, Stage as Step_};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{Cgroups, Service, Spec};
@@ -13,7 +13,7 @@ use wharf::supervise::{Supervisor, View};
 use wharf::time::Tick;
 
 use crate::book::{Book, Plan};
-use crate::configs::{some_restart, some_service, some_stop};
+use crate::configs::{some_restart, some_schedule, some_service, some_stop};
 use crate::expect::Due;
 use crate::oracles::{Fault, Oracle, Tally};
 use crate::world::{Dice, Stage, Temper, World};
@@ -31,6 +31,7 @@ enum Kind {
     Die,
     Pass,
     Command,
+    Due,
     Protocol,
     Stale,
     Reload,
@@ -40,11 +41,12 @@ enum Kind {
 }
 
 /// How often each kind of move comes up, of 100.
-const WEIGHTS: [(Kind, u64); 10] = [
-    (Kind::Progress, 40),
+const WEIGHTS: [(Kind, u64); 11] = [
+    (Kind::Progress, 36),
     (Kind::Die, 15),
     (Kind::Pass, 18),
     (Kind::Command, 14),
+    (Kind::Due, 4),
     (Kind::Protocol, 2),
     (Kind::Stale, 3),
     (Kind::Reload, 5),
@@ -90,6 +92,8 @@ pub(crate) struct Sim {
     /// Ends that have to be recorded in this step.
     pub(crate) due: BTreeMap<Incarnation, (ReplicaId, Due)>,
     pub(crate) views: BTreeMap<ReplicaId, View>,
+    /// Replicas of which it has to be told that a start is left out.
+    pub(crate) overlapped: Vec<ReplicaId>,
     pub(crate) log: Option<String>,
 }
 
@@ -113,6 +117,7 @@ impl Sim {
             over: Vec::new(),
             due: BTreeMap::new(),
             views: BTreeMap::new(),
+            overlapped: Vec::new(),
             log: None,
         };
         for name in ["a", "b", "c", "d"].into_iter().take(1 + dice.place(4)) {
@@ -162,6 +167,7 @@ impl Sim {
             Kind::Die => self.die(dice, t),
             Kind::Pass => self.pass(dice, t),
             Kind::Command => self.command(dice, t),
+            Kind::Due => self.come_due(dice, t),
             Kind::Protocol => self.protocol_error(dice, t),
             Kind::Stale => self.stale(dice, t),
             Kind::Reload => self.reload(dice, t),
@@ -305,6 +311,17 @@ impl Sim {
         self.feed(&Event::Command { verb, target, by: by(who) }, dice, t)
     }
 
+    /// The time of a schedule comes.
+    pub(crate) fn come_due(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        let scheduled = self.services.iter().filter(|(_, known)| known.service.schedule.is_some());
+        let names: Vec<_> = scheduled.map(|(name, _)| name.clone()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let service = names[dice.place(names.len())].clone();
+        self.feed(&Event::Due { service }, dice, t)
+    }
+
     pub(crate) fn protocol_error(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         let alive: Vec<_> = self
             .world
@@ -439,8 +456,8 @@ impl Sim {
         let mut stopped = self.supervisor.stopped();
         for _ in 0..=dice.below(2) {
             let at = dice.place(services.len());
-            let kind = dice.below(8);
-            if kind == 7 || services.is_empty() {
+            let kind = dice.below(9);
+            if kind == 8 || services.is_empty() {
                 let name = dice.pick(&["a", "b", "c", "d", "e"]);
                 if services.iter().all(|service| service.name.as_str() != name) {
                     let service = some_service(name, dice);
@@ -459,6 +476,7 @@ impl Sim {
                 3 => drop(new.labels.insert("k".to_owned(), dice.below(9).to_string())),
                 4 => new.replicas = dice.few(4),
                 5 => new.command.push(dice.below(9).to_string()),
+                6 => new.schedule = dice.one_in(2).then(|| some_schedule(dice)),
                 _ => {
                     services.remove(at);
                     continue;
@@ -500,7 +518,9 @@ impl Sim {
             if self.closing || !book.wanted {
                 t.hold(Oracle::StopEnds, state.is_resting(), || format!("{id} is {state:?}"))?;
             } else {
-                let well = [State::Running, State::Finished, State::Failed].contains(&state);
+                let scheduled = book.plan == Plan::Rest(Rest::Scheduled);
+                let well = [State::Running, State::Finished, State::Failed].contains(&state)
+                    || state == State::Waiting && scheduled;
                 t.hold(Oracle::WantedRunsInTheEnd, well, || format!("{id} is {state:?}"))?;
             }
         }
@@ -599,6 +619,15 @@ impl Sim {
         t.hold(Oracle::RecordedOnce, self.due.is_empty(), || {
             format!("not recorded: {:?}", self.due)
         })?;
+        let owed = std::mem::take(&mut self.overlapped);
+        t.hold(Oracle::OverlapIsTold, owed.is_empty(), || format!("not told: {owed:?}"))?;
+        if let Event::Due { service } = event {
+            let idle = |(id, book): (&ReplicaId, &Book)| {
+                id.service == *service && book.plan == Plan::Rest(Rest::Scheduled) && book.wanted
+            };
+            let asleep = !self.closing && self.books.iter().any(idle);
+            t.hold(Oracle::DueStarts, !asleep, || format!("{service} is not started"))?;
+        }
         t.hold(Oracle::SignalIsPassedOn, signals.is_empty(), || format!("not sent: {signals:?}"))?;
         for id in reload {
             let touched = actions.iter().any(|action| about(action, &id, &self.books));
@@ -672,6 +701,7 @@ fn about(action: &Action, id: &ReplicaId, books: &BTreeMap<ReplicaId, Book>) -> 
         Action::Sweep { .. }
         | Action::Changed { .. }
         | Action::Forget { .. }
+        | Action::Overlapped { .. }
         | Action::Persist
         | Action::Down => false,
     }

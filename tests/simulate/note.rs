@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use wharf::event::{Configure, Event, Past, PastEnd, Rest, Verb};
 use wharf::exit::{Cause, Signal};
-use wharf::name::{Incarnation, ReplicaId, Requester, Target};
-use wharf::spec::Service;
+use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
+use wharf::spec::{Overlap, Service};
 use wharf::time::Tick;
 
 use crate::book::{Book, PATIENCE, Plan, Run, Then};
@@ -33,7 +33,7 @@ impl Sim {
                         continue;
                     }
                     book.ask(*cause, by, now, Then::Rest);
-                    if book.run.is_none() && !matches!(book.plan, Plan::Rest(_)) {
+                    if book.run.is_none() && !book.plan.is_rest() {
                         book.plan = Plan::Rest(Rest::Stopped);
                     }
                 }
@@ -82,6 +82,7 @@ impl Sim {
                     book.kill(Cause::Spontaneous, now, true);
                 }
             }
+            Event::Due { service } => self.note_due(service),
             Event::Time => {
                 for book in self.books.values_mut() {
                     book.pass(now, step);
@@ -89,6 +90,34 @@ impl Sim {
             }
         }
         signals
+    }
+
+    /// The time of a schedule has come.
+    fn note_due(&mut self, service: &ServiceName) {
+        let (now, step) = (self.now, self.step);
+        if self.closing {
+            return;
+        }
+        let clock = Requester { uid: None, pid: None, who: "the schedule".to_owned() };
+        let meant = |(id, book): &(&ReplicaId, &mut Book)| {
+            id.service == *service && book.configured && book.wanted
+        };
+        for (id, book) in self.books.iter_mut().filter(meant) {
+            let schedule = book.run.as_ref().and_then(|run| run.service.schedule.as_ref());
+            match (&book.run, schedule.map(|own| own.overlap)) {
+                (None, _) if matches!(book.plan, Plan::Rest(_)) => book.due(step),
+                (None, _) if book.sweeping.is_none() && matches!(book.plan, Plan::At(_)) => {
+                    book.due(step);
+                }
+                (Some(_), Some(Overlap::Kill)) => {
+                    book.ask(Cause::Replaced, &clock, now, Then::Again);
+                }
+                (Some(_), Some(Overlap::Queue)) if !book.due_again => book.due_again = true,
+                (None, _) | (Some(_), Some(Overlap::Queue | Overlap::Skip) | None) => {
+                    self.overlapped.push(id.clone());
+                }
+            }
+        }
     }
 
     pub(crate) fn run(&mut self, incarnation: Incarnation) -> Option<&mut Run> {
@@ -201,7 +230,7 @@ impl Sim {
             if book.configured && !stays {
                 book.configured = false;
                 book.ask(Cause::ConfigChanged, by, now, Then::Rest);
-                if !matches!(book.plan, Plan::Rest(_)) {
+                if !book.plan.is_rest() {
                     book.plan = Plan::Rest(Rest::Stopped);
                 }
             }
@@ -245,6 +274,7 @@ impl Sim {
         let (wanted, plan) = match past.map(|past| &past.ended) {
             _ if stopped => (false, Plan::Rest(Rest::Stopped)),
             Some(PastEnd::Resting(rest)) => (*rest != Rest::Stopped, Plan::Rest(*rest)),
+            None if new.schedule.is_some() => (true, Plan::Rest(Rest::Scheduled)),
             Some(PastEnd::Unrecorded { .. } | PastEnd::Between) | None => {
                 (true, Plan::Due(None, self.step))
             }
@@ -319,6 +349,9 @@ impl Book {
             if let Some(run) = self.run.as_mut().filter(|run| !run.outdated) {
                 run.service = Arc::clone(new);
             }
+            if new.schedule.is_none() && self.plan == Plan::Rest(Rest::Scheduled) {
+                self.due(step);
+            }
             return;
         }
         self.row = 0;
@@ -329,6 +362,7 @@ impl Book {
                 let then = if self.wanted { Then::Again } else { Then::Rest };
                 self.ask(Cause::ConfigChanged, by, now, then);
             }
+            None if new.schedule.is_some() && matches!(self.plan, Plan::Rest(_)) => {}
             None if self.wanted => self.due(step),
             None => {}
         }

@@ -63,6 +63,12 @@ oracles! {
     SignalIsPassedOn = "signal-is-passed-on",
     StopIsPersisted = "stop-is-persisted",
 
+    ScheduledWaits = "scheduled-waits",
+    DueStarts = "due-starts",
+    OverlapIsTold = "overlap-is-told",
+    OverlapIsQueued = "overlap-is-queued",
+    OverlapIsReplaced = "overlap-is-replaced",
+
     StartTimeoutKills = "start-timeout-kills",
     ReadyIsWaitedFor = "ready-is-waited-for",
     ReadyTimeoutKills = "ready-timeout-kills",

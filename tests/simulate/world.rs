@@ -144,6 +144,7 @@ impl World {
             Action::Record { .. }
             | Action::Changed { .. }
             | Action::Forget { .. }
+            | Action::Overlapped { .. }
             | Action::Persist
             | Action::Down => {}
         }

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Command, Cron, Environment, Length, NameText, Pattern, SignalText, User, Word};
+use super::{Command, Environment, Length, NameText, Pattern, SignalText, User, Word};
 
 /// One text or several.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -175,30 +175,6 @@ pub enum HealthFailure {
     Restart,
     /// It is shown as not well.
     Report,
-}
-
-/// When a service is started.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Schedule {
-    /// At these times.
-    pub cron: Option<Cron>,
-    /// In this rhythm.
-    pub every: Option<Length>,
-    /// What happens when the last run has not ended.
-    pub overlap: Option<Overlap>,
-}
-
-/// What happens when the last run has not ended.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Overlap {
-    /// The new run is left out.
-    Skip,
-    /// The new run waits.
-    Queue,
-    /// The old run is killed.
-    Kill,
 }
 
 /// A capability by name, such as `NET_RAW`, or `ALL`.

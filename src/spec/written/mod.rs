@@ -7,6 +7,7 @@
 mod later;
 mod metrics;
 mod port;
+mod schedule;
 mod service;
 mod values;
 
@@ -16,14 +17,15 @@ use serde::Deserialize;
 
 pub use later::{
     Capability, Cluster, Condition, Dependencies, Dependency, DependencyLong, Destination, Group,
-    HealthFailure, Healthcheck, Listen, NotifyBy, OneOrMore, Overlap, Ready, Retry, Schedule,
-    Secret, SecretLong, Strategy, Task,
+    HealthFailure, Healthcheck, Listen, NotifyBy, OneOrMore, Ready, Retry, Secret, SecretLong,
+    Strategy, Task,
 };
 pub use metrics::{AddressText, Metrics};
 pub use port::{
     Banner, Bracket, Channel, Counted, Eof, Framing, Handshake, Id, IdType, OnProtocolError, Port,
     PortReady, Prefix, Profile, Replies, SendExpect, Sentinel, Stray, Unbuffer,
 };
+pub use schedule::{Missed, Overlap, Schedule};
 pub use service::{
     Command, Environment, Forward, KillScope, Limits, Logging, OnGiveUp, OnManagerExit, Policy,
     Restart, RestartLong, Service, WhenFull,

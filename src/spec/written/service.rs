@@ -4,12 +4,10 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::later::{
-    Capability, Dependencies, Healthcheck, Listen, OneOrMore, Ready, Schedule, Secret,
-};
+use super::later::{Capability, Dependencies, Healthcheck, Listen, OneOrMore, Ready, Secret};
 use super::{
-    CoreSize, EnvEntry, Length, NameText, Octal, Port, ReasonWord, SignalText, Size, SocketPath,
-    User, Word,
+    CoreSize, EnvEntry, Length, NameText, Octal, Port, ReasonWord, Schedule, SignalText, Size,
+    SocketPath, User, Word,
 };
 
 /// One program that is kept running.
@@ -68,8 +66,7 @@ pub struct Service {
     pub limits: Option<Limits>,
     /// What becomes of its output.
     pub logging: Option<Logging>,
-    /// When it is started, instead of always.
-    #[schemars(extend("x-supported" = false))]
+    /// When it is started, instead of always. It is not restarted then unless `restart` says so.
     pub schedule: Option<Schedule>,
     /// The nodes it may run on.
     #[schemars(extend("x-supported" = false))]
