@@ -1,5 +1,6 @@
 //! What is wanted: start, stop, restart, signal, speak, shut down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -11,11 +12,12 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::ApiError;
-use super::input::{self, Asked, LARGEST_MESSAGE};
+use super::input::{self, Asked};
 use super::read::OfReplica;
-use super::server::{Door, Shared};
+use super::server::{Door, REPLIES, Shared};
 use crate::event::Verb;
 use crate::exit::Signal;
 use crate::manager::{ReplicaStatus, Request, Speech};
@@ -26,6 +28,8 @@ use crate::time::parse_duration;
 const COMMAND: Duration = Duration::from_secs(3600);
 /// What a call may take beyond its own time-out before the API gives up on the loop.
 const SLACK: Duration = Duration::from_secs(30);
+/// A reply up to this size needs no room to wait in, in bytes.
+const SMALL_REPLY: usize = 16 << 10;
 
 type Replicas = Result<Json<Vec<ReplicaStatus>>, ApiError>;
 type OneReplica = Result<Query<OfReplica>, QueryRejection>;
@@ -163,10 +167,36 @@ pub(super) async fn call(
     let target = input::target(&name, query.replica)?;
     let messages = speak(&shared, target, kind, wait, asked, request).await?;
     let count = messages.len().to_string();
-    let reply = join(messages);
+    let reply = take_room(&shared, join(messages))?;
     let headers =
         [(CONTENT_TYPE.as_str(), "application/octet-stream"), ("x-wharf-messages", &count)];
     Ok((headers, reply).into_response())
+}
+
+/// A reply that takes part of the room for those that wait, until it is written or its client is gone.
+struct Waiting {
+    reply: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Waiting {
+    fn as_ref(&self) -> &[u8] {
+        &self.reply
+    }
+}
+
+/// A reply that has room to wait for its client; a small one needs none.
+fn take_room(shared: &Shared, reply: Bytes) -> Result<Bytes, ApiError> {
+    if reply.len() <= SMALL_REPLY {
+        return Ok(reply);
+    }
+    // One that is larger than all the room has it alone.
+    let size = u32::try_from(reply.len().min(REPLIES)).unwrap_or(u32::MAX);
+    let Ok(room) = Arc::clone(&shared.replies).try_acquire_many_owned(size) else {
+        let text = "the reply is dropped: too many others wait already for clients to take them";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text));
+    };
+    Ok(Bytes::from_owner(Waiting { reply, _room: room }))
 }
 
 /// Several messages of one reply with a newline between them; one as it is, without a copy.
@@ -201,7 +231,8 @@ async fn speak(
     request: HttpRequest,
 ) -> Result<Vec<Bytes>, ApiError> {
     let (parts, body) = request.into_parts();
-    let payload = input::body(&parts, body, LARGEST_MESSAGE).await?;
+    let most = usize::try_from(shared.handle.largest()).unwrap_or(usize::MAX);
+    let payload = input::body(&parts, body, most).await?;
     let limit = match kind {
         Speech::Call(Some(own)) | Speech::CallLast(Some(own)) => own + SLACK,
         Speech::Call(None) | Speech::CallLast(None) | Speech::Send | Speech::SendLast => COMMAND,

@@ -90,6 +90,9 @@ pub(super) struct ErrorBody {
     /// `timed_out`: how long was waited, in seconds.
     #[schemars(default)]
     after_s: Option<f64>,
+    /// `timed_out`: whether a call that was given up, and that the program has not answered, held it up.
+    #[schemars(default)]
+    held_up: Option<bool>,
     /// `ended`: why.
     #[schemars(default)]
     reason: Option<Reason>,
@@ -105,7 +108,7 @@ pub(super) struct ErrorBody {
     /// `ended`: which run.
     #[schemars(default, with = "Option<u64>")]
     incarnation: Option<Incarnation>,
-    /// `ended`: whether the program can have seen the message.
+    /// `ended`, `timed_out`: whether the program can have seen the message.
     #[schemars(default)]
     read: Option<ReadState>,
     /// `invalid`: how many mistakes there are.
@@ -269,7 +272,8 @@ mod tests {
             SpeakError::Taken { name: name() },
             SpeakError::InputClosed { name: name() },
             SpeakError::Unfit { msg: "it holds a newline".into() },
-            SpeakError::TimedOut { after_s: 5.0 },
+            SpeakError::TimedOut { after_s: 5.0, read: ReadState::MaybeRead, held_up: false },
+            SpeakError::TimedOut { after_s: 5.000_1, read: ReadState::NeverRead, held_up: true },
             SpeakError::Ended {
                 msg: "web/1 was killed by SIGKILL".into(),
                 reason: Reason::Signaled,

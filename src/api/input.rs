@@ -16,9 +16,6 @@ use super::error::ApiError;
 use crate::name::{Requester, Target};
 use crate::os::socket::Peer;
 
-/// The largest message to a port, in bytes: the usual `max_frame` and a little more, so that it is
-/// the port that says what is too large.
-pub(super) const LARGEST_MESSAGE: usize = 17 << 20;
 /// The largest body of any other request, in bytes.
 pub(super) const LARGEST_BODY: usize = 64 << 10;
 /// How long a client may take to send a body.

@@ -80,7 +80,7 @@ fn operation(route: &Route, given: &mut SchemaGenerator, taken: &mut SchemaGener
         Takes::Bytes => {
             let content = json!({ "schema": {}, "example": "select 1;" });
             operation["requestBody"] = json!({
-                "description": "The message, at most 17 MiB.",
+                "description": "The message, at most as large as the port's `max_frame`.",
                 "required": false,
                 "content": { "application/octet-stream": content },
             });

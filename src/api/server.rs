@@ -38,6 +38,8 @@ const CONNECTIONS: usize = 1024;
 const SUBSCRIBERS: usize = 128;
 /// How many connections may have gone on to protocol 1 at once.
 const GUESTS: usize = 256;
+/// How many bytes of replies may wait for clients that do not take them.
+pub(super) const REPLIES: usize = 256 << 20;
 /// How many threads may read files at once.
 const READERS: usize = 4;
 /// How long a connection may stay open without a request.
@@ -62,6 +64,8 @@ pub(super) struct Shared {
     pub(super) subscribers: Arc<Semaphore>,
     /// Room for connections that have gone on to protocol 1.
     pub(super) guests: Arc<Semaphore>,
+    /// Room for replies that wait to be taken, in bytes.
+    pub(super) replies: Arc<Semaphore>,
     /// What scrapes share.
     pub(super) scrapes: metrics::Scrapes,
 }
@@ -89,7 +93,9 @@ pub fn serve(
     let guests = Arc::new(Semaphore::new(GUESTS));
     let wanted = handle.metrics();
     let scrapes = metrics::Scrapes::default();
-    let shared = Arc::new(Shared { handle, state, environment, subscribers, guests, scrapes });
+    let replies = Arc::new(Semaphore::new(REPLIES));
+    let shared =
+        Arc::new(Shared { handle, state, environment, subscribers, guests, replies, scrapes });
     std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async move {
             tokio::spawn(listener::follow(Arc::clone(&shared), wanted));

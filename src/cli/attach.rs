@@ -15,10 +15,9 @@ use rustyline::{Config, Editor, ExternalPrinter};
 
 use super::context::Context;
 use super::failure::{FAILED, Failure, OK};
-use super::joined::Joined;
+use super::joined::{Joined, Meaning};
 use super::out::{self, Out};
 use super::wire::{self, Ear, Heard, Mouth};
-use crate::correlation::Letter;
 use crate::message::{Down, Failure as Told, Frame, Kind, Missed, Ready};
 use crate::name::Target;
 use crate::os::fds;
@@ -49,12 +48,20 @@ impl Attach {
         let client = context.client("attach")?;
         let joined = Joined::find(&client, &self.name)?;
         let (mouth, ear) = joined.begin(&client, "wharf attach")?;
-        if fds::is_terminal(std::io::stdin().as_fd()) && out::stdout_is_terminal() {
+        let terminal = fds::is_terminal(std::io::stdin().as_fd()) && out::stdout_is_terminal();
+        if terminal && can_edit() {
             person(&joined, mouth, ear)
         } else {
             piped(context, joined, mouth, ear)
         }
     }
+}
+
+/// Whether the terminal is one where lines can be edited; others, such as a shell within Emacs, are
+/// treated like a pipe.
+fn can_edit() -> bool {
+    let term = std::env::var("TERM").unwrap_or_default();
+    !["dumb", "cons25", "emacs"].iter().any(|plain| term.eq_ignore_ascii_case(plain))
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
@@ -139,10 +146,10 @@ fn keep(editor: &mut Editor<(), FileHistory>, path: &std::path::Path) {
 }
 
 /// Whether a message is lost unless it is a call: its reply bears a number that only a call has.
-fn must_call(joined: &Joined, message: &[u8]) -> bool {
+fn must_call(joined: &Joined, message: &Bytes) -> bool {
     match (&joined.port.replies, &joined.ids) {
-        (Replies::Id(IdPlace::Pointer(_)), Some(ids)) => {
-            matches!(ids.read(message), Letter::Request { .. })
+        (Replies::Id(IdPlace::Pointer(_)), Some(_)) => {
+            matches!(joined.meaning(message), Meaning::Call(_))
         }
         (Replies::Id(_) | Replies::Prefix { .. }, _) => true,
         _ => false,
@@ -151,9 +158,9 @@ fn must_call(joined: &Joined, message: &[u8]) -> bool {
 
 /// From a pipe: one line after the other.
 fn piped(context: &Context, joined: Joined, mouth: Mouth, ear: Ear) -> Result<u8, Failure> {
-    let waiting = Arc::new((Mutex::new(false), Condvar::new()));
-    let others = Arc::clone(&waiting);
-    thread("input", move || send_lines(&joined, mouth, &others))?;
+    let pace = Arc::new(Pace::default());
+    let theirs = Arc::clone(&pace);
+    thread("input", move || send_lines(&joined, mouth, &theirs))?;
     let mut out = Out::new();
     let (mut failed, mut broken) = (false, None);
     let mut ear = ear;
@@ -167,14 +174,13 @@ fn piped(context: &Context, joined: Joined, mouth: Mouth, ear: Ear) -> Result<u8
             Heard::End => break Err(Failure::Broken("the manager hung up".to_owned())),
         };
         if frame.kind == Kind::Pong {
-            break Ok(if failed { FAILED } else { OK });
+            break Ok(if failed || pace.failed.load(Ordering::Relaxed) { FAILED } else { OK });
         }
         let answers = matches!(frame.kind, Kind::Reply | Kind::Error) && frame.id >= FIRST;
         failed |= frame.kind == Kind::Error;
         if answers && !wire::has_more(&frame) {
-            let (waits, told) = &*waiting;
-            *waits.lock().unwrap_or_else(PoisonError::into_inner) = false;
-            told.notify_one();
+            *pace.waits.lock().unwrap_or_else(PoisonError::into_inner) = false;
+            pace.told.notify_one();
         }
         each(&frame, &mut |shown| {
             let written = match shown {
@@ -198,12 +204,35 @@ fn piped(context: &Context, joined: Joined, mouth: Mouth, ear: Ear) -> Result<u8
     result
 }
 
-fn send_lines(joined: &Joined, mut mouth: Mouth, (waits, told): &(Mutex<bool>, Condvar)) {
+/// What those who send lines and who hear answers know of each other.
+#[derive(Default)]
+struct Pace {
+    /// Whether the last line has not been answered yet.
+    waits: Mutex<bool>,
+    /// Told when it has.
+    told: Condvar,
+    /// Whether a line could not be sent.
+    failed: AtomicBool,
+}
+
+fn send_lines(joined: &Joined, mut mouth: Mouth, pace: &Pace) {
     let mut input = std::io::stdin().lock();
     let mut id = FIRST;
     let mut line = Vec::new();
-    while input.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+    let most = mouth.largest();
+    // A line that is too long is not kept to its end.
+    while std::io::Read::take(&mut input, most + 2)
+        .read_until(b'\n', &mut line)
+        .is_ok_and(|count| count > 0)
+    {
         line.pop_if(|last| *last == b'\n');
+        if u64::try_from(line.len()).is_ok_and(|size| size > most) {
+            out::say(&format!(
+                "wharf: a line of more than {most} bytes; it is not sent, and no more"
+            ));
+            pace.failed.store(true, Ordering::Relaxed);
+            break;
+        }
         let message = Bytes::from(std::mem::take(&mut line));
         id += 1;
         let calls = joined.port.replies != Replies::None
@@ -213,14 +242,14 @@ fn send_lines(joined: &Joined, mut mouth: Mouth, (waits, told): &(Mutex<bool>, C
         } else {
             wire::data(&joined.target, message)
         };
-        let mut waiting = waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = pace.waits.lock().unwrap_or_else(PoisonError::into_inner);
         *waiting = calls;
         // A manager that is gone is noticed by who listens to it.
         if mouth.say(&[frame]).is_err() {
             return;
         }
         while *waiting {
-            waiting = told.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting = pace.told.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
     }
     let _ = mouth.say(&[Frame::new(Kind::Ping, id, Bytes::new())]);

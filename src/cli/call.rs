@@ -16,8 +16,8 @@ use super::out::Out;
 use crate::name::Target;
 use crate::time::{format_duration, parse_duration};
 
-/// The largest message that is taken from standard input, in bytes; the manager takes no more.
-const LARGEST: u64 = 17 << 20;
+/// The largest message that is taken from standard input, in bytes: no port takes more.
+const LARGEST: u64 = 1 << 30;
 
 /// Send a message to a port and print the reply
 ///

@@ -13,18 +13,18 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::batch::{self, Batch};
 use super::client::Client;
 use super::context::Context;
-use super::failure::{Failure, OK};
-use super::joined::Joined;
-use super::out::Out;
+use super::failure::{FAILED, Failure, OK};
+use super::joined::{Joined, Meaning};
+use super::out::{self, Out};
 use super::wire::{self, Ear, Heard, Mouth};
-use crate::correlation::Letter;
 use crate::framing::{Codec, Decoder};
 use crate::message::{Down, Failure as Told, Frame, Kind, Missed};
 use crate::name::Target;
 use crate::os::clock;
-use crate::spec::{Framing, Replies};
+use crate::spec::Replies;
 use crate::time::Tick;
 
 /// How many calls are with the manager at once where replies come in any order …
@@ -55,6 +55,8 @@ pub(super) struct Connect {
 struct Open {
     /// Its caller's id; `None` where messages have none in JSON.
     own: Option<Bytes>,
+    /// The list that it came in, by its number.
+    batch: Option<u64>,
     message: Bytes,
     since: Tick,
 }
@@ -65,9 +67,15 @@ struct Desk {
     open: BTreeMap<u64, Open>,
     /// Calls that wait for the server to be started again.
     parked: BTreeMap<u64, Open>,
+    /// Lists of messages that are answered with a list.
+    batches: BTreeMap<u64, Batch>,
     last: u64,
-    /// Whether the client has said all that it will say.
+    /// Whether the client has said all that it will say …
     is_over: bool,
+    /// … and the manager has done something about all of it.
+    is_heard: bool,
+    /// Whether something could not be said to the port.
+    failed: bool,
     /// Why its messages cannot be read any more.
     wrong: Option<String>,
 }
@@ -77,7 +85,12 @@ struct Shared {
     /// Told whenever a call is answered.
     answered: Condvar,
     mouth: Mutex<Mouth>,
+    /// Where the client hears us.
+    out: Mutex<Out>,
+    codec: Codec,
     joined: Joined,
+    /// The largest message that the manager takes, in bytes.
+    largest: u64,
 }
 
 impl Shared {
@@ -88,6 +101,49 @@ impl Shared {
     fn mouth(&self) -> MutexGuard<'_, Mouth> {
         self.mouth.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn out(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a message to the client, in the port's framing.
+    fn write(&self, message: Bytes) -> Result<(), Failure> {
+        let frame = self.codec.encode(message);
+        let frame = frame.map_err(|error| Failure::Broken(format!("cannot {error}")))?;
+        let mut out = self.out();
+        frame.into_pieces().iter().try_for_each(|piece| out.bytes(piece))
+    }
+
+    /// Writes an answer, or keeps it until the others of its list are there.
+    fn tell(&self, batch: Option<u64>, answer: Bytes) -> Result<(), Failure> {
+        let Some(batch) = batch else { return self.write(answer) };
+        let whole = {
+            let mut desk = self.desk();
+            let whole = desk.batches.get_mut(&batch).and_then(|one| one.answered(answer));
+            if whole.is_some() {
+                desk.batches.remove(&batch);
+            }
+            whole
+        };
+        whole.map_or(Ok(()), |whole| self.write(whole))
+    }
+
+    /// Answers a call with an error.
+    fn refuse(&self, open: &Open, told: &Told) -> Result<(), Failure> {
+        let Some(own) = &open.own else {
+            // No other protocol has words for it: it is what a server that ended would look like.
+            self.out().flush()?;
+            return Err(Failure::Broken(told.message.clone()));
+        };
+        let id = String::from_utf8_lossy(own);
+        let mut data = told.data.as_deref().cloned().unwrap_or_else(|| json!({}));
+        if let Value::Object(fields) = &mut data {
+            fields.insert("code".to_owned(), told.code.clone().into());
+        }
+        let error = json!({ "code": SERVER_ERROR, "message": told.message, "data": data });
+        let answer = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}");
+        self.tell(open.batch, answer.into())
+    }
 }
 
 impl Connect {
@@ -95,24 +151,26 @@ impl Connect {
         let client = context.client("connect")?;
         let joined = Joined::find(&client, &self.name)?;
         let codec = Codec::new(&joined.port.framing, joined.port.max_frame);
-        let codec = Arc::new(codec.map_err(|error| Failure::Broken(format!("cannot {error}")))?);
+        let codec = codec.map_err(|error| Failure::Broken(format!("cannot {error}")))?;
         let (mouth, ear) = joined.begin(&client, "wharf connect")?;
         let desk = Mutex::new(Desk { last: FIRST, ..Desk::default() });
-        let (answered, mouth) = (Condvar::new(), Mutex::new(mouth));
-        let shared = Arc::new(Shared { desk, answered, mouth, joined });
-        let listener = (Arc::clone(&shared), Arc::clone(&codec));
-        let listen = move || listen(&listener.0, &listener.1);
+        let largest = mouth.largest();
+        let (answered, mouth, out) = (Condvar::new(), Mutex::new(mouth), Mutex::new(Out::new()));
+        let shared = Arc::new(Shared { desk, answered, mouth, out, codec, joined, largest });
+        let listener = Arc::clone(&shared);
+        let listen = move || listen(&listener);
         std::thread::Builder::new()
             .name("input".to_owned())
             .spawn(listen)
             .map_err(|source| Failure::Io { doing: "read standard input", source })?;
-        let mut teller = Teller { context, shared: &shared, codec: &codec, out: Out::new() };
+        let mut teller = Teller { context, shared: &shared };
         teller.serve(&client, ear)
     }
 }
 
 /// Passes on what the client says, until it has said all.
-fn listen(shared: &Shared, codec: &Codec) {
+fn listen(shared: &Shared) {
+    let codec = &shared.codec;
     let mut decoder = Decoder::new(codec);
     let mut buffer = vec![0; 64 << 10];
     let mut input = std::io::stdin().lock();
@@ -121,8 +179,7 @@ fn listen(shared: &Shared, codec: &Codec) {
             Ok(0) => {
                 break match decoder.finish(codec) {
                     Ok(Some(message)) if !message.payload.is_empty() => {
-                        pass_on(shared, vec![message.payload]);
-                        None
+                        pass_on(shared, vec![message.payload]).err()
                     }
                     Ok(_) => None,
                     Err(error) => Some(error.to_string()),
@@ -136,8 +193,10 @@ fn listen(shared: &Shared, codec: &Codec) {
         let read = decoder.push(codec, &buffer[..count], &mut |message| {
             messages.push(message.payload);
         });
-        if pass_on(shared, messages) {
-            break None;
+        match pass_on(shared, messages) {
+            Ok(false) => {}
+            Ok(true) => break None,
+            Err(wrong) => break Some(wrong),
         }
         if let Err(error) = read {
             break Some(error.to_string());
@@ -146,41 +205,104 @@ fn listen(shared: &Shared, codec: &Codec) {
     let mut desk = shared.desk();
     desk.is_over = true;
     desk.wrong = wrong;
-    let idle = desk.open.is_empty() && desk.parked.is_empty();
-    let over = idle || desk.wrong.is_some();
+    let over = desk.wrong.is_some();
     drop(desk);
     if over {
         shared.mouth().hang_up();
+    } else {
+        say(shared, &mut vec![ask_whether_heard()]);
     }
 }
 
-/// Says messages of the client to the port. Whether it took its leave with one of them.
-fn pass_on(shared: &Shared, messages: Vec<Bytes>) -> bool {
+/// It is answered when the manager has come to it, behind all that was said.
+fn ask_whether_heard() -> Frame {
+    Frame::new(Kind::Ping, 0, Bytes::new())
+}
+
+/// Says messages of the client to the port. Whether it took its leave with one of them; or what is
+/// wrong with one that nothing can follow.
+fn pass_on(shared: &Shared, messages: Vec<Bytes>) -> Result<bool, String> {
     let mut frames = Vec::new();
-    let mut left = false;
     for message in messages {
-        let target = &shared.joined.target;
-        match meaning(&shared.joined, &message) {
-            Meaning::Call(own) => {
-                let id = {
-                    let mut desk = wait_for_room(shared, &mut frames);
-                    desk.last += 1;
-                    let id = desk.last;
-                    let open = Open { own, message: message.clone(), since: clock::now() };
-                    desk.open.insert(id, open);
-                    id
-                };
-                frames.push(wire::call(target, id, message));
+        let Some(parts) = batch::parts(&shared.joined, &message) else {
+            if pass(shared, message, None, &mut frames)? {
+                say(shared, &mut frames);
+                return Ok(true);
             }
-            Meaning::Send => frames.push(wire::data(target, message)),
-            Meaning::Leave => {
-                left = true;
-                break;
+            continue;
+        };
+        let number = {
+            let mut desk = shared.desk();
+            desk.last += 1;
+            let number = desk.last;
+            desk.batches.extend(Batch::of(&shared.joined, &parts).map(|batch| (number, batch)));
+            number
+        };
+        for part in parts {
+            if pass(shared, part, Some(number), &mut frames)? {
+                say(shared, &mut frames);
+                return Ok(true);
             }
         }
     }
     say(shared, &mut frames);
-    left
+    Ok(false)
+}
+
+/// Adds a message of the client to what is to be said. Whether it took its leave with it.
+fn pass(
+    shared: &Shared,
+    message: Bytes,
+    batch: Option<u64>,
+    frames: &mut Vec<Frame>,
+) -> Result<bool, String> {
+    let target = &shared.joined.target;
+    let fits = u64::try_from(message.len()).is_ok_and(|size| size <= shared.largest);
+    let meaning = shared.joined.meaning(&message);
+    if !fits && meaning != Meaning::Leave {
+        too_large(shared, meaning, batch, &message)?;
+        return Ok(false);
+    }
+    match meaning {
+        Meaning::Call(own) => {
+            let id = {
+                let mut desk = wait_for_room(shared, frames);
+                desk.last += 1;
+                let id = desk.last;
+                let open = Open { own, batch, message: message.clone(), since: clock::now() };
+                desk.open.insert(id, open);
+                id
+            };
+            frames.push(wire::call(target, id, message));
+        }
+        Meaning::Send => frames.push(wire::data(target, message)),
+        Meaning::Leave => return Ok(true),
+    }
+    Ok(false)
+}
+
+/// A message is larger than the manager takes: a call is answered so, another is told of.
+fn too_large(
+    shared: &Shared,
+    meaning: Meaning,
+    batch: Option<u64>,
+    message: &Bytes,
+) -> Result<(), String> {
+    let (size, most) = (message.len(), shared.largest);
+    let text = format!("the message has {size} bytes, {most} are allowed");
+    let Meaning::Call(own) = meaning else {
+        out::say(&format!("wharf: {text}; it is dropped"));
+        return Ok(());
+    };
+    let told = Told {
+        code: "too_large".to_owned(),
+        message: text,
+        data: None,
+        retry: crate::message::Retry::Never,
+    };
+    let open = Open { own, batch, message: Bytes::new(), since: clock::now() };
+    let refused = shared.refuse(&open, &told).and_then(|()| shared.out().flush());
+    refused.map_err(|failure| failure.to_string())
 }
 
 /// Waits until another call may be made; what has been collected is said before that.
@@ -210,50 +332,17 @@ fn say(shared: &Shared, frames: &mut Vec<Frame>) {
     }
 }
 
-/// What a message of the client is to the port.
-enum Meaning {
-    /// It is answered; the id that its caller gave it.
-    Call(Option<Bytes>),
-    Send,
-    /// It is the client's last word, and nobody else's business.
-    Leave,
-}
-
-fn meaning(joined: &Joined, message: &Bytes) -> Meaning {
-    let Some(ids) = &joined.ids else {
-        return match joined.port.replies {
-            Replies::None => Meaning::Send,
-            // Of MessagePack-RPC: a list that begins with 0 is a request.
-            Replies::Id(_) if joined.port.framing == Framing::Msgpack => match message.get(1) {
-                Some(0) => Meaning::Call(None),
-                _ => Meaning::Send,
-            },
-            _ => Meaning::Call(None),
-        };
-    };
-    let ends = |method: &String| {
-        joined.port.handshake.as_ref().is_some_and(|words| words.end.contains(method))
-    };
-    match ids.read(message) {
-        Letter::Request { id, .. } => Meaning::Call(Some(Bytes::copy_from_slice(&message[id]))),
-        Letter::Notification { method } if ends(&method) => Meaning::Leave,
-        Letter::Answer { .. } | Letter::Notification { .. } | Letter::Other => Meaning::Send,
-    }
-}
-
 /// Tells the client what comes from the manager.
 struct Teller<'a> {
     context: &'a Context,
-    shared: &'a Shared,
-    codec: &'a Codec,
-    out: Out,
+    shared: &'a Arc<Shared>,
 }
 
 impl Teller<'_> {
     fn serve(&mut self, client: &Client, mut ear: Ear) -> Result<u8, Failure> {
         loop {
             if !ear.has_more() {
-                self.out.flush()?;
+                self.shared.out().flush()?;
             }
             match ear.next(self.patience())? {
                 Heard::Frame(frame) => self.take(&frame)?,
@@ -270,32 +359,39 @@ impl Teller<'_> {
                     }
                     drop(desk);
                     self.lose_all("the manager is gone")?;
-                    self.out.flush()?;
+                    self.shared.out().flush()?;
                     // Where its guardian lives there will be another.
                     let (mouth, again) = self.shared.joined.begin(client, "wharf connect")?;
                     *self.shared.mouth() = mouth;
                     ear = again;
+                    if self.shared.desk().is_over {
+                        say(self.shared, &mut vec![ask_whether_heard()]);
+                    }
                 }
             }
             let desk = self.shared.desk();
-            if desk.is_over && desk.open.is_empty() && desk.parked.is_empty() {
+            if desk.is_heard && desk.open.is_empty() && desk.parked.is_empty() {
                 break;
             }
         }
-        self.out.flush()?;
-        Ok(OK)
+        self.shared.out().flush()?;
+        Ok(if self.shared.desk().failed { FAILED } else { OK })
     }
 
     fn take(&mut self, frame: &Frame) -> Result<(), Failure> {
         match frame.kind {
             Kind::Reply => {
-                self.write(frame.payload.clone())?;
-                if !wire::has_more(frame) {
-                    self.close(frame.id);
+                if wire::has_more(frame) {
+                    return self.shared.write(frame.payload.clone());
                 }
+                // Written before it counts as answered: with the last one we may end.
+                let batch = self.shared.desk().open.get(&frame.id).and_then(|open| open.batch);
+                self.shared.tell(batch, frame.payload.clone())?;
+                self.close(frame.id);
             }
-            Kind::Data => self.write(frame.payload.clone())?,
+            Kind::Data => self.shared.write(frame.payload.clone())?,
             Kind::Error => self.failed(frame)?,
+            Kind::Pong => self.shared.desk().is_heard = true,
             Kind::Ready => self.speak_again()?,
             Kind::Down => {
                 if let Ok(down) = frame.read::<Down>()
@@ -309,16 +405,6 @@ impl Teller<'_> {
                 self.context.say(&format!("wharf: {missed} messages were not read in time"));
             }
             _ => {}
-        }
-        Ok(())
-    }
-
-    /// Writes a message to the client, in the port's framing.
-    fn write(&mut self, message: Bytes) -> Result<(), Failure> {
-        let frame = self.codec.encode(message);
-        let frame = frame.map_err(|error| Failure::Broken(format!("cannot {error}")))?;
-        for piece in frame.into_pieces() {
-            self.out.bytes(&piece)?;
         }
         Ok(())
     }
@@ -337,6 +423,7 @@ impl Teller<'_> {
             if frame.id == wire::MONITOR {
                 return Err(Failure::Broken(told.message));
             }
+            self.shared.desk().failed = true;
             self.context.say(&format!("wharf: {}", told.message));
             return Ok(());
         }
@@ -346,23 +433,7 @@ impl Teller<'_> {
             self.shared.desk().parked.insert(frame.id, open);
             return Ok(());
         }
-        self.refuse(&open, &told)
-    }
-
-    /// Answers a call with an error.
-    fn refuse(&mut self, open: &Open, told: &Told) -> Result<(), Failure> {
-        let Some(own) = &open.own else {
-            // No other protocol has words for it: it is what a server that ended would look like.
-            self.out.flush()?;
-            return Err(Failure::Broken(told.message.clone()));
-        };
-        let id = String::from_utf8_lossy(own);
-        let mut data = told.data.as_deref().cloned().unwrap_or_else(|| json!({}));
-        if let Value::Object(fields) = &mut data {
-            fields.insert("code".to_owned(), told.code.clone().into());
-        }
-        let error = json!({ "code": SERVER_ERROR, "message": told.message, "data": data });
-        self.write(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}").into())
+        self.shared.refuse(&open, &told)
     }
 
     /// The server runs again: what waited for it is said.
@@ -375,7 +446,16 @@ impl Teller<'_> {
                 desk.open.insert(id, open);
             }
         }
-        if frames.is_empty() { Ok(()) } else { self.shared.mouth().say(&frames) }
+        if frames.is_empty() {
+            return Ok(());
+        }
+        // Not by us: the manager may take nothing more before we have heard what it says.
+        let shared = Arc::clone(self.shared);
+        std::thread::Builder::new()
+            .name("again".to_owned())
+            .spawn(move || say(&shared, &mut frames))
+            .map(drop)
+            .map_err(|source| Failure::Io { doing: "start a thread", source })
     }
 
     /// How long the first of the waiting calls may still wait.
@@ -416,7 +496,7 @@ impl Teller<'_> {
             data: None,
             retry: crate::message::Retry::Unsafe,
         };
-        lost.iter().try_for_each(|(_, open)| self.refuse(open, &told))
+        lost.iter().try_for_each(|(_, open)| self.shared.refuse(open, &told))
     }
 }
 

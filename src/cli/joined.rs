@@ -1,11 +1,16 @@
 //! A port that a command has joined: which replica it is, and how it is spoken to.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::client::{Client, path_of};
 use super::failure::Failure;
 use super::wire::{self, Ear, Mouth};
-use crate::correlation::JsonIds;
+use crate::correlation::{JsonIds, Letter};
 use crate::manager::ReplicaStatus;
 use crate::name::{ServiceName, Target};
 use crate::spec::{Framing, IdPlace, Port, Replies};
@@ -53,4 +58,50 @@ impl Joined {
         mouth.say(&[wire::monitor(&self.target)])?;
         Ok((mouth, ear))
     }
+}
+
+/// What a message of a client is to a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// It is answered; the id that its caller gave it, where messages have theirs in JSON.
+    Call(Option<Bytes>),
+    /// It is not.
+    Send,
+    /// It is the client's last word, and nobody else's business.
+    Leave,
+}
+
+impl Joined {
+    /// What a message of a client is to the port.
+    pub(super) fn meaning(&self, message: &Bytes) -> Meaning {
+        let Some(ids) = &self.ids else {
+            return match self.port.replies {
+                Replies::None => Meaning::Send,
+                // Of MessagePack-RPC: a list that begins with 0 is a request.
+                Replies::Id(_) if self.port.framing == Framing::Msgpack => match message.get(1) {
+                    Some(0) => Meaning::Call(None),
+                    _ => Meaning::Send,
+                },
+                _ => Meaning::Call(None),
+            };
+        };
+        let ends = |method: &String| {
+            self.port.handshake.as_ref().is_some_and(|words| words.end.contains(method))
+        };
+        match ids.read(message) {
+            Letter::Request { id, .. } => Meaning::Call(Some(Bytes::copy_from_slice(&message[id]))),
+            // Not everything with ids is JSON-RPC: without a method it may be a request all the same.
+            Letter::Answer { id } if !has_result(message) => {
+                Meaning::Call(Some(Bytes::copy_from_slice(&message[id])))
+            }
+            Letter::Notification { method } if ends(&method) => Meaning::Leave,
+            Letter::Answer { .. } | Letter::Notification { .. } | Letter::Other => Meaning::Send,
+        }
+    }
+}
+
+/// Whether a message has what only an answer of JSON-RPC has, a member `result` or `error`.
+fn has_result(message: &[u8]) -> bool {
+    serde_json::from_slice::<BTreeMap<Cow<'_, str>, &RawValue>>(message)
+        .is_ok_and(|fields| fields.contains_key("result") || fields.contains_key("error"))
 }

@@ -4,6 +4,7 @@
 //! services. Data goes to standard output, words to standard error.
 
 mod args;
+mod batch;
 mod client;
 mod context;
 mod failure;

@@ -2,7 +2,7 @@
 //!
 //! A pipe that nobody reads any more ends a command quietly.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Stdout, Write};
 use std::os::fd::AsFd;
 
 use serde::Serialize;
@@ -13,13 +13,13 @@ use crate::os::fds;
 /// Standard output, buffered; [`Out::flush`] before anything is waited for.
 #[derive(Debug)]
 pub(super) struct Out {
-    to: BufWriter<StdoutLock<'static>>,
+    to: BufWriter<Stdout>,
 }
 
 impl Out {
     /// The one of this process.
     pub(super) fn new() -> Self {
-        Self { to: BufWriter::with_capacity(64 << 10, io::stdout().lock()) }
+        Self { to: BufWriter::with_capacity(64 << 10, io::stdout()) }
     }
 
     /// Bytes as they are.

@@ -193,6 +193,7 @@ pub(super) mod tests {
             queued: 1,
             open: 0,
             unmatched: 0,
+            held_up_s: None,
             strays: 0,
         });
         port.labels = BTreeMap::from([("team".to_owned(), "core".to_owned())]);

@@ -272,6 +272,14 @@ impl Page {
                 let _ = write!(spoken, ", {} stray lines", port.strays);
             }
             self.field(&mut text, "Port", &spoken);
+            if let Some(held_up) = port.held_up_s {
+                let _ = writeln!(
+                    text,
+                    "{:>12}: a call that was given up {} ago has no reply yet; others wait for it",
+                    "Held up",
+                    span(held_up)
+                );
+            }
         }
         if !replica.labels.is_empty() {
             let labels: Vec<_> =

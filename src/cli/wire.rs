@@ -72,6 +72,7 @@ pub(super) fn join(stream: UnixStream, command: &str) -> Result<(Mouth, Ear), Fa
     ear.take(&behind)?;
     let mut hello = Hello::new(command, env!("CARGO_PKG_VERSION"));
     hello.max_frame = LARGEST;
+    hello.features = vec!["wait".to_owned()];
     mouth.say(&[Frame::control(Kind::Hello, 0, &hello)])?;
     match ear.next(None)? {
         Heard::Frame(frame) if frame.kind == Kind::Hello => {
@@ -124,6 +125,11 @@ impl Mouth {
             }
         }
         self.stream.write_all(&all).map_err(broken("speak to the manager"))
+    }
+
+    /// The largest message that the manager takes, in bytes.
+    pub(super) fn largest(&self) -> u64 {
+        self.form.max_frame
     }
 
     /// Hangs up: the ear hears the end.

@@ -112,6 +112,12 @@ impl Flight {
         self.owed.contains(&number)
     }
 
+    /// The number of the call that has this id of its caller's own; `is_own` tells the caller's calls.
+    pub(super) fn number_of(&self, own: &[u8], is_own: impl Fn(u64) -> bool) -> Option<u64> {
+        let mut open = self.open.iter().rev();
+        open.find(|(_, call)| call.own == own && is_own(call.call)).map(|(number, _)| *number)
+    }
+
     pub(super) fn free(&mut self, number: u64) {
         self.open.remove(&number);
     }
@@ -155,7 +161,7 @@ impl Flight {
 }
 
 /// A message with something else at a place of it.
-fn replaced(message: &Bytes, at: Range<usize>, with: &[u8]) -> Bytes {
+pub(super) fn replaced(message: &Bytes, at: Range<usize>, with: &[u8]) -> Bytes {
     if at.start == 0 && with.is_empty() {
         return message.slice(at.end..);
     }

@@ -80,6 +80,11 @@ impl Id {
         })
     }
 
+    /// Whether messages are JSON.
+    pub(super) fn is_json(&self) -> bool {
+        matches!(self, Self::Pointer(_))
+    }
+
     pub(super) fn numbers(&self) -> Numbers {
         match self {
             // In MessagePack they are numbers of four bytes.

@@ -14,6 +14,7 @@
 mod bracket;
 mod flight;
 mod id;
+mod inner;
 mod json_ids;
 mod none;
 mod one;
@@ -37,6 +38,7 @@ use self::flight::Flight;
 use self::serial::Open;
 
 pub use self::id::IdError;
+pub use self::inner::{progress_of, with_tokens};
 pub use self::json_ids::{JsonIds, Letter};
 
 /// Why a rule in a configuration cannot be used.
@@ -213,6 +215,21 @@ impl Rule {
         request.freeze()
     }
 
+    /// Where a message that is no call has the id of the call that it cancels.
+    fn cancels(&self, message: &[u8]) -> Option<core::ops::Range<usize>> {
+        match &self.0 {
+            Kind::Id(id) if id.is_json() => inner::cancels(message),
+            Kind::None
+            | Kind::One
+            | Kind::Until(_)
+            | Kind::Sentinel(_)
+            | Kind::Bracket(_)
+            | Kind::Id(_)
+            | Kind::Prefix(_)
+            | Kind::Envelope => None,
+        }
+    }
+
     /// The numbers that calls are told apart by.
     fn numbers(&self) -> Option<flight::Numbers> {
         match &self.0 {
@@ -355,6 +372,21 @@ impl Correlator {
     /// Whether the request with this number was given up and is still owed its reply.
     pub fn is_owed(&self, number: u64) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.is_owed(number))
+    }
+
+    /// A message that cancels a call, with that call's number in the place of the id that its caller
+    /// gave it: among calls that have the same, the one of which `is_own` says so. `None` where the
+    /// message cancels nothing; where its call is not open it names none.
+    pub fn cancelling(
+        &self,
+        rule: &Rule,
+        message: &Bytes,
+        is_own: impl Fn(u64) -> bool,
+    ) -> Option<Bytes> {
+        let at = rule.cancels(message)?;
+        let flight = self.flight.as_ref();
+        let number = flight.and_then(|flight| flight.number_of(&message[at.clone()], is_own));
+        Some(inner::cancelling(message, at, number.unwrap_or(0)))
     }
 
     /// The reply to the request with this number has come, or the last of it.

@@ -308,6 +308,7 @@ impl Control {
             self.take_messages();
             self.pass_time();
             self.look_for_room();
+            self.look_for_guests_room();
             self.flush_guests();
             self.disk.go();
         }
@@ -326,6 +327,7 @@ impl Control {
             self.record_deadlines.first().map(|(at, _)| *at),
             self.room.due(),
             self.look_at.filter(|_| !self.shutting_down),
+            self.guests.due(),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }

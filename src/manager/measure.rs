@@ -39,6 +39,7 @@ impl Control {
         let spec = std::sync::Arc::clone(&self.spec);
         spec.services.keys().for_each(|name| self.book.open(name));
         self.forward.wanted(spec.services.values().map(|service| &service.logging.forward));
+        self.handle.configured(&spec);
         self.configured_at = clock::wall();
         self.health.reload_refused = false;
         self.metrics.send_if_modified(|metrics| {

@@ -205,6 +205,7 @@ fn start(
     announcer.publish(What::ManagerStart);
     let (metrics, wanted) = tokio::sync::watch::channel(applied.spec.metrics);
     let handle = Handle::new(requests, waker.clone(), announcer.clone(), wanted);
+    handle.configured(&applied.spec);
     let listener = socket::listen(&state.socket()).map_err(system("listening on the socket"))?;
     let output = LogFiles::open(&state.output())?;
     let files = disk::Files { state: state.clone(), journal, output };

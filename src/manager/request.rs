@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::message::Failure;
 use crate::metrics::Sample;
 use crate::name::{Generation, Incarnation, Realm, Requester, Target};
 use crate::os::fds::Waker;
-use crate::spec::{Metrics, Spec};
+use crate::spec::{Metrics, Port, Spec};
 use crate::time::Wall;
 
 use super::announce::{Announcer, Subscription};
@@ -35,6 +36,15 @@ pub const REQUESTS: usize = 256;
 /// How many events a subscriber may lag behind before it has to ask for what it missed.
 pub const EVENTS: usize = 256;
 
+/// Why a message was not even sent.
+const HELD_UP: &str = ": the program never read the message, since it still owes the reply to a call that was \
+     given up; a restart helps where that never comes";
+
+/// Seconds as they are told: no finer than a millisecond.
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
 /// The way to the manager's loop.
 #[derive(Debug, Clone)]
 pub struct Handle {
@@ -42,7 +52,15 @@ pub struct Handle {
     pub(super) waker: Waker,
     announcer: Announcer,
     metrics: watch::Receiver<Option<Metrics>>,
+    /// The largest message that is taken from a client, in bytes.
+    largest: Arc<AtomicU64>,
 }
+
+/// The largest message that is taken from a client whatever the ports are, in bytes: the usual
+/// `max_frame` and a little more, so that it is the port that says what is too large.
+const LARGEST: u64 = 17 << 20;
+/// How much more than a port's `max_frame` is taken, in bytes.
+const MORE: u64 = 1 << 20;
 
 /// One question or order.
 #[derive(Debug)]
@@ -239,10 +257,15 @@ pub enum SpeakError {
         msg: String,
     },
     /// No reply came in time. The program goes on; a late reply is dropped.
-    #[error("no reply within {after_s} s")]
+    #[error("no reply within {} s{}", rounded(*after_s), if *held_up { HELD_UP } else { "" })]
     TimedOut {
         /// How long it waited, in seconds.
         after_s: f64,
+        /// Whether the program can have seen the message.
+        read: ReadState,
+        /// Whether all this time the program owed its answer to a call that was given up, so that no
+        /// other could be made: only its answer or its end changes that.
+        held_up: bool,
     },
     /// The program ended. `read` says whether it can have seen the request.
     #[error("{msg} ({})", read.words())]
@@ -400,7 +423,7 @@ pub struct LastExit {
 }
 
 /// A running port's counters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PortStatus {
     /// Its framing.
     pub framing: String,
@@ -419,6 +442,10 @@ pub struct PortStatus {
     /// Lines that are no protocol and were borne (`stray`).
     #[serde(default)]
     pub strays: u64,
+    /// For how long a call that was given up, and that the program has not answered, has held up all
+    /// others, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_up_s: Option<f64>,
 }
 
 impl Handle {
@@ -430,7 +457,8 @@ impl Handle {
         announcer: Announcer,
         metrics: watch::Receiver<Option<Metrics>>,
     ) -> Self {
-        Self { requests, waker, announcer, metrics }
+        let largest = Arc::new(AtomicU64::new(LARGEST));
+        Self { requests, waker, announcer, metrics, largest }
     }
 
     /// Listens to events: what was, from that place on, and what comes.
@@ -441,6 +469,19 @@ impl Handle {
     /// Where metrics are to be scraped over TCP, now and whenever that changes.
     pub fn metrics(&self) -> watch::Receiver<Option<Metrics>> {
         self.metrics.clone()
+    }
+
+    /// The largest message that is taken from a client, in bytes: a little more than the largest port
+    /// of the configuration in effect takes, so that it is the port that says what is too large.
+    pub fn largest(&self) -> u64 {
+        self.largest.load(Ordering::Relaxed)
+    }
+
+    /// Another configuration is in effect.
+    pub(super) fn configured(&self, spec: &Spec) {
+        let ports = spec.services.values().filter_map(|service| service.port.as_ref());
+        let most = ports.map(|port: &Port| port.max_frame.saturating_add(MORE)).max();
+        self.largest.store(most.unwrap_or(LARGEST).max(LARGEST), Ordering::Relaxed);
     }
 
     /// Hands a request to the loop without waiting.

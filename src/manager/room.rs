@@ -79,7 +79,8 @@ impl Control {
                 continue;
             }
             // What came later to the same target does not overtake.
-            let room = !full.contains(&spoken.target) && self.has_room(&spoken);
+            let room = !full.contains(&spoken.target)
+                && self.has_room(&spoken.target, spoken.payload.len());
             if !room {
                 full.insert(spoken.target.clone());
             }
@@ -95,11 +96,11 @@ impl Control {
         }
     }
 
-    /// Whether trying again can come to anything: there is room, or another answer than "busy".
-    pub(super) fn has_room(&self, spoken: &Spoken) -> bool {
-        let Ok(replicas) = self.replicas_of(&spoken.target) else { return true };
+    /// Whether a message of so many bytes can come to anything: there is room, or another answer than "busy".
+    pub(super) fn has_room(&self, target: &Target, size: usize) -> bool {
+        let Ok(replicas) = self.replicas_of(target) else { return true };
         let run = self.least_busy(&replicas).and_then(|incarnation| self.runs.get(&incarnation));
         let exchange = run.and_then(|run| run.exchange.as_ref());
-        exchange.is_none_or(|exchange| exchange.has_room(spoken.payload.len() as u64))
+        exchange.is_none_or(|exchange| exchange.has_room(size as u64))
     }
 }

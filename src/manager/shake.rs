@@ -18,6 +18,8 @@ use crate::os::clock;
 
 /// How many messages wait for a handshake, and how many clients for its reply.
 const WAITING: usize = 4096;
+/// The most bytes of messages that wait for one, unless it is a single message.
+const WAITING_BYTES: usize = 16 << 20;
 /// Whose turn the manager's own messages are.
 const OURS: u64 = u64::MAX - 1;
 
@@ -29,6 +31,8 @@ pub(super) struct Shake {
     waiting: Vec<(u64, Bytes)>,
     /// What is said meanwhile to a run that is being greeted by us.
     held: Vec<Posted>,
+    /// Their bytes.
+    held_bytes: usize,
     /// Whether the message that ends it has gone through.
     is_done: bool,
     /// What the program asks of its clients.
@@ -91,6 +95,7 @@ impl Control {
             stage: Stage::Fresh,
             waiting: Vec::new(),
             held: Vec::new(),
+            held_bytes: 0,
             is_done: false,
             asked: Asked::default(),
         };
@@ -146,7 +151,10 @@ impl Control {
         if !matches!(shake.stage, Stage::Sent { by_us: true, .. }) {
             return Some(message);
         }
-        if shake.held.len() < WAITING {
+        let bytes = shake.held_bytes.saturating_add(message.payload.len());
+        let fits = shake.held.len() < WAITING && bytes <= WAITING_BYTES;
+        if fits || shake.held.is_empty() {
+            shake.held_bytes = bytes;
             shake.held.push(message);
         } else {
             self.too_many(incarnation, message.id);
@@ -208,6 +216,7 @@ impl Control {
         let Some(shake) = self.shakes.get_mut(&incarnation) else { return };
         let waiting = std::mem::take(&mut shake.waiting);
         let held = std::mem::take(&mut shake.held);
+        shake.held_bytes = 0;
         let rule = Arc::clone(&shake.rule);
         let stage = std::mem::replace(&mut shake.stage, Stage::Fresh);
         let result = result.map(|messages| messages.into_iter().next().unwrap_or_default());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use memchr::memchr_iter;
 
+use crate::correlation;
 use crate::event::{Event, State};
 use crate::exit::{ExitRecord, PortPart, Reason};
 use crate::framing::FramingError;
@@ -19,7 +20,7 @@ use crate::port::exchange::{
     BadProtocol, CallError, Delivery, Ending, Exchange, Kind as RequestKind, Protocol, ReadState,
     Refusal, Request, Unanswered,
 };
-use crate::spec::{Service, WhenFull};
+use crate::spec::{self, Service, WhenFull};
 use crate::time::Tick;
 
 use super::caller::Caller;
@@ -102,7 +103,7 @@ impl Control {
         if self.calls.len() >= MANY_CALLS {
             self.forget_callers();
         }
-        if let Some(wait) = wait.filter(|_| !self.has_room(&spoken)) {
+        if let Some(wait) = wait.filter(|_| !self.has_room(&spoken.target, spoken.payload.len())) {
             return self.wait_for_room(spoken, wait);
         }
         let Spoken { target, payload, speech, client, reply } = spoken;
@@ -128,6 +129,12 @@ impl Control {
         if let Caller::Guest { guest, id: theirs } = caller {
             self.wire_accepted(guest, theirs, id);
         }
+        let payload = match caller {
+            Caller::Guest { guest, .. } if self.has_json_ids(incarnation) => {
+                correlation::with_tokens(&payload, guest).unwrap_or(payload)
+            }
+            _ => payload,
+        };
         let asked =
             matches!(speech, Speech::Call(_) | Speech::CallLast(_)).then(|| target.service.clone());
         self.calls.insert(id, Call { incarnation, asked, since: clock::now(), caller });
@@ -135,6 +142,12 @@ impl Control {
         if let Some(message) = self.mannered(incarnation, message) {
             self.submit(incarnation, message);
         }
+    }
+
+    /// Whether a run's messages have ids in JSON.
+    fn has_json_ids(&self, incarnation: Incarnation) -> bool {
+        let run = self.runs.get(&incarnation);
+        run.and_then(|run| run.service.port.as_ref()).is_some_and(spec::Port::has_json_ids)
     }
 
     /// Hands a message to its exchange, or tells its caller why not.
@@ -205,7 +218,9 @@ impl Control {
             Refusal::Busy { .. } => SpeakError::Busy { name: name() },
             Refusal::Taken => SpeakError::Taken { name: name() },
             Refusal::NoReplies => SpeakError::NoReplies { name: name() },
-            Refusal::TooLate => SpeakError::TimedOut { after_s: 0.0 },
+            Refusal::TooLate => {
+                SpeakError::TimedOut { after_s: 0.0, read: ToldState::NeverRead, held_up: false }
+            }
             Refusal::Encode(error) => SpeakError::Unfit { msg: error.to_string() },
             Refusal::Id(error) => SpeakError::Unfit { msg: format!("cannot {error}") },
             Refusal::Enveloped => SpeakError::Unfit { msg: format!("cannot {refusal}") },
@@ -448,9 +463,16 @@ impl Control {
         let waited =
             self.calls.get(&id).map_or(Duration::ZERO, |call| clock::now().since(call.since));
         let told = match error {
-            CallError::Unanswered | CallError::Unsent { .. } => {
-                SpeakError::TimedOut { after_s: waited.as_secs_f64() }
-            }
+            CallError::Unanswered => SpeakError::TimedOut {
+                after_s: waited.as_secs_f64(),
+                read: ToldState::MaybeRead,
+                held_up: false,
+            },
+            CallError::Unsent { stuck } => SpeakError::TimedOut {
+                after_s: waited.as_secs_f64(),
+                read: ToldState::NeverRead,
+                held_up: *stuck,
+            },
             CallError::ReplyTooLarge { .. } | CallError::InputClosed => {
                 SpeakError::BadReply { msg: format!("cannot {error}") }
             }
@@ -473,8 +495,17 @@ impl Control {
 
     /// A message that is nobody's reply goes to whoever listens to the port, or to events.
     fn said(&mut self, incarnation: Incarnation, message: &Bytes) {
+        let own =
+            self.has_json_ids(incarnation).then(|| correlation::progress_of(message)).flatten();
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
-        self.guests.said(&run.replica, message);
+        // Progress of one client's call is its own business.
+        let message = if let Some((guest, message)) = &own {
+            self.guests.said_to(&run.replica, *guest, message);
+            message
+        } else {
+            self.guests.said(&run.replica, message);
+            message
+        };
         if let Some(shake) = self.shakes.get_mut(&incarnation) {
             shake.said(message);
         }

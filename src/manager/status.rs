@@ -88,6 +88,7 @@ impl Control {
                 open: exchange.open_calls(),
                 unmatched: counters.unmatched,
                 strays: counters.strays,
+                held_up_s: exchange.stuck_since().map(|since| now.since(since).as_secs_f64()),
             })
         });
         let waits = view.next_start.map(|at| at.since(now));

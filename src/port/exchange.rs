@@ -186,10 +186,14 @@ impl Exchange {
     }
 
     /// Queues a request. A refusal is its only outcome.
-    pub fn submit(&mut self, request: Request, now: Tick) -> Result<(), Refusal> {
+    pub fn submit(&mut self, mut request: Request, now: Tick) -> Result<(), Refusal> {
         self.admit(request.kind, now)?;
         self.introduced(request.kind, outgoing::size(request.payload.len()))?;
-        let (pieces, tag, size) = self.prepare(request.kind, request.payload)?;
+        // Nothing else holds it from here on, so that its number is written where it is.
+        let named = self.addressed(&request);
+        let payload = std::mem::take(&mut request.payload);
+        let payload = named.unwrap_or(payload);
+        let (pieces, tag, size) = self.prepare(request.kind, payload)?;
         if size == 0 && request.kind == Kind::Send {
             return Err(EncodeError::Empty.into());
         }
@@ -214,6 +218,16 @@ impl Exchange {
             Kind::Call { .. } | Kind::Send => state.waiting.push(queued),
         }
         Ok(())
+    }
+
+    /// A message that cancels a call of its own client, as the program knows that call.
+    fn addressed(&self, request: &Request) -> Option<Bytes> {
+        let desk = &self.state.desk;
+        if request.kind != Kind::Send {
+            return None;
+        }
+        let is_own = |id| desk.calls.get(&id).is_some_and(|call| call.client == request.client);
+        desk.correlator.cancelling(&self.protocol.rule, &request.payload, is_own)
     }
 
     /// Whether a request with a message of so many bytes would find room now.

@@ -7,14 +7,14 @@
 //! with the same before anybody speaks to it. What ends a client's own part of the conversation never
 //! reaches the program. Pure: nothing here is written or waited for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use crate::correlation::{BadRule, JsonIds, Letter};
 use crate::spec::{self, Framing, IdPlace, Replies};
 
-/// How many requests of a program's own may be unanswered; beyond that the oldest by its id is
+/// How many requests of a program's own may be unanswered; beyond that the oldest is
 /// forgotten, and its answer passed over.
 const ASKED: usize = 1024;
 
@@ -101,21 +101,34 @@ pub fn is_error(reply: &[u8]) -> bool {
 
 /// The requests of a program's own that nobody has answered. The first answer is passed on.
 #[derive(Debug, Default)]
-pub struct Asked(BTreeSet<Bytes>);
+pub struct Asked {
+    open: BTreeSet<Bytes>,
+    /// In the order in which they came.
+    order: VecDeque<Bytes>,
+}
 
 impl Asked {
     /// The program asks.
     pub fn note(&mut self, id: &Bytes) {
         // A copy: an id of a few bytes must not keep a large message alive.
-        self.0.insert(Bytes::copy_from_slice(id));
-        if self.0.len() > ASKED {
-            self.0.pop_first();
+        let id = Bytes::copy_from_slice(id);
+        if self.open.insert(id.clone()) {
+            self.order.push_back(id);
+        }
+        while self.open.len() > ASKED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.open.remove(&oldest);
         }
     }
 
     /// Whether this is the first answer.
     pub fn is_first(&mut self, id: &Bytes) -> bool {
-        self.0.remove(id)
+        let known = self.open.remove(id);
+        if known {
+            self.order.retain(|one| one != id);
+        }
+        known
     }
 }
 
@@ -166,9 +179,15 @@ mod tests {
     #[test]
     fn a_request_of_the_programs_own_is_answered_once() {
         let mut asked = Asked::default();
-        let id = |number: usize| Bytes::from(format!("{number:06}"));
+        let id = |number: usize| Bytes::from(number.to_string());
         (0..ASKED + 5).for_each(|number| asked.note(&id(number)));
-        assert_eq!(asked.0.len(), ASKED);
+        assert_eq!((asked.open.len(), asked.order.len()), (ASKED, ASKED));
         assert!(!asked.is_first(&id(2)) && asked.is_first(&id(9)) && !asked.is_first(&id(9)));
+        // However ids compare as texts, it is the oldest that is forgotten: 10 is less than 9.
+        asked.note(&id(10_000));
+        asked.note(&id(10_001));
+        assert!(asked.is_first(&id(10_000)) && asked.is_first(&id(10_001)));
+        assert!(!asked.is_first(&id(5)) && asked.is_first(&id(7)));
+        assert_eq!(asked.open.len(), asked.order.len());
     }
 }

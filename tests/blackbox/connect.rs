@@ -191,6 +191,216 @@ fn a_client_of_any_protocol_is_answered_to_the_end_of_its_input() {
     assert_eq!(client.end().0, Some(1), "no words for an error: it ends as a server would");
 }
 
+/// Answers what has an id with its parameters; says of everything else what it heard.
+const ECHO: &str = "services:
+  echo:
+    command:
+      - python3
+      - -uc
+      - |
+        import json, sys
+        for line in sys.stdin:
+            told = json.loads(line)
+            if isinstance(told, list):
+                answer = [{'id': one['id'], 'result': one.get('params')} for one in told]
+            elif 'id' in told:
+                answer = {'id': told['id'], 'result': told.get('params')}
+            else:
+                answer = {'method': 'heard', 'params': told}
+            print(json.dumps(answer))
+    port: { replies: { id: { pointer: /id } }, max_frame: 64MiB, timeout: 60s }
+";
+
+#[test]
+fn a_list_of_requests_is_answered_with_a_list_that_nobody_else_hears() {
+    let wharf = Wharf::up(ECHO);
+    wharf.wait_state("echo", "running");
+    let (mut first, mut second) = (Connected::new(&wharf, "echo"), Connected::new(&wharf, "echo"));
+    second.line(&json!({"id": 1, "method": "any", "params": "own"}));
+    assert_eq!(second.next_line(), json!({"id": 1, "result": "own"}), "it has joined");
+    first.line(&json!([
+        {"id": 1, "method": "any", "params": "a"},
+        {"method": "told"},
+        {"id": 2, "method": "any", "params": "b"},
+    ]));
+    let told = [first.next_line(), first.next_line()];
+    let heard = json!({"method": "heard", "params": {"method": "told"}});
+    let list = told.iter().find_map(Value::as_array).expect("a list of the answers");
+    assert!(told.contains(&heard) && list.len() == 2, "{told:?}");
+    assert!(list.contains(&json!({"id": 1, "result": "a"})), "{list:?}");
+    assert!(list.contains(&json!({"id": 2, "result": "b"})), "{list:?}");
+    // A list with one bad request in it: the others are answered.
+    first.line(&json!([{"id": 3, "method": "any"}, {"id": "x".repeat(5000), "method": "any"}]));
+    let told = first.next_line();
+    let list = told.as_array().expect("a list");
+    assert_eq!(list.len(), 2);
+    assert!(list.contains(&json!({"id": 3, "result": null})), "{list:?}");
+    assert!(list.iter().any(|one| one.get("error").is_some()), "{list:?}");
+    second.line(&json!({"id": 1, "method": "any", "params": "again"}));
+    let told = [second.next_line(), second.next_line()];
+    assert_eq!(told, [heard, json!({"id": 1, "result": "again"})], "and nothing of the list");
+    assert_eq!(first.end(), (Some(0), String::new()));
+}
+
+#[test]
+fn what_is_only_told_arrives_to_the_last_word_however_slowly_it_is_read() {
+    let wharf = Wharf::up(
+        "services:
+  slow:
+    command:
+      - python3
+      - -uc
+      - |
+        import sys, time
+        for number, line in enumerate(sys.stdin):
+            if number < 20:
+                time.sleep(0.01)
+    port: { replies: { id: { pointer: /id } }, queue: 10 }
+  away: { command: [cat], port: { replies: { id: { pointer: /id } } }, restart: no }
+",
+    );
+    wharf.wait_state("slow", "running");
+    let told =
+        lines((0..5000).map(|number| {
+            json!({"method": "told", "params": [number, "x".repeat(100)]}).to_string()
+        }));
+    let mut client = Connected::new(&wharf, "slow");
+    client.write(told.as_bytes());
+    assert_eq!(client.end(), (Some(0), String::new()));
+    until("all to be written", || (wharf.row("slow")["port"]["frames_in"] == 5000).then_some(()));
+    for _ in 0..20 {
+        let mut client = Connected::new(&wharf, "slow");
+        client.write(b"{\"method\":\"one\"}\n");
+        assert_eq!(client.end().0, Some(0));
+    }
+    until("those too", || (wharf.row("slow")["port"]["frames_in"] == 5020).then_some(()));
+    wharf.ok(&["stop", "away"]);
+    let mut client = Connected::new(&wharf, "away");
+    client.write(b"{\"method\":\"one\"}\n");
+    assert_eq!(client.end().0, Some(1), "it could not be told");
+}
+
+#[test]
+fn a_request_without_a_method_is_answered_as_well() {
+    let wharf = Wharf::up(ECHO);
+    wharf.wait_state("echo", "running");
+    let mut client = Connected::new(&wharf, "echo");
+    client.line(&json!({"id": 1, "params": [1]}));
+    assert_eq!(client.end(), (Some(0), "{\"id\": 1, \"result\": [1]}\n".to_owned()));
+    let mut command = wharf.command(&["attach", "echo"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"{\"id\":\"a\",\"params\":2}\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout), "{\"id\": \"a\", \"result\": 2}\n");
+    // What answers a request of the program's own is none.
+    let mut client = Connected::new(&wharf, "echo");
+    client.line(&json!({"id": 1, "result": null}));
+    client.line(&json!({"id": 2}));
+    assert_eq!(client.end(), (Some(0), "{\"id\": 2, \"result\": null}\n".to_owned()));
+    assert_eq!(wharf.row("echo")["port"]["unmatched"], 1);
+}
+
+/// Works on `work` until it is told to stop, and says how far it is; each line is a request's or ours.
+const WORKS: &str = "services:
+  works:
+    command:
+      - python3
+      - -uc
+      - |
+        import json, sys
+        working = {}
+        def say(told):
+            print(json.dumps(told))
+        for line in sys.stdin:
+            told = json.loads(line)
+            method, params = told.get('method'), told.get('params', {})
+            if method == 'work':
+                token = params['_meta']['progressToken']
+                working[told['id']] = token
+                say({'method': 'notifications/progress', 'params': {'progressToken': token, 'progress': 1}})
+            elif method == 'notifications/cancelled':
+                known = working.pop(params['requestId'], None) is not None
+                say({'method': 'stopped', 'params': known})
+                if known:
+                    say({'id': params['requestId'], 'error': {'code': -32800}})
+            elif method == 'how many':
+                say({'id': told['id'], 'result': len(working)})
+    port: { replies: { id: { pointer: /id } }, timeout: 60s }
+";
+
+#[test]
+fn a_client_cancels_its_own_request_and_hears_of_its_own_progress_alone() {
+    let wharf = Wharf::up(WORKS);
+    wharf.wait_state("works", "running");
+    let (mut first, mut second) =
+        (Connected::new(&wharf, "works"), Connected::new(&wharf, "works"));
+    let many = json!({"id": 0, "method": "how many"});
+    for client in [&mut first, &mut second] {
+        client.line(&many);
+        assert_eq!(client.next_line(), json!({"id": 0, "result": 0}), "it has joined");
+    }
+    let progress = |token: Value| json!({"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}});
+    let work = |id: Value, token: Value| json!({"id": id, "method": "work", "params": {"_meta": {"progressToken": token}}});
+    // Both call their request the same, and the token too.
+    first.line(&work(json!(7), json!(7)));
+    assert_eq!(first.next_line(), progress(json!(7)));
+    second.line(&work(json!(7), json!(7)));
+    assert_eq!(second.next_line(), progress(json!(7)));
+    second.line(&work(json!("x"), json!("a\"b")));
+    assert_eq!(second.next_line(), progress(json!("a\"b")));
+    let cancel =
+        |id: Value| json!({"method": "notifications/cancelled", "params": {"requestId": id}});
+    let stopped = |known: bool| json!({"method": "stopped", "params": known});
+    let over = |id: Value| json!({"id": id, "error": {"code": -32800}});
+    // The first one has no request "x" to cancel; its own is cancelled, and nobody else's.
+    first.line(&cancel(json!("x")));
+    assert_eq!(first.next_line(), stopped(false));
+    first.line(&cancel(json!(7)));
+    assert_eq!((first.next_line(), first.next_line()), (stopped(true), over(json!(7))));
+    first.line(&many);
+    assert_eq!(first.next_line(), json!({"id": 0, "result": 2}));
+    assert_eq!((second.next_line(), second.next_line()), (stopped(false), stopped(true)));
+    second.line(&cancel(json!("x")));
+    assert_eq!((second.next_line(), second.next_line()), (stopped(true), over(json!("x"))));
+    second.line(&cancel(json!(7)));
+    assert_eq!((second.next_line(), second.next_line()), (stopped(true), over(json!(7))));
+}
+
+#[test]
+fn a_message_may_be_as_large_as_its_port_says_and_a_larger_one_hangs_nobody() {
+    let wharf = Wharf::up(&format!("{ECHO}  bc: {{ port: {{ use: bc }} }}\n"));
+    wharf.wait_state("echo", "running");
+    let large = "x".repeat(20 << 20);
+    let mut client = Connected::new(&wharf, "echo");
+    client.line(&json!({"id": 1, "method": "any", "params": large}));
+    client.line(&json!({"id": 2, "method": "any"}));
+    let (code, said) = client.end();
+    let told: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(code == Some(0) && told.len() == 2, "{code:?} {}", told.len());
+    assert!(told.contains(&json!({"id": 1, "result": large})), "the large one");
+    assert!(told.contains(&json!({"id": 2, "result": null})), "the one behind it");
+    let message = json!({"id": "h", "params": large}).to_string();
+    let (status, reply) = wharf.post("/v1/services/echo/call", message.as_bytes());
+    assert!(status == 200 && reply.len() > large.len(), "{status}");
+    wharf.wait_state("bc", "running");
+    for line in [17 << 20, 70 << 20] {
+        let mut command = wharf.command(&["attach", "bc"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let written = std::thread::spawn(move || {
+            // It may end before all is written.
+            let _ = input.write_all(&vec![b'1'; line + 1]);
+        });
+        let output = child.wait_with_output().unwrap();
+        written.join().unwrap();
+        let told = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && told.contains("bytes"), "{told}");
+    }
+    assert_eq!(wharf.row("bc")["state"], "running");
+}
+
 #[test]
 fn a_language_server_is_shared_and_outlives_its_clients() {
     let wharf = Wharf::up(
@@ -375,4 +585,14 @@ fn a_person_or_a_pipe_attaches_and_the_program_goes_on() {
         Some(wharf.read("wharf/attach_history")).filter(|kept| !kept.is_empty())
     });
     assert!(kept.contains("123456789*1000"), "{kept}");
+    // At one that knows nothing but lines, such as a shell within Emacs.
+    let mut command = Command::new("script");
+    command.args(["-qefc", &attach, "/dev/null"]).current_dir(&wharf.folder).env("TERM", "dumb");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"123456789*1000\n\x04").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success() && said.contains("123456789000"), "{said}");
 }

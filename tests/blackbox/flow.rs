@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use wharf::message::Kind;
+
 use crate::support::{LIMIT, Wharf, at, look_again, send, soaking, text, times, until};
+use crate::wire::Wire;
 
 /// Memory of a process that is its own and no file's, in KiB.
 fn own_memory(pid: i32) -> u64 {
@@ -303,6 +306,58 @@ fn a_message_of_a_gibibyte_is_refused_before_it_is_sent() {
     assert_eq!(wharf.ok(&["call", "cat", "hello"]), "hello\n");
     let grown = growth.end();
     assert!(grown < 1024, "grew by {grown} KiB");
+}
+
+#[test]
+fn large_replies_that_nobody_takes_have_a_bound_together() {
+    let wharf = Wharf::up(
+        "services:
+  large:
+    command: [python3, -uc, \"import sys\\nfor line in sys.stdin: print('x' * (8 << 20))\"]
+    port: { replies: one, timeout: 60s }
+",
+    );
+    wharf.wait_state("large", "running");
+    let growth = Growth::of(wharf.manager_pid());
+    let head = "POST /v1/services/large/call HTTP/1.1\r\nhost: w\r\ncontent-length: 1\r\n\r\nx";
+    let clients: Vec<UnixStream> = (0..48)
+        .map(|_| {
+            let mut socket = wharf.connect().unwrap();
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            socket.write_all(head.as_bytes()).unwrap();
+            socket
+        })
+        .collect();
+    until("all replies to come", || (wharf.row("large")["port"]["frames_out"] == 48).then_some(()));
+    let mut answers = Vec::new();
+    for mut socket in clients {
+        let mut head = [0; 256];
+        let count = socket.read(&mut head).unwrap();
+        answers.push(text(&head[..count])[9..12].to_owned());
+    }
+    let dropped = answers.iter().filter(|status| *status == "503").count();
+    let given = answers.iter().filter(|status| *status == "200").count();
+    assert!(given >= 31 && dropped > 0 && given + dropped == 48, "{given} {dropped}");
+    let grown = growth.end();
+    assert!(grown < (256 + 64) << 10, "grew by {grown} KiB");
+    // So it is with clients of protocol 1, who get the rest when they read at last.
+    let growth = Growth::of(wharf.manager_pid());
+    let mut clients: Vec<_> = (0..8).map(|_| Wire::new(&wharf, None)).collect();
+    for client in &mut clients {
+        (1..=7).for_each(|id| client.call("large", id, "x"));
+    }
+    until("all replies to come", || {
+        (wharf.row("large")["port"]["frames_out"] == 48 + 56).then_some(())
+    });
+    let answers = clients.iter_mut().flat_map(|client| (1..=7).map(|_| client.next().kind));
+    let answers: Vec<_> = answers.collect();
+    let count = |kind| answers.iter().filter(|one| **one == kind).count();
+    let (given, dropped) = (count(Kind::Reply), count(Kind::Error));
+    assert!(given >= 31 && dropped > 0 && given + dropped == 56, "{given} {dropped}");
+    let grown = growth.end();
+    assert!(grown < (256 + 64) << 10, "grew by {grown} KiB");
+    // With those clients gone there is room again.
+    assert_eq!(wharf.post("/v1/services/large/call", b"x").1.len(), 8 << 20);
 }
 
 /// Writes so many bytes, each by itself, and says how many lines that were.

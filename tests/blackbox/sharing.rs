@@ -226,6 +226,34 @@ fn a_call_that_times_out_holds_up_nobody_and_its_late_reply_is_dropped() {
 }
 
 #[test]
+fn a_call_behind_one_that_was_never_answered_is_told_so() {
+    let wharf = Wharf::up(
+        "services:
+  some: { command: [jq, --unbuffered, -c, 'select(. != 0)'], port: { replies: one } }
+",
+    );
+    wharf.wait_state("some", "running");
+    assert_eq!(wharf.ok(&["call", "some", "1"]), "1\n");
+    assert!(wharf.row("some")["port"].get("held_up_s").is_none());
+    let told = wharf.fails(6, &["call", "some", "0", "--timeout", "200ms"]);
+    assert!(told.contains("no reply within 0.2") && !told.contains("given up"), "{told}");
+    // Its reply will never come, and nothing tells whose the next one is.
+    let told = wharf.fails(6, &["call", "some", "2", "--timeout", "200ms"]);
+    assert!(told.contains("still owes the reply") && told.contains("never read"), "{told}");
+    let (status, told) = wharf.post("/v1/services/some/call?timeout=200ms", b"2");
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(
+        (status, &told["held_up"], &told["read"]),
+        (504, &json!(true), &json!("never_read")),
+        "{told}"
+    );
+    assert!(wharf.row("some")["port"]["held_up_s"].as_f64().unwrap() > 0.3);
+    assert!(wharf.run(&["status", "some"]).stdout.windows(7).any(|word| word == b"Held up"));
+    wharf.ok(&["restart", "some"]);
+    assert_eq!(wharf.ok(&["call", "some", "2"]), "2\n");
+}
+
+#[test]
 fn what_the_program_says_of_itself_reaches_every_listener_and_nobodys_reply_is_counted() {
     let wharf = Wharf::up(
         "services:

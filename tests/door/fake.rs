@@ -157,7 +157,9 @@ fn command(name: &str) -> Result<Vec<ReplicaStatus>, Refusal> {
 fn speak(name: &str, payload: &Bytes) -> Result<Vec<Bytes>, SpeakError> {
     match name {
         "plain" => Err(SpeakError::NotAPort { name: name.to_owned() }),
-        "slow" => Err(SpeakError::TimedOut { after_s: 0.5 }),
+        "slow" => {
+            Err(SpeakError::TimedOut { after_s: 0.5, read: ReadState::MaybeRead, held_up: false })
+        }
         "garbled" => Err(SpeakError::BadReply { msg: "no newline".to_owned() }),
         "nosuch" => {
             let name = name.to_owned();

@@ -8,6 +8,7 @@ mod monitor;
 mod obey;
 mod outbox;
 mod stream;
+mod wait;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -27,11 +28,9 @@ use crate::os::fds;
 use self::monitor::Recalled;
 use self::outbox::Outbox;
 use self::stream::{Stream, Told};
+use self::wait::Backlog;
 use super::control::Control;
 
-/// The largest payload that is taken from a client, in bytes: the usual `max_frame` and a little
-/// more, so that it is the port that says what is too large.
-pub(super) const LARGEST: u64 = 17 << 20;
 /// While more than this waits to be written to a client, it is not read, in bytes.
 const UNREAD: usize = 256 << 10;
 /// While more than this waits to be written to a client, what it listens to waits too, in bytes. So
@@ -39,6 +38,9 @@ const UNREAD: usize = 256 << 10;
 const AHEAD: usize = 64 << 10;
 /// The most that replies may hold for a client that does not read, in bytes; the next ones fail.
 const REPLIES: usize = 64 << 20;
+/// The most that replies may hold for all clients together that do not read, in bytes; then the next
+/// ones fail of those for whom more than a little waits.
+const ALL_REPLIES: usize = 256 << 20;
 
 /// Marks the tokens of guests among those of runs.
 pub(super) const TOKEN: u64 = 1 << 62;
@@ -64,6 +66,8 @@ pub(super) struct Guest {
     /// Whose messages take turns with those of others.
     client: u64,
     by: Requester,
+    /// The largest payload that is taken from it, in bytes.
+    largest: u64,
     decoder: Decoder,
     /// How frames are written to it.
     form: Form,
@@ -78,6 +82,8 @@ pub(super) struct Guest {
     streams: BTreeMap<u64, Stream>,
     /// The ends that it waits for without listening: the monitor's id, the run.
     monitors: HashMap<u64, Option<Incarnation>>,
+    /// What waits for room.
+    backlog: Backlog,
     /// What its socket is watched for.
     watched: Interest,
     /// Whether it ends with what is on its way.
@@ -96,10 +102,14 @@ pub(super) struct Guests {
     due: Vec<u64>,
     /// Who listens to a replica: guests with the ids of their monitors.
     listeners: HashMap<ReplicaId, Vec<(u64, u64)>>,
+    /// How many streams that are, of all clients.
+    streams: usize,
     /// Who waits for the end of a run without listening.
     watchers: HashMap<Incarnation, Vec<(u64, u64)>>,
     /// Runs whose input has something to be written, once the frames of a read are all obeyed.
     pub(super) unwritten: Vec<Incarnation>,
+    /// Those whose messages wait for room.
+    stalled: Vec<u64>,
     /// How many look-ups of old records are under way.
     looking: usize,
     /// What they found.
@@ -113,8 +123,10 @@ impl Guests {
             last: 0,
             due: Vec::new(),
             listeners: HashMap::new(),
+            streams: 0,
             watchers: HashMap::new(),
             unwritten: Vec::new(),
+            stalled: Vec::new(),
             looking: 0,
             recalled: channel(),
         }
@@ -131,6 +143,16 @@ impl Guests {
             stream.is_some_and(Stream::has_room)
         };
         Some(listeners.iter().any(room))
+    }
+
+    /// Whether so much waits for a client to read that its next reply is dropped; how much that is.
+    fn is_sated(&self, key: u64) -> Option<usize> {
+        let waits = self.all.get(&key)?.outbox.len();
+        if waits > REPLIES {
+            return Some(waits);
+        }
+        let all = || self.all.values().map(|guest| guest.outbox.len()).sum::<usize>();
+        (waits > UNREAD && all() > ALL_REPLIES).then_some(waits)
     }
 
     /// Puts a frame on its way to a client that may be gone.
@@ -188,7 +210,7 @@ impl Guest {
 
     /// What its socket is to be watched for now.
     fn wanted(&self) -> Interest {
-        let reads = self.outbox.len() <= UNREAD;
+        let reads = self.outbox.len() <= UNREAD && !self.backlog.is_stalled();
         match (reads, self.outbox.len() > 0) {
             (true, false) => Interest::Read,
             (true, true) => Interest::Both,
@@ -208,11 +230,13 @@ impl Control {
             return tracing::warn!(%error, "a client of protocol 1 cannot be watched; it is let go");
         }
         tracing::debug!(guest = key, by = by.who, uid = by.uid, pid = by.pid, "a client joined");
+        let largest = self.handle.largest();
         let guest = Guest {
             socket,
             client,
             by,
-            decoder: Decoder::new(Mode::Frame, LARGEST),
+            largest,
+            decoder: Decoder::new(Mode::Frame, largest),
             form: Form::new(Mode::Frame),
             outbox: Outbox::default(),
             greeted: false,
@@ -220,6 +244,7 @@ impl Control {
             calls: HashMap::new(),
             streams: BTreeMap::new(),
             monitors: HashMap::new(),
+            backlog: Backlog::default(),
             watched: Interest::Read,
             leaving: false,
             is_due: false,
@@ -266,9 +291,7 @@ impl Control {
                 frames.push(frame);
             }
         });
-        for frame in frames {
-            self.obey(key, frame);
-        }
+        self.obey_all(key, frames);
         if let Err(error) = read {
             self.dismiss(key, &bad_frame(&error));
         }
@@ -305,6 +328,7 @@ impl Control {
         let calls: Vec<_> = guest.calls.drain().map(|(_, call)| call).collect();
         let streams = std::mem::take(&mut guest.streams);
         let monitors = std::mem::take(&mut guest.monitors);
+        guest.backlog = Backlog::default();
         for call in calls {
             self.cancel_call(call);
         }

@@ -67,12 +67,13 @@ fn named(replica: &ReplicaId) -> Address {
 impl Guests {
     /// Tells all who listen to a replica, each on its own stream.
     fn tell(&mut self, replica: &ReplicaId, told: &Told) {
-        let Self { all, due, listeners, .. } = self;
+        let Self { all, due, listeners, streams, .. } = self;
         let Some(listeners) = listeners.get(replica) else { return };
+        let most = Stream::most(*streams);
         for (key, id) in listeners {
             let Some(guest) = all.get_mut(key) else { continue };
             if let Some(stream) = guest.streams.get_mut(id) {
-                stream.take(told.clone());
+                stream.take(told.clone(), most);
             }
             if !guest.is_due {
                 guest.is_due = true;
@@ -91,6 +92,16 @@ impl Guests {
         if self.hears(replica) {
             self.tell(replica, &Told::Message(message.clone()));
         }
+    }
+
+    /// The program said something that is the business of one client, which may be gone.
+    pub(in crate::manager) fn said_to(&mut self, replica: &ReplicaId, key: u64, message: &Bytes) {
+        let most = Stream::most(self.streams);
+        let Some(guest) = self.all.get_mut(&key) else { return };
+        for stream in guest.streams.values_mut().filter(|stream| stream.replica == *replica) {
+            stream.take(Told::Message(message.clone()), most);
+        }
+        self.have_written(key);
     }
 
     /// A program began to run.
@@ -180,15 +191,18 @@ impl Control {
         let run = self.present.get(replica).and_then(|run| self.runs.get(run));
         let runs = run.filter(|run| matches!(run.landing, Some(Answer::Executed)));
         match (runs, run, self.last.get(replica)) {
-            (Some(run), ..) => stream.take(Told::Start(start(replica, run.incarnation))),
+            (Some(run), ..) => {
+                stream.take(Told::Start(start(replica, run.incarnation)), Stream::most(0));
+            }
             // It begins as this is asked.
             (None, Some(_), _) | (None, None, None) => {}
             (None, None, Some(last)) => {
-                stream.take(Told::End(json(&down_of(named(replica), last, true))));
+                stream.take(Told::End(json(&down_of(named(replica), last, true))), Stream::most(0));
             }
         }
         guest.streams.insert(id, stream);
         self.guests.listeners.entry(replica.clone()).or_default().push((key, id));
+        self.guests.streams += 1;
         self.guests.have_written(key);
         // What was left alone because nobody wanted it is wanted now.
         if let Some(incarnation) = self.present.get(replica).copied() {
@@ -292,7 +306,9 @@ impl Control {
     /// Strikes a stream off those that listen; who else listens, or nobody, goes on.
     pub(super) fn unlisten(&mut self, key: u64, id: u64, replica: &ReplicaId) {
         if let Some(listeners) = self.guests.listeners.get_mut(replica) {
+            let before = listeners.len();
             listeners.retain(|one| *one != (key, id));
+            self.guests.streams -= before - listeners.len();
             if listeners.is_empty() {
                 self.guests.listeners.remove(replica);
             }
@@ -302,7 +318,9 @@ impl Control {
 
     /// A replica is gone from the configuration: who listens to it is told that nothing will come.
     pub(in crate::manager) fn silence(&mut self, replica: &ReplicaId) {
-        for (key, id) in self.guests.listeners.remove(replica).unwrap_or_default() {
+        let listeners = self.guests.listeners.remove(replica).unwrap_or_default();
+        self.guests.streams -= listeners.len();
+        for (key, id) in listeners {
             let known = self.guests.all.get_mut(&key).and_then(|one| one.streams.remove(&id));
             if known.is_some() {
                 let message = format!("{replica} is gone from the configuration");

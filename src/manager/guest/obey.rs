@@ -9,12 +9,13 @@ use crate::name::{Incarnation, Target};
 use super::super::caller::Caller;
 use super::super::control::Control;
 use super::super::request::{Refusal, SpeakError, Speech};
-use super::{Guest, LARGEST, REPLIES};
+use super::Guest;
+use super::wait::WAIT;
 
 /// How many calls of one client may be open at once.
 const CALLS: usize = 4096;
 /// What the manager does beyond the least, by the names that clients may look for.
-const FEATURES: [&str; 4] = ["credit", "monitor", "messages", "follow"];
+const FEATURES: [&str; 5] = ["credit", "monitor", "messages", "follow", WAIT];
 
 impl Control {
     /// Does what a frame says.
@@ -97,11 +98,12 @@ impl Control {
         let Some(guest) = self.guests.all.get_mut(&key) else { return };
         guest.greeted = true;
         guest.credit = hello.credit;
+        guest.backlog.waits = hello.features.iter().any(|name| name == WAIT);
         // Less than an error needs would help nobody.
         guest.form.max_frame = hello.max_frame.clamp(1024, 1 << 30);
         let mut ours = Hello::new("wharf", env!("CARGO_PKG_VERSION"));
         ours.concurrency = u32::try_from(CALLS).unwrap_or(u32::MAX);
-        ours.max_frame = LARGEST.max(MAX_FRAME);
+        ours.max_frame = guest.largest.max(MAX_FRAME);
         ours.features = FEATURES.iter().map(|&name| name.to_owned()).collect();
         self.guests.say(key, &Frame::control(FrameKind::Hello, 0, &ours));
     }
@@ -155,17 +157,18 @@ impl Control {
         id: u64,
         result: Result<Vec<bytes::Bytes>, SpeakError>,
     ) {
+        let sated = self.guests.is_sated(key);
         let Some(guest) = self.guests.all.get_mut(&key) else { return };
         guest.calls.remove(&id);
-        let messages = match result {
-            Ok(_) if guest.outbox.len() > REPLIES => {
+        let messages = match (result, sated) {
+            (Ok(_), Some(waits)) => {
                 let message = format!(
-                    "the reply is dropped: {REPLIES} bytes wait already for this client to read"
+                    "the reply is dropped: {waits} bytes wait already for this client to read"
                 );
                 return self.refuse(key, id, &failure("busy", message, Retry::Unsafe));
             }
-            Ok(messages) => messages,
-            Err(error) => return self.refuse(key, id, &spoken(&error)),
+            (Ok(messages), None) => messages,
+            (Err(error), _) => return self.refuse(key, id, &spoken(&error)),
         };
         let last = messages.len().saturating_sub(1);
         if messages.is_empty() {
@@ -262,6 +265,7 @@ pub(super) fn spoken(error: &SpeakError) -> Failure {
             Retry::Safe
         }
         SpeakError::Ended { read: ReadState::NeverRead, .. }
+        | SpeakError::TimedOut { read: ReadState::NeverRead, .. }
         | SpeakError::Refused(Refusal::Busy | Refusal::ShuttingDown) => Retry::Safe,
         SpeakError::Ended { .. } | SpeakError::TimedOut { .. } => Retry::Unsafe,
         SpeakError::NotAPort { .. }

@@ -15,6 +15,9 @@ const ROOM: usize = 256 << 10;
 /// The most that waits for a listener, in bytes, but for one message: what a read beyond `ROOM`
 /// brings, and what a program leaves in its pipe at its end.
 const MOST: usize = 4 << 20;
+/// The most that waits for all listeners of all clients, in bytes, where there are many of them: each
+/// has its part of it, and `ROOM` in any case.
+const ALL: usize = 64 << 20;
 /// What a message counts for beside its bytes: the memory that keeps it.
 const EACH: usize = 64;
 
@@ -74,13 +77,18 @@ impl Stream {
         self.weight < ROOM
     }
 
-    /// Keeps what is to be told, or counts it as missed.
-    pub(super) fn take(&mut self, told: Told) {
+    /// The most that may wait for each of so many streams, in bytes.
+    pub(super) fn most(streams: usize) -> usize {
+        (ALL / streams.max(1)).clamp(ROOM, MOST)
+    }
+
+    /// Keeps what is to be told, or counts it as missed where `most` bytes wait already.
+    pub(super) fn take(&mut self, told: Told, most: usize) {
         if self.over || (!self.messages && matches!(told, Told::Message(_))) {
             return;
         }
         self.over = matches!(told, Told::End(_)) && !self.follows;
-        if self.weight >= MOST && !self.over {
+        if self.weight >= most && !self.over {
             if let Some(Told::Missed(count)) = self.waiting.back_mut() {
                 *count += 1;
             } else {
@@ -142,17 +150,17 @@ mod tests {
     fn what_is_too_much_is_counted_where_it_would_have_stood() {
         let mut stream = stream(true, None);
         while stream.has_room() {
-            stream.take(message(1000));
+            stream.take(message(1000), MOST);
         }
         let mut kept = stream.waiting.len();
         while stream.weight < MOST {
-            stream.take(message(1000));
+            stream.take(message(1000), MOST);
             kept += 1;
         }
         for _ in 0..7 {
-            stream.take(message(1000));
+            stream.take(message(1000), MOST);
         }
-        stream.take(Told::End(Bytes::from_static(b"{}")));
+        stream.take(Told::End(Bytes::from_static(b"{}")), MOST);
         for _ in 0..kept {
             assert_eq!(stream.next(), Some(message(1000)));
         }
@@ -161,12 +169,24 @@ mod tests {
     }
 
     #[test]
+    fn many_streams_have_less_each() {
+        assert_eq!((Stream::most(0), Stream::most(16)), (MOST, MOST));
+        assert_eq!((Stream::most(64), Stream::most(10_000)), (1 << 20, ROOM));
+        let mut stream = stream(true, None);
+        for _ in 0..10 {
+            stream.take(message(ROOM), Stream::most(10_000));
+        }
+        assert_eq!(stream.next(), Some(message(ROOM)));
+        assert_eq!(stream.next(), Some(Told::Missed(9)));
+    }
+
+    #[test]
     fn without_credit_messages_wait_in_their_place() {
         let mut stream = stream(false, Some(1));
         for told in [message(1), Told::Start(Bytes::new()), message(2), Told::End(Bytes::new())] {
-            stream.take(told);
+            stream.take(told, MOST);
         }
-        stream.take(message(3));
+        stream.take(message(3), MOST);
         assert_eq!(stream.next(), Some(message(1)));
         assert_eq!(stream.next(), Some(Told::Start(Bytes::new())));
         assert_eq!(stream.next(), None);
@@ -180,9 +200,9 @@ mod tests {
     #[test]
     fn one_message_however_large_is_kept_and_the_end_always_told() {
         let mut stream = stream(false, None);
-        stream.take(message(3 * MOST));
-        stream.take(message(1));
-        stream.take(Told::End(Bytes::new()));
+        stream.take(message(3 * MOST), MOST);
+        stream.take(message(1), MOST);
+        stream.take(Told::End(Bytes::new()), MOST);
         assert_eq!(stream.next(), Some(message(3 * MOST)));
         assert_eq!(stream.next(), Some(Told::Missed(1)));
         assert_eq!(stream.next(), Some(Told::End(Bytes::new())));

@@ -337,6 +337,11 @@ impl Port {
         self.ready != Ready::Started || self.is_enveloped()
     }
 
+    /// Whether replies are told by ids in JSON.
+    pub fn has_json_ids(&self) -> bool {
+        matches!(self.replies, Replies::Id(IdPlace::Pointer(_))) && self.framing != Framing::Msgpack
+    }
+
     /// Whether it speaks wire protocol 1.
     pub fn is_enveloped(&self) -> bool {
         self.framing == Framing::Envelope
