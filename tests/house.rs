@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// imports only from lower numbers; inside its own folder it may look sideways.
 const FLOORS: &[(&str, u32)] = &[
     ("bytes_text", 0),
+    ("few", 0),
     ("name", 0),
     ("time", 0),
     ("exit", 1),
@@ -44,6 +45,7 @@ const FLOORS: &[(&str, u32)] = &[
 const DECIDING: &[&str] = &[
     "bytes_text",
     "exit",
+    "few",
     "name",
     "time",
     "framing",

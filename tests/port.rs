@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use wharf::exit::{Cause, How, Reason, Signal, Stage};
@@ -114,6 +115,40 @@ fn calls_that_wait_go_on_though_answers_are_there_at_once() {
                 let reply = call.await.unwrap().unwrap();
                 assert_eq!(reply.text(), format!("{round} {number}"));
             }
+        }
+    });
+}
+
+#[test]
+fn a_lone_call_that_is_not_polled_holds_up_nobody() {
+    run(async {
+        let port = upper().open().await.unwrap();
+        let mut lone = Box::pin(port.call("one"));
+        // Polled once, it has written its message itself and is the one to be told of the reply.
+        assert!(lone.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(port.call("two").await.unwrap().text(), "TWO");
+        assert_eq!(lone.await.unwrap().text(), "ONE");
+
+        let port = sh("while read line; do :; done").replies(Replies::One).open().await.unwrap();
+        let mut lone = Box::pin(port.call("three"));
+        assert!(lone.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        port.signal(Signal::KILL);
+        let exit = port.wait().await;
+        assert!(matches!(lone.await, Err(PortError::Ended { exit: why, .. }) if why == exit));
+    });
+}
+
+#[test]
+fn a_lone_call_has_its_deadline_also_after_timers_that_went_off_for_nobody() {
+    run(async {
+        let port = sh("read line; echo heard; while read line; do :; done");
+        let port = port.replies(Replies::One).open().await.unwrap();
+        let (start, patience) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(port.call_within(patience, "one").await.unwrap().text(), "heard");
+        until("the first deadline to pass", || start.elapsed() > patience * 2).await;
+        for _ in 0..2 {
+            let failed = port.call_within(Duration::from_millis(20), "two").await;
+            assert!(matches!(failed, Err(PortError::Failed { .. })), "{failed:?}");
         }
     });
 }

@@ -3,7 +3,8 @@
 //! All contestants speak to the same program, which writes what it reads, in messages with a length of
 //! four bytes before them. They are processes of their own, take turns, and print one number each; only
 //! ratios are promised. The sources of the others are `benches/c/ports.c` and
-//! `benches/erlang/ports_bench.erl`; ours is `embedded.rs`. Results: a table, and `target/bench/ports.json`.
+//! `benches/erlang/ports_bench.erl`; ours is `embedded.rs`. Calls through a manager (`upgrade.rs`) are held
+//! against direct ones. Results: a table, and `target/bench/ports.json`.
 //!
 //! `cargo bench --profile embedded --bench ports -- [--strict] [--rounds N] [--only PART,…]`
 
@@ -17,6 +18,7 @@ mod embedded;
 mod report;
 #[path = "../shared/samples.rs"]
 mod samples;
+mod upgrade;
 #[path = "../shared/workshop.rs"]
 #[expect(dead_code, reason = "the other bench has a program of its own and files of a run")]
 mod workshop;
@@ -25,6 +27,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use report::{Report, Table};
 use samples::Samples;
+use upgrade::Manager;
 use workshop::Workshop;
 
 /// How a rival is started for a part.
@@ -33,6 +36,7 @@ type Rival<Part> = fn(&Part, &Workshop) -> Command;
 const C: &str = "C: bare parent";
 const ERLANG: &str = "Erlang: open_port";
 const WHARF: &str = "wharf::Port";
+const UPGRADE: &str = "wharf: over `Upgrade: wharf`";
 
 /// By which a contestant knows what it is.
 const CONTESTANT: &str = "contestant";
@@ -66,6 +70,8 @@ enum Promise {
     TimesErlang(f64),
     /// At least so many times the rate of C.
     ShareOfC(f64),
+    /// At most so many times the time of `wharf::Port`.
+    TimesDirect(f64),
 }
 
 const PARTS: &[Part] = &[
@@ -139,14 +145,35 @@ const PARTS: &[Part] = &[
         pinned: false,
         promise: Promise::ShareOfC(0.9),
     },
+    Part {
+        name: "upgrade-16",
+        title: "Calls through a manager, 16 B, one core",
+        mode: "upgrade",
+        size: 16,
+        count: 20_000,
+        ports: None,
+        pinned: true,
+        promise: Promise::TimesDirect(4.0),
+    },
+    Part {
+        name: "upgrade-1k",
+        title: "Calls through a manager, 1 KiB, one core",
+        mode: "upgrade",
+        size: 1024,
+        count: 20_000,
+        ports: None,
+        pinned: true,
+        promise: Promise::TimesDirect(4.0),
+    },
 ];
 
 impl Part {
     fn measure(&self, workshop: &Workshop, rounds: usize, report: &mut Report) {
-        let contestants = [(C, Self::c as fn(&Self, &Workshop) -> Command), (ERLANG, Self::erlang)];
-        let contestants = contestants.into_iter().chain([(WHARF, Self::wharf as _)]);
-        let mut rows: Vec<(&str, Rival<Self>, Samples)> =
-            contestants.map(|(name, command)| (name, command, Samples::default())).collect();
+        let manager = self.is_upgrade().then(|| Manager::up(workshop));
+        let other: (&str, Rival<Self>) =
+            if self.is_upgrade() { (UPGRADE, Self::upgrade) } else { (ERLANG, Self::erlang) };
+        let contestants: [(&str, Rival<Self>); 3] = [(C, Self::c), other, (WHARF, Self::wharf)];
+        let mut rows = contestants.map(|(name, command)| (name, command, Samples::default()));
         // The first round warms up.
         for round in 0..=rounds {
             for (_, command, samples) in &mut rows {
@@ -156,7 +183,8 @@ impl Part {
                 }
             }
         }
-        let unit = if self.mode == "pingpong" { "µs" } else { "messages/s" };
+        drop(manager);
+        let unit = if self.is_latency() { "µs" } else { "messages/s" };
         let mut table = Table::new(self.title, unit);
         for (name, _, samples) in rows {
             table = table.row(name, samples);
@@ -174,8 +202,22 @@ impl Part {
                 let text = format!("{}: × C", self.title);
                 report.promise_least(text, ours / table.median(C), least);
             }
+            Promise::TimesDirect(most) => {
+                let text = format!("{}: × wharf::Port", self.title);
+                report.promise(text, table.median(UPGRADE) / ours, most);
+            }
         }
         report.table(table);
+    }
+
+    /// Whether the contest is one of calls through a manager, beside the direct ones.
+    fn is_upgrade(&self) -> bool {
+        self.mode == "upgrade"
+    }
+
+    /// Whether times are measured, and not rates.
+    fn is_latency(&self) -> bool {
+        self.mode == "pingpong" || self.is_upgrade()
     }
 
     /// A command, on one core where that is asked for.
@@ -190,7 +232,8 @@ impl Part {
     }
 
     fn words(&self, command: &mut Command, workshop: &Workshop) {
-        command.arg(self.mode).arg(workshop.program("echo"));
+        let mode = if self.is_latency() { "pingpong" } else { self.mode };
+        command.arg(mode).arg(workshop.program("echo"));
         command.arg(self.size.to_string()).arg(self.count.to_string());
         command.args(self.ports.map(|ports| ports.to_string()));
     }
@@ -215,6 +258,13 @@ impl Part {
         self.words(&mut command, workshop);
         command
     }
+
+    fn upgrade(&self, workshop: &Workshop) -> Command {
+        let mut command = self.on(&std::env::current_exe().unwrap());
+        command.args([CONTESTANT, UPGRADE]).arg(Manager::socket(workshop));
+        command.arg(self.size.to_string()).arg(self.count.to_string());
+        command
+    }
 }
 
 /// Runs a contestant and reads the number that it prints.
@@ -228,7 +278,10 @@ fn value_of(mut command: Command) -> f64 {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == CONTESTANT) {
-        embedded::main(&words[1..]);
+        match &*words[1] {
+            UPGRADE => upgrade::main(&words[2..]),
+            _ => embedded::main(&words[1..]),
+        }
         return ExitCode::SUCCESS;
     }
     let options = match options(words.into_iter()) {

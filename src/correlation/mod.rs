@@ -308,7 +308,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Correlator {
     /// The call that is open under a serial rule.
-    open: Option<Box<Open>>,
+    open: Option<Open>,
     /// The calls that are open under a rule that tells them apart.
     flight: Option<Box<Flight>>,
 }
@@ -319,14 +319,14 @@ impl Correlator {
         if self.open.is_some() {
             return Err(Occupied);
         }
-        self.open = Some(Box::new(Open::new(call, token)));
+        self.open = Some(Open::new(call, token));
         Ok(())
     }
 
     /// A call begins whose reply is all that the program still says, whatever the rule. No other may be
     /// open, and none may begin after it.
     pub fn begin_rest(&mut self, call: u64) {
-        self.open = Some(Box::new(Open::rest(call)));
+        self.open = Some(Open::rest(call));
     }
 
     /// Whether a number is free for another call; never under a serial rule.
@@ -404,7 +404,7 @@ impl Correlator {
     /// and one message for every 16 bytes of that (but at least 1,024), since empty ones take room
     /// as well.
     pub fn take(&mut self, rule: &Rule, message: Bytes, max: u64) -> Outcome {
-        let rest = self.open.as_ref().is_some_and(|open| open.is_rest());
+        let rest = self.open.as_ref().is_some_and(Open::is_rest);
         if rest && rule.tells_apart() && self.pays(rule, &message) {
             return Outcome::Swallowed;
         }
@@ -435,12 +435,12 @@ impl Correlator {
 
     /// Nobody wants the reply to the open call of a serial rule any more. Gives what has come of it.
     pub fn abandon(&mut self) -> Vec<Bytes> {
-        self.open.as_mut().map_or_else(Vec::new, |open| open.abandon())
+        self.open.as_mut().map_or_else(Vec::new, Open::abandon)
     }
 
     /// No reply can come any more, because the program is gone. Gives what has come of the open one.
     pub fn close(&mut self) -> Vec<Bytes> {
         self.flight = None;
-        self.open.take().map_or_else(Vec::new, |open| open.into_reply())
+        self.open.take().map_or_else(Vec::new, Open::into_reply)
     }
 }

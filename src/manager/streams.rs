@@ -119,12 +119,15 @@ impl Control {
             return self.write_input(incarnation);
         }
         let Some(fd) = &run.output else { return };
+        // Asked before it is heard: the reply that ends a call was wanted too.
+        let awaited = run.exchange.as_ref().is_some_and(|exchange| exchange.is_awaited());
         let mut buffer = std::mem::take(&mut self.buffer);
         match read(fd.as_fd(), &mut buffer) {
             Read::Later => {}
             Read::Bytes(count) => {
                 let logged = self.heard(incarnation, &buffer[..count]);
-                self.rest_from(incarnation, count.saturating_sub(logged));
+                let unasked = if awaited { 0 } else { count.saturating_sub(logged) };
+                self.rest_from(incarnation, unasked);
             }
             end @ (Read::End | Read::Cut(_)) => {
                 let _ = self.ports.remove(fd.as_fd());

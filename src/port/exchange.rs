@@ -25,6 +25,7 @@ mod frames;
 mod give_up;
 mod greeting;
 mod outgoing;
+mod pieces;
 mod protocol;
 mod waiting;
 mod words;
@@ -43,8 +44,10 @@ use self::ears::Ears;
 use self::envelope::Envelope;
 use self::greeting::Greeting;
 use self::outgoing::{Item, Outgoing, Progress, What, size};
+use self::pieces::Pieces;
 use self::waiting::{Queued, Waiting};
 use crate::correlation::Tag;
+use crate::few::Few;
 use crate::framing::{Decoder, EncodeError, Fault, Message};
 use crate::message;
 use crate::time::Tick;
@@ -204,7 +207,7 @@ impl Exchange {
         let state = &mut self.state;
         let Request { id, client, mut kind, .. } = request;
         if let Some(deadline) = kind.deadline() {
-            state.desk.deadlines.insert((deadline, id, client));
+            state.desk.deadlines.insert((deadline, id, client), ());
             if self.protocol.codec.is_whole_output() {
                 // Every call is the last one there.
                 kind = Kind::Call { deadline };
@@ -238,13 +241,9 @@ impl Exchange {
     }
 
     /// The pieces of a request, its tag and its size when framed.
-    fn prepare(
-        &self,
-        kind: Kind,
-        payload: Bytes,
-    ) -> Result<(Vec<Bytes>, Option<Tag>, u64), Refusal> {
+    fn prepare(&self, kind: Kind, payload: Bytes) -> Result<(Pieces, Option<Tag>, u64), Refusal> {
         let (payload, tag) = match kind {
-            Kind::Last { .. } if payload.is_empty() => return Ok((Vec::new(), None, 0)),
+            Kind::Last { .. } if payload.is_empty() => return Ok((Pieces::default(), None, 0)),
             // How a frame is written, the program says with its first one.
             Kind::Send if self.protocol.is_enveloped => self.protocol.rule.tag(payload)?,
             Kind::Send | Kind::Last { .. } => (payload, None),
@@ -252,11 +251,11 @@ impl Exchange {
         };
         if tag.is_some() {
             let size = size(self.protocol.codec.encode(payload.clone())?.len());
-            return Ok((vec![payload], tag, size));
+            return Ok((Pieces::unframed(payload), tag, size));
         }
         let frame = self.protocol.codec.encode(payload)?;
         let size = size(frame.len());
-        Ok((frame.into_pieces(), tag, size))
+        Ok((frame.into(), tag, size))
     }
 
     fn admit(&self, kind: Kind, now: Tick) -> Result<(), Refusal> {
@@ -349,7 +348,7 @@ impl Exchange {
         let Some(pieces) = greeting.and_then(|one| one.question(&protocol.greeting)) else {
             return;
         };
-        let size = pieces.iter().map(|piece| outgoing::size(piece.len())).sum();
+        let size = pieces.size();
         state.outgoing.push(Item { id: 0, what: What::Question, pieces, size, done: 0 });
     }
 
@@ -358,7 +357,7 @@ impl Exchange {
         let Queued { id, client, kind, mut pieces, tag, mut size } = request;
         let (what, pieces, number) = match (kind, tag) {
             (Kind::Send, Some(_)) => {
-                let message = pieces.pop().expect("a request with a tag is one piece");
+                let message = pieces.into_message();
                 self.state.envelope.iter_mut().for_each(|one| one.spend());
                 pieces = self.frame(message::Kind::Data, 0, message);
                 size = self.reweigh(size, &pieces);
@@ -371,7 +370,7 @@ impl Exchange {
                 (What::Call, pieces, self.state.tokens)
             }
             (Kind::Call { .. }, Some(tag)) => {
-                let (pieces, number) = self.number(id, pieces, &tag);
+                let (pieces, number) = self.number(id, pieces.into_message(), &tag);
                 size = self.reweigh(size, &pieces);
                 (What::Call, pieces, number)
             }
@@ -395,17 +394,16 @@ impl Exchange {
             return self.close_input();
         }
         let pieces = self.protocol.sentinel(&self.protocol.token(state.seed, number));
-        if !pieces.is_empty() {
-            let size = pieces.iter().map(|piece| outgoing::size(piece.len())).sum();
+        let size = pieces.size();
+        if size > 0 {
             state.outgoing.push(Item { id, what: What::Sentinel, pieces, size, done: 0 });
         }
     }
 
     /// Gives a call its number, and makes of its message the pieces of a frame.
-    fn number(&mut self, id: u64, mut pieces: Vec<Bytes>, tag: &Tag) -> (Vec<Bytes>, u64) {
+    fn number(&mut self, id: u64, message: Bytes, tag: &Tag) -> (Pieces, u64) {
         let Self { protocol, state } = self;
         let rule = &protocol.rule;
-        let message = pieces.pop().expect("a request with a tag is one piece");
         let reserved = state.desk.correlator.reserve(rule, id, tag, state.seed);
         let number = reserved.expect("a call is let out only when a number is free");
         if protocol.is_enveloped {
@@ -413,7 +411,7 @@ impl Exchange {
         }
         let frame = protocol.codec.encode(rule.numbered(message, tag, number));
         let frame = frame.expect("a message of this size was framed before");
-        (frame.into_pieces(), number)
+        (frame.into(), number)
     }
 
     /// So many bytes of the last chunk were written; 0 when the pipe was full.
@@ -610,6 +608,13 @@ impl Exchange {
         (self.state.held_messages, self.state.held_bytes)
     }
 
+    /// Whether nothing is left to write: no request, and nothing that the protocol itself has to say.
+    pub fn is_all_written(&self) -> bool {
+        let state = &self.state;
+        let requests = state.waiting.is_empty() && state.last.is_none();
+        requests && state.outgoing.is_empty() && !self.has_word()
+    }
+
     /// Whether the program counts as ready: at once where nothing else was declared.
     pub fn is_ready(&self) -> bool {
         match &self.state.envelope {
@@ -661,7 +666,7 @@ impl Exchange {
         // Only a serial rule knows of a reply that has begun, and then there is but one call; so it is
         // where all that the program said is the reply.
         let mut parts = state.desk.correlator.close();
-        for (id, call) in std::mem::take(&mut state.desk.calls) {
+        for (id, call) in state.desk.calls.take() {
             let whole = whole.take();
             let is_reply = whole.is_some();
             if call.abandoned.is_some() {
@@ -687,7 +692,7 @@ impl Exchange {
             let (id, read) = (request.id, ReadState::NeverRead);
             unanswered.push(Unanswered { id, read, so_far: Vec::new(), is_reply: false });
         }
-        state.desk.deadlines.clear();
+        state.desk.deadlines = Few::default();
         state.held_messages = 0;
         state.held_bytes = 0;
         Ending { deliveries, unanswered }

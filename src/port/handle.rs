@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use super::builder::Builder;
 use super::error::PortError;
-use super::exchange::{Counters, ReadState, Refusal};
+use super::exchange::{Counters, ReadState};
 use super::exit::Exit;
 use super::messages::{Messages, Queue};
 use super::shared::{Outcome, Shared};
@@ -154,16 +153,12 @@ impl Port {
         }
     }
 
-    async fn outcome(
-        &self,
-        asked: Result<(u64, oneshot::Receiver<Outcome>), PortError>,
-    ) -> Outcome {
-        let (id, wait) = asked?;
-        let mut patience = Patience { shared: self.shared(), id: Some(id) };
-        let outcome = wait.await;
+    async fn outcome(&self, asked: Result<u64, PortError>) -> Outcome {
+        let (shared, id) = (self.shared(), asked?);
+        let mut patience = Patience { shared, id: Some(id) };
+        let outcome = std::future::poll_fn(|context| shared.poll_outcome(id, context)).await;
         patience.id = None;
-        // The driver answers everybody before it ends.
-        outcome.unwrap_or_else(|_| Err(PortError::Refused(Refusal::Broken)))
+        outcome
     }
 
     /// Hears what the program says and nobody asked for: everything that is no reply. Each subscriber hears

@@ -211,6 +211,8 @@ mod exit;
 mod handle;
 mod keeper;
 mod messages;
+mod pipes;
+mod reader;
 mod shared;
 mod stderr;
 

@@ -1,21 +1,24 @@
-//! What the handles of a port and its driver share: the exchange, who waits, who listens.
+//! What the handles of a port and its driver share: the exchange, the pipes, who waits, who listens.
 //!
-//! The driver alone touches pipes and process. Everybody else changes what is here under the lock, which
-//! is never held while anything is waited for, and wakes the driver.
+//! Everybody changes what is here under the lock, which is never held while anything is waited for, and
+//! wakes the driver, which moves the bytes. Only who waits for the outcome of the one request there is,
+//! with nobody else listening, moves them himself ([`Shared::poll_outcome`]): as soon as there is anybody
+//! else, the driver takes over, so that no task depends on another being polled.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 use super::error::PortError;
 use super::exchange::{Delivery, Exchange, Kind, ReadState, Request, Unanswered};
 use super::exit::Exit;
 use super::messages::Queue;
+use super::pipes::Pipes;
 use crate::exit::{Cause, Signal};
+use crate::few::Few;
 use crate::framing::{FramingError, Message};
 use crate::os::clock;
 use crate::spec::{KillScope, Service};
@@ -32,7 +35,7 @@ fn framed(length: usize) -> u64 {
 pub(super) struct Shared {
     state: Mutex<State>,
     /// Rung when there is room for another message to the program.
-    pub(super) room: Notify,
+    pub(super) room: Arc<Notify>,
     /// The end, once it is known.
     pub(super) exit: watch::Sender<Option<Arc<Exit>>>,
     pub(super) service: Arc<Service>,
@@ -46,11 +49,22 @@ pub(super) type Outcome = Result<Vec<Bytes>, PortError>;
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) exchange: Exchange,
+    pub(super) pipes: Pipes,
     pub(super) single: Single,
+    /// When the driver's timer goes off; nothing that is due before was known when it was set.
+    pub(super) armed: Option<Tick>,
+    /// Rung when there is room for another message to the program.
+    pub(super) room: Arc<Notify>,
+    /// What the exchange has to tell, between two steps of one turn.
+    pub(super) deliveries: Vec<Delivery>,
+    /// What was wrong with the program's output.
+    pub(super) protocol_error: Option<String>,
     /// Signals to be sent, with whether the whole group is meant.
     pub(super) signals: Vec<(Signal, bool)>,
-    /// Those who wait for the outcome of a request.
-    callers: HashMap<u64, Caller>,
+    /// Those who wait for the outcome of a request, or have yet to fetch it.
+    callers: Few<u64, Caller>,
+    /// How many of them wait.
+    waiting: usize,
     /// How many of them wait for a reply.
     pub(super) calls: usize,
     next_id: u64,
@@ -70,16 +84,26 @@ pub(super) struct State {
 #[derive(Debug)]
 struct Caller {
     is_call: bool,
-    outcome: oneshot::Sender<Outcome>,
+    /// Once it is known.
+    outcome: Option<Outcome>,
+    /// Whom to wake then.
+    waker: Option<Waker>,
 }
 
 impl Shared {
     pub(super) fn new(exchange: Exchange, service: Arc<Service>, pid: i32) -> Arc<Self> {
+        let room = Arc::new(Notify::new());
         let state = State {
             exchange,
+            pipes: Pipes::default(),
             single: Single::new(Arc::clone(&service)),
+            armed: None,
+            room: Arc::clone(&room),
+            deliveries: Vec::new(),
+            protocol_error: None,
             signals: Vec::new(),
-            callers: HashMap::new(),
+            callers: Few::default(),
+            waiting: 0,
             calls: 0,
             next_id: 1,
             subscribers: Vec::new(),
@@ -91,7 +115,7 @@ impl Shared {
             left: Vec::new(),
         };
         let (exit, _) = watch::channel(None);
-        Arc::new(Self { state: Mutex::new(state), room: Notify::new(), exit, service, pid })
+        Arc::new(Self { state: Mutex::new(state), room, exit, service, pid })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,20 +133,55 @@ impl Shared {
         self.ended().map(|exit| PortError::Ended { exit, read, so_far: Vec::new() })
     }
 
-    /// Queues a request that somebody waits for.
+    /// Queues a request that somebody waits for: its number for [`Shared::poll_outcome`], which is to be
+    /// asked at once, and [`Shared::forget`].
     pub(super) fn ask(
         &self,
         client: u64,
         patience: Option<Duration>,
         payload: Bytes,
-    ) -> Result<(u64, oneshot::Receiver<Outcome>), PortError> {
+    ) -> Result<u64, PortError> {
         let mut state = self.lock();
         let (id, is_call) = self.submit(&mut state, client, patience, payload)?;
-        let (outcome, wait) = oneshot::channel();
-        state.callers.insert(id, Caller { is_call, outcome });
+        state.callers.insert(id, Caller { is_call, outcome: None, waker: None });
+        state.waiting += 1;
         state.calls += usize::from(is_call);
-        state.wake();
-        Ok((id, wait))
+        if !state.is_lone() {
+            state.wake();
+        }
+        Ok(id)
+    }
+
+    /// What came of a request.
+    pub(super) fn poll_outcome(&self, id: u64, context: &mut Context<'_>) -> Poll<Outcome> {
+        let mut state = self.lock();
+        if let Some(outcome) = state.fetch(id) {
+            return Poll::Ready(outcome);
+        }
+        if state.is_lone() {
+            // Whoever finds his own outcome needs not be woken for it.
+            let waker = state.callers.get_mut(&id).and_then(|caller| caller.waker.take());
+            let now = clock::now();
+            let mut more = state.write_input(now, context);
+            if state.waiting > 0 {
+                more |= state.read_output(now, context);
+            }
+            if more || state.concerns_driver() {
+                state.wake();
+            }
+            if let Some(outcome) = state.fetch(id) {
+                return Poll::Ready(outcome);
+            }
+            if let Some(caller) = state.callers.get_mut(&id) {
+                caller.waker = waker;
+            }
+        }
+        if let Some(caller) = state.callers.get_mut(&id)
+            && !caller.waker.as_ref().is_some_and(|known| known.will_wake(context.waker()))
+        {
+            caller.waker = Some(context.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Queues as many messages as there is room for, from the front; whether it has them all.
@@ -175,8 +234,9 @@ impl Shared {
     /// Takes back a request that nobody waits for any more.
     pub(super) fn forget(&self, id: u64) {
         let mut state = self.lock();
-        if let Some(caller) = state.callers.remove(&id) {
-            state.calls -= usize::from(caller.is_call);
+        if let Some(Caller { is_call, outcome: None, .. }) = state.callers.remove(&id) {
+            state.waiting -= 1;
+            state.calls -= usize::from(is_call);
             state.exchange.cancel(id, clock::now());
             state.wake();
         }
@@ -221,32 +281,64 @@ impl State {
         }
     }
 
+    /// Whether one request is all that anybody waits for: then who waits moves the bytes.
+    fn is_lone(&self) -> bool {
+        self.waiting == 1 && self.subscribers.is_empty()
+    }
+
+    /// Whether a turn that was not the driver's left something for it to do or to wait for.
+    fn concerns_driver(&self) -> bool {
+        !self.texts.is_empty()
+            || !self.exchange.is_all_written()
+            || self.due().is_some_and(|due| self.armed.is_none_or(|armed| due < armed))
+    }
+
+    /// When something is due next, whatever pipes and process do.
+    pub(super) fn due(&self) -> Option<Tick> {
+        let due = self.exchange.next_deadline().into_iter().chain(self.pipes.broken_at);
+        due.chain(self.single.next_deadline()).min()
+    }
+
+    /// What came of a request, for who asked for it.
+    fn fetch(&mut self, id: u64) -> Option<Outcome> {
+        let outcome = self.callers.get_mut(&id)?.outcome.take()?;
+        self.callers.remove(&id);
+        Some(outcome)
+    }
+
     /// Whether anybody wants what the program says: a call waits, or a subscriber has room.
     pub(super) fn is_heard(&mut self) -> bool {
         self.subscribers.retain(|queue| !queue.is_left());
         self.calls > 0 || self.subscribers.iter().any(|queue| queue.has_room())
     }
 
-    /// Hands on what an exchange had to tell. `last` is true for what was in the pipes at the end: it
-    /// is no more than a pipe holds, and there is room for it. Gives what was wrong with the output.
-    pub(super) fn deliver(
-        &mut self,
-        deliveries: &mut Vec<Delivery>,
-        last: bool,
-    ) -> Option<FramingError> {
+    /// Hands on what the exchange had to tell. `last` is true for what was in the pipes at the end: it
+    /// is no more than a pipe holds, and there is room for it.
+    pub(super) fn heard(&mut self, last: bool) {
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        if let Some(error) = self.deliver(&mut deliveries, last) {
+            self.protocol_error = Some(error.to_string());
+            self.pipes.output = None;
+        }
+        // Its memory is used again.
+        self.deliveries = deliveries;
+    }
+
+    /// The same; what was wrong with the output.
+    fn deliver(&mut self, deliveries: &mut Vec<Delivery>, last: bool) -> Option<FramingError> {
         let mut broken = None;
         for delivery in deliveries.drain(..) {
             match delivery {
                 Delivery::Event(message) => self.events.push(message),
                 Delivery::Reply { id, messages } => {
-                    Self::answer(&mut self.callers, &mut self.calls, id, Ok(messages));
+                    self.answer(id, Ok(messages));
                 }
                 Delivery::Sent { id } => {
-                    Self::answer(&mut self.callers, &mut self.calls, id, Ok(Vec::new()));
+                    self.answer(id, Ok(Vec::new()));
                 }
                 Delivery::Failed { id, error, so_far } => {
                     let failed = PortError::Failed { error: Box::new(error), so_far };
-                    Self::answer(&mut self.callers, &mut self.calls, id, Err(failed));
+                    self.answer(id, Err(failed));
                 }
                 Delivery::Protocol(error) => broken = Some(error),
                 // What waited for it is written by the driver in a moment.
@@ -281,18 +373,19 @@ impl State {
             } else {
                 Err(PortError::Ended { exit: Arc::clone(exit), read, so_far })
             };
-            Self::answer(&mut self.callers, &mut self.calls, id, outcome);
+            self.answer(id, outcome);
         }
     }
 
-    fn answer(callers: &mut HashMap<u64, Caller>, calls: &mut usize, id: u64, outcome: Outcome) {
-        if callers.is_empty() {
-            return;
-        }
-        if let Some(caller) = callers.remove(&id) {
-            *calls -= usize::from(caller.is_call);
-            // Whoever went away has taken its request back, or is about to.
-            let _ = caller.outcome.send(outcome);
+    fn answer(&mut self, id: u64, outcome: Outcome) {
+        // Whoever went away has taken its request back.
+        let Some(caller) = self.callers.get_mut(&id) else { return };
+        caller.outcome = Some(outcome);
+        let (is_call, waker) = (caller.is_call, caller.waker.take());
+        self.waiting -= 1;
+        self.calls -= usize::from(is_call);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 }

@@ -1,7 +1,5 @@
 //! The calls that are with the program, or about to be, and what the program's messages mean to them.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +9,7 @@ use super::protocol::Protocol;
 use super::waiting::Queued;
 use super::words::{CallError, Counters, Delivery};
 use crate::correlation::{Correlator, Outcome};
+use crate::few::{self, Few};
 use crate::framing::Message;
 use crate::message::Failure;
 use crate::time::Tick;
@@ -20,9 +19,10 @@ use crate::time::Tick;
 pub(super) struct Desk {
     pub(super) correlator: Correlator,
     /// By id. Under a serial rule one at most, which stays when it is given up.
-    pub(super) calls: BTreeMap<u64, Call>,
+    pub(super) calls: Few<u64, Call>,
     /// Of all calls that are neither answered nor given up: deadline, id, client.
-    pub(super) deadlines: BTreeSet<(Tick, u64, u64)>,
+    #[serde(with = "few::keys")]
+    pub(super) deadlines: Few<(Tick, u64, u64), ()>,
     pub(super) counters: Counters,
 }
 

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::outgoing::{Item, What, size};
+use super::pieces::Pieces;
 use super::waiting::Queued;
 use super::words::{CallError, Delivery, Kind, Refusal, Unfit};
 use super::{Exchange, State};
@@ -33,23 +34,23 @@ impl Exchange {
             // The peer's limit holds for those who talk; what the protocol itself has to say is small.
             let form = Form { max_frame: u64::MAX, ..envelope.form(mode) };
             let wire = frame.encode(&form).expect("a frame made here has the parts of its kind");
-            let (size, pieces) = (size(wire.len()), wire.into_pieces());
+            let (size, pieces) = (size(wire.len()), Pieces::from(wire));
             outgoing.push(Item { id: 0, what: What::Control, pieces, size, done: 0 });
         }
     }
 
     /// The pieces of a frame of wire protocol 1.
-    pub(super) fn frame(&self, kind: message::Kind, id: u64, payload: Bytes) -> Vec<Bytes> {
+    pub(super) fn frame(&self, kind: message::Kind, id: u64, payload: Bytes) -> Pieces {
         let State { envelope, decoder, .. } = &self.state;
         let mode = decoder.mode().unwrap_or(Mode::Frame);
         let form = envelope.as_ref().map_or_else(|| Form::new(mode), |one| one.form(mode));
         let wire = Frame::new(kind, id, payload).encode(&form);
-        wire.expect("what does not fit was refused when the program said so").into_pieces()
+        wire.expect("what does not fit was refused when the program said so").into()
     }
 
     /// A request has these pieces now that its form is known. Gives its bytes.
-    pub(super) fn reweigh(&mut self, before: u64, pieces: &[Bytes]) -> u64 {
-        let now = pieces.iter().map(|piece| size(piece.len())).sum();
+    pub(super) fn reweigh(&mut self, before: u64, pieces: &Pieces) -> u64 {
+        let now = pieces.size();
         self.state.held_bytes = self.state.held_bytes - before + now;
         now
     }
@@ -60,8 +61,7 @@ impl Exchange {
         let Some(envelope) = &state.envelope else { return };
         let Some(max) = envelope.largest() else { return };
         let no_calls = envelope.takes_no_calls();
-        let length =
-            |request: &Queued| request.pieces.iter().map(|piece| size(piece.len())).sum::<u64>();
+        let length = |request: &Queued| request.pieces.size();
         let fit = |one: &Queued| length(one) <= max && (one.kind == Kind::Send || !no_calls);
         for request in state.waiting.sort_out(fit) {
             state.desk.forget(&request);

@@ -10,13 +10,13 @@ use crate::time::Tick;
 impl Exchange {
     /// The earliest point at which [`Exchange::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Tick> {
-        self.state.desk.deadlines.first().map(|(deadline, ..)| *deadline)
+        self.state.desk.deadlines.first().map(|((deadline, ..), ())| *deadline)
     }
 
     /// Gives up the calls whose deadline has come.
     pub fn expire(&mut self, now: Tick) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
-        while let Some((deadline, id, client)) = self.state.desk.deadlines.first().copied() {
+        while let Some((&(deadline, id, client), ())) = self.state.desk.deadlines.first() {
             if deadline > now {
                 break;
             }
@@ -52,7 +52,7 @@ impl Exchange {
     /// Since when an abandoned call, whose reply the program still owes, holds up all others. Where
     /// calls are told apart, none does.
     pub fn stuck_since(&self) -> Option<Tick> {
-        self.state.desk.calls.values().find_map(|call| call.abandoned)
+        self.state.desk.calls.iter().find_map(|(_, call)| call.abandoned)
     }
 
     /// Whether replies that the program owes are all that holds up calls.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
+use super::pieces::Pieces;
 use super::protocol::BadProtocol;
 use crate::bytes_text;
 use crate::framing::Codec;
@@ -37,7 +38,7 @@ enum Ready {
     Banner,
     First,
     Message(Regex),
-    Exchange { question: Vec<Bytes>, expect: Regex },
+    Exchange { question: Pieces, expect: Regex },
 }
 
 /// How far a program has come with its greeting.
@@ -79,7 +80,7 @@ impl Rule {
             spec::Ready::Message(pattern) => Ready::Message(regex("ready", pattern)?),
             spec::Ready::Exchange { send, expect } => {
                 let frame = codec.encode(Bytes::copy_from_slice(send.as_bytes()));
-                let question = frame.map_err(BadProtocol::Question)?.into_pieces();
+                let question = frame.map_err(BadProtocol::Question)?.into();
                 Ready::Exchange { question, expect: regex("ready", expect)? }
             }
         };
@@ -109,7 +110,7 @@ impl Rule {
 
 impl Greeting {
     /// The question to be written now, framed; each time it is asked for only once.
-    pub(super) fn question(&mut self, rule: &Rule) -> Option<Vec<Bytes>> {
+    pub(super) fn question(&mut self, rule: &Rule) -> Option<Pieces> {
         match &rule.ready {
             Ready::Exchange { question, .. }
                 if self.banner_is_over && self.question == Question::Due =>

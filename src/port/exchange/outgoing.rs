@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::pieces::Pieces;
 use super::words::Chunk;
-use crate::bytes_text;
 
 /// As much is taken out of turn-taking at once as a pipe holds by default.
 const AHEAD: u64 = 64 << 10;
@@ -21,8 +20,7 @@ pub(super) struct Item {
     /// The request it is, or belongs to.
     pub(super) id: u64,
     pub(super) what: What,
-    #[serde(with = "bytes_text::list")]
-    pub(super) pieces: Vec<Bytes>,
+    pub(super) pieces: Pieces,
     /// The bytes in `pieces`.
     pub(super) size: u64,
     /// How many of them have been written.
@@ -95,7 +93,7 @@ impl Outgoing {
         let mut total = 0;
         for item in &self.items {
             let mut skip = item.done;
-            for piece in &item.pieces {
+            for piece in item.pieces.iter() {
                 let length = size(piece.len());
                 let skipped = skip.min(length);
                 skip -= skipped;
@@ -115,24 +113,37 @@ impl Outgoing {
     /// Gives `write` the same bytes where they are, and with them how many they are; its answer. `None`
     /// where there are none.
     pub(super) fn lend<T>(&self, write: impl FnOnce(&[IoSlice<'_>], usize) -> T) -> Option<T> {
-        let mut slices = Vec::with_capacity(self.items.len().min(AHEAD_MESSAGES));
-        let mut total = 0;
+        let (mut one, mut several) = ([IoSlice::new(&[]); Pieces::MOST], Vec::new());
+        let (mut count, mut total) = (0, 0);
+        // A message that is alone, as that of a call often is, needs no list.
+        let alone = self.items.len() == 1;
+        if !alone {
+            several.reserve(self.items.len().min(AHEAD_MESSAGES));
+        }
         for item in &self.items {
             let mut skip = item.done;
-            for piece in &item.pieces {
+            for piece in item.pieces.iter() {
                 let skipped =
                     usize::try_from(skip).map_or(piece.len(), |skip| skip.min(piece.len()));
                 skip -= size(skipped);
-                if skipped < piece.len() {
-                    slices.push(IoSlice::new(&piece[skipped..]));
-                    total += piece.len() - skipped;
+                if skipped == piece.len() {
+                    continue;
+                }
+                let slice = IoSlice::new(&piece[skipped..]);
+                total += slice.len();
+                if alone {
+                    one[count] = slice;
+                    count += 1;
+                } else {
+                    several.push(slice);
                 }
             }
             if size(total) >= AHEAD {
                 break;
             }
         }
-        (total > 0).then(|| write(&slices, total))
+        let slices = if alone { &one[..count] } else { &several };
+        (total > 0).then(|| write(slices, total))
     }
 
     /// So many bytes have been written. Tells `seen` what that did, in order.

@@ -1,9 +1,8 @@
 //! The compiled `port:` block of one service, shared by the exchanges of all its replicas.
 
-use bytes::Bytes;
-
 use super::greeting;
 use super::outgoing::size;
+use super::pieces::Pieces;
 use crate::correlation::{self, Correlator, Rule};
 use crate::framing::{self, Codec, EncodeError};
 use crate::spec::{Port, Stray};
@@ -110,10 +109,10 @@ impl Protocol {
     }
 
     /// The sentinel of a call, framed; no pieces where the rule has none.
-    pub(super) fn sentinel(&self, token: &str) -> Vec<Bytes> {
-        let Some(message) = self.rule.after_request(token) else { return Vec::new() };
+    pub(super) fn sentinel(&self, token: &str) -> Pieces {
+        let Some(message) = self.rule.after_request(token) else { return Pieces::default() };
         let frame = self.codec.encode(message);
-        frame.expect("a sentinel with the longest token was encoded before").into_pieces()
+        frame.expect("a sentinel with the longest token was encoded before").into()
     }
 }
 

@@ -474,7 +474,7 @@ fn many_small_messages_are_handed_out_together() {
 
 #[test]
 fn an_idle_exchange_is_small() {
-    assert!(size_of::<Exchange>() <= 512, "{} bytes", size_of::<Exchange>());
+    assert!(size_of::<Exchange>() <= 640, "{} bytes", size_of::<Exchange>());
     let mut port = start(&lines(until_empty()));
     for id in 0..8 {
         port.accept(Request { client: id, ..call(id, "x") });

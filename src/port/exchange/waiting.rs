@@ -1,13 +1,14 @@
 //! Requests that wait for their turn: one queue a client, and the clients take turns.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::pieces::Pieces;
 use super::words::Kind;
-use crate::bytes_text;
 use crate::correlation::Tag;
+use crate::few::Few;
 
 /// A request: framed, or, where it has a tag, the message that will be framed with its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +16,7 @@ pub(super) struct Queued {
     pub(super) id: u64,
     pub(super) client: u64,
     pub(super) kind: Kind,
-    #[serde(with = "bytes_text::list")]
-    pub(super) pieces: Vec<Bytes>,
+    pub(super) pieces: Pieces,
     /// Where its number goes.
     pub(super) tag: Option<Tag>,
     /// Its bytes, framed.
@@ -36,7 +36,7 @@ pub(super) struct Waiting {
     /// yet keeps its place.
     turns: VecDeque<u64>,
     /// What each of them has waiting; never an empty queue.
-    queues: BTreeMap<u64, VecDeque<Queued>>,
+    queues: Few<u64, VecDeque<Queued>>,
     /// How many of all these are without a reply.
     sends: u64,
 }
@@ -48,11 +48,12 @@ impl Waiting {
 
     pub(super) fn push(&mut self, request: Queued) {
         self.sends += u64::from(request.is_send());
-        let queue = self.queues.entry(request.client).or_insert_with(|| {
+        if let Some(queue) = self.queues.get_mut(&request.client) {
+            queue.push_back(request);
+        } else {
             self.turns.push_back(request.client);
-            VecDeque::new()
-        });
-        queue.push_back(request);
+            self.queues.insert(request.client, VecDeque::from([request]));
+        }
     }
 
     /// The next request in turn of those that may go. While a call is open only what needs no reply
@@ -93,20 +94,20 @@ impl Waiting {
 
     /// Takes back all requests that are not fit to be sent.
     pub(super) fn sort_out(&mut self, fit: impl Fn(&Queued) -> bool) -> Vec<Queued> {
-        let all = self.queues.values().flatten().filter(|request| !fit(request));
+        let all = self.queues.iter().flat_map(|(_, queue)| queue).filter(|request| !fit(request));
         let unfit: Vec<_> = all.map(|request| (request.client, request.id)).collect();
         unfit.into_iter().filter_map(|(client, id)| self.remove(client, id)).collect()
     }
 
     /// The messages that are not framed yet.
     pub(super) fn unframed(&self) -> impl Iterator<Item = &Bytes> {
-        let all = self.queues.values().flatten();
-        all.filter(|request| request.tag.is_some()).flat_map(|request| &request.pieces)
+        let all = self.queues.iter().flat_map(|(_, queue)| queue);
+        all.filter(|request| request.tag.is_some()).map(|request| request.pieces.message())
     }
 
     /// Whose request this is.
     pub(super) fn client_of(&self, id: u64) -> Option<u64> {
-        let mut all = self.queues.values().flatten();
+        let mut all = self.queues.iter().flat_map(|(_, queue)| queue);
         all.find(|request| request.id == id).map(|request| request.client)
     }
 
