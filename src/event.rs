@@ -128,10 +128,36 @@ pub enum PastEnd {
         /// Which of the two deaths ended it.
         cause: Cause,
     },
+    /// It has an incarnation that outlived the manager and goes on.
+    Alive(Alive),
     /// It had ended and was not to be restarted.
     Resting(Rest),
     /// It was between two runs, or had never run.
     Between,
+}
+
+impl PastEnd {
+    /// The run that is not over yet, or has no record.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        match self {
+            Self::Unrecorded { incarnation, .. } => Some(*incarnation),
+            Self::Alive(alive) => Some(alive.incarnation),
+            Self::Resting(_) | Self::Between => None,
+        }
+    }
+}
+
+/// A run that outlived its manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alive {
+    /// Which run.
+    pub incarnation: Incarnation,
+    /// When its program was seen to run.
+    pub started: Tick,
+    /// When it became ready; `None` where it is not.
+    pub ready: Option<Tick>,
+    /// Whether it can be spoken to any more; if not, it is ended and begun anew.
+    pub in_step: bool,
 }
 
 /// Why a replica is down and stays down.

@@ -3,7 +3,10 @@
 //!
 //! No threads, no reactor, no configuration: there is as little here that can fail as possible. It is
 //! a subreaper (or PID 1), so orphans of a dead manager come to it; it kills them, writes how they
-//! ended into the table of what is alive, and lets the next generation of the manager tell.
+//! ended into the table of what is alive, and lets the next generation of the manager tell. Runs that
+//! are to outlive their manager it spares, keeps their pipes open, and hands them to the next one.
+
+mod vault;
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -16,16 +19,22 @@ use crate::exit::{How, Signal};
 use crate::os::epoll::{Interest, Poller, Ready};
 use crate::os::live::{Phase, Table};
 use crate::os::signal::{Arrived, Inbox};
-use crate::os::spawn::{Landing, Launch, Stacks};
+use crate::os::spawn::{ChildLimit, Landing, Launch, Resource, Stacks};
 use crate::os::wait::{self, Ended};
-use crate::os::{clock, fds, memory, prctl, procfs, signal};
+use crate::os::{clock, fds, limits, memory, prctl, procfs, signal};
 use crate::state::StateDir;
 use crate::time::Tick;
+
+use self::vault::{Left, Vault};
+
+pub use self::vault::{WORD, Word};
 
 /// The descriptor on which a manager finds the lock of its state directory.
 pub const LOCK_FD: i32 = 3;
 /// The descriptor on which a manager finds its conversation with the guardian.
 pub const CHANNEL_FD: i32 = 4;
+/// The descriptor on which a manager hands over what is to outlive it.
+pub const VAULT_FD: i32 = 5;
 /// What a manager says once it serves its socket.
 pub const READY: &[u8] = b"ready";
 /// The exit code with which a manager says that starting it again would not help.
@@ -94,12 +103,26 @@ const SWEEP_BOUND: Duration = Duration::from_secs(5);
 const SIGNALS: u64 = 0;
 const MANAGER: u64 = 1;
 const CHANNEL: u64 = 2;
+const VAULT: u64 = 3;
 
 struct Life {
     pid: i32,
     pidfd: OwnedFd,
     channel: OwnedFd,
+    /// The conversation about kept runs.
+    vault: OwnedFd,
     ready: bool,
+}
+
+/// What a guardian waits with.
+struct Watch {
+    poller: Poller,
+    inbox: Inbox,
+    /// Children that it had before it was a guardian.
+    spared: HashSet<(i32, u64)>,
+    vault: Vault,
+    /// The limit on open descriptors that its managers are given: it needs more for itself.
+    nofile: limits::Limit,
 }
 
 impl Guardian {
@@ -121,7 +144,22 @@ impl Guardian {
         poller.add(inbox.as_fd(), SIGNALS, Interest::Read).map_err(system("waiting"))?;
 
         // A shell that executes wharf may have children already; they are none of our business.
-        let spared: HashSet<(i32, u64)> = children().map_err(system("waiting"))?.collect();
+        let all = children().map_err(system("waiting"))?;
+        let spared = all.iter().map(|child| (child.pid, child.start)).collect();
+        let nofile = limits::raise_nofile().map_err(system("raising the descriptor limit"))?;
+        let mut watch = Watch { poller, inbox, spared, vault: Vault::default(), nofile };
+        let guarded = self.guard(&mut watch);
+        if guarded.is_err() {
+            // Nobody comes back for what was kept.
+            watch.vault.clear();
+            self.sweep(&mut watch, &mut Vec::new()).map_err(system("sweeping"))?;
+        }
+        guarded
+    }
+
+    /// Starts one manager after the other.
+    fn guard(&self, watch: &mut Watch) -> Result<(), GuardianError> {
+        let system = |doing| move |source| GuardianError::System { doing, source };
         let mut ends = VecDeque::new();
         let mut helpless = 0;
         // The wish that everything end, until a manager has fulfilled it: one that is killed before
@@ -131,13 +169,13 @@ impl Guardian {
         // Signals that came while there was no manager; they are the next one's.
         let mut kept = Vec::new();
         loop {
-            let mut life = match self.start() {
+            let mut life = match self.start(watch.nofile) {
                 Err(error) if refused < REFUSED && !ends.is_empty() => {
                     refused += 1;
                     tracing::warn!(%error, "trying again");
                     let until = clock::now() + AGAIN;
                     while clock::now() < until {
-                        collect(&poller, &inbox, until.since(clock::now()), &mut kept)
+                        collect(watch, until.since(clock::now()), &mut kept)
                             .map_err(system("waiting"))?;
                     }
                     continue;
@@ -148,12 +186,17 @@ impl Guardian {
             for arrived in asked.into_iter().chain(kept.drain(..)) {
                 relay(&life, arrived);
             }
-            poller.add(life.pidfd.as_fd(), MANAGER, Interest::Read).map_err(system("waiting"))?;
-            poller.add(life.channel.as_fd(), CHANNEL, Interest::Read).map_err(system("waiting"))?;
-            let ended =
-                self.watch(&mut life, &poller, &inbox, &mut asked).map_err(system("waiting"))?;
-            let left =
-                self.sweep(&poller, &inbox, &spared, &mut kept).map_err(system("sweeping"))?;
+            let fds = [(&life.pidfd, MANAGER), (&life.channel, CHANNEL), (&life.vault, VAULT)];
+            for (fd, token) in fds {
+                let watched = watch.poller.add(fd.as_fd(), token, Interest::Read);
+                watched.map_err(system("waiting"))?;
+            }
+            let ended = self.watch(&mut life, watch, &mut asked).map_err(system("waiting"))?;
+            let over = matches!(ended.how, How::Exited(0 | HOPELESS));
+            if over {
+                watch.vault.clear();
+            }
+            let left = self.sweep(watch, &mut kept).map_err(system("sweeping"))?;
             if left > 0 {
                 tracing::warn!(processes = left, "could not be killed and are left behind");
             }
@@ -172,9 +215,10 @@ impl Guardian {
         }
     }
 
-    fn start(&self) -> Result<Life, GuardianError> {
+    fn start(&self, nofile: limits::Limit) -> Result<Life, GuardianError> {
         let system = |doing| move |source| GuardianError::System { doing, source };
         let (ours, theirs) = fds::message_pair().map_err(system("making a socket"))?;
+        let (vault, stored) = fds::message_pair().map_err(system("making a socket"))?;
         // The open file itself: the manager is always the same build as its guardian.
         let program = std::iter::once("/proc/self/exe".to_owned());
         let words: Vec<String> = program.chain(self.arguments.iter().cloned()).collect();
@@ -182,9 +226,15 @@ impl Guardian {
         let nul = |_| GuardianError::Start("its arguments", crate::exit::Errno(libc::EINVAL));
         let mut launch = Box::new(Launch::new(&words, environment).map_err(nul)?);
         launch.argv0("wharf").map_err(nul)?.outlives_parent();
+        let resource = Resource::Nofile;
+        launch.limit(ChildLimit { resource, soft: nofile.soft, hard: nofile.hard });
         let null = std::fs::File::open("/dev/null").map_err(system("opening /dev/null"))?;
-        let places =
-            [(null.as_fd(), 0), (self.lock.as_fd(), LOCK_FD), (theirs.as_fd(), CHANNEL_FD)];
+        let places = [
+            (null.as_fd(), 0),
+            (self.lock.as_fd(), LOCK_FD),
+            (theirs.as_fd(), CHANNEL_FD),
+            (stored.as_fd(), VAULT_FD),
+        ];
         let mut stacks = Stacks::default();
         let failed =
             |(stage, errno): (crate::exit::Stage, _)| GuardianError::Start(stage.doing(), errno);
@@ -203,23 +253,23 @@ impl Guardian {
                 }
             }
         }
-        Ok(Life { pid: started.pid, pidfd: started.pidfd, channel: ours, ready: false })
+        let (pid, pidfd) = (started.pid, started.pidfd);
+        Ok(Life { pid, pidfd, channel: ours, vault, ready: false })
     }
 
     /// Watches a manager to its end, relaying signals to it and reaping strays.
     fn watch(
         &self,
         life: &mut Life,
-        poller: &Poller,
-        inbox: &Inbox,
+        watch: &mut Watch,
         asked: &mut Option<Arrived>,
     ) -> io::Result<Ended> {
         let mut ready = Ready::new(8);
         loop {
-            poller.wait(&mut ready, None)?;
+            watch.poller.wait(&mut ready, None)?;
             let tokens: Vec<u64> = ready.tokens().collect();
             if tokens.contains(&SIGNALS) {
-                while let Some(arrived) = inbox.take()? {
+                while let Some(arrived) = watch.inbox.take()? {
                     if arrived.signal != Signal::HUP || self.hears_hang_up {
                         if self.means_the_end(arrived.signal) {
                             *asked = Some(arrived);
@@ -235,23 +285,31 @@ impl Guardian {
                         life.ready = true;
                         memory::give_back();
                     }
-                    Some(received) if received.bytes == 0 => poller.remove(life.channel.as_fd())?,
+                    Some(received) if received.bytes == 0 => {
+                        watch.poller.remove(life.channel.as_fd())?;
+                    }
                     _ => {}
                 }
             }
+            if tokens.contains(&VAULT) && !watch.vault.hear(life.vault.as_fd())? {
+                watch.poller.remove(life.vault.as_fd())?;
+            }
             if let Some(ended) = wait::reap(life.pidfd.as_fd())? {
-                poller.remove(life.pidfd.as_fd())?;
+                watch.poller.remove(life.pidfd.as_fd())?;
                 // Gone already where its end was read; else it would stay readable from now on.
-                let _ = poller.remove(life.channel.as_fd());
+                let _ = watch.poller.remove(life.channel.as_fd());
+                let _ = watch.poller.remove(life.vault.as_fd());
+                // Whatever it said before it died counts.
+                watch.vault.hear(life.vault.as_fd())?;
+                watch.vault.forsaken();
                 return Ok(ended);
             }
-            while let Ok(Some(stray)) = wait::peek_any() {
-                if stray.pid == life.pid {
-                    break;
-                }
-                // While a manager is dying its children come to us before it is seen to be dead itself.
-                wait::reap_pid(stray.pid)?;
-                keep(self.table().as_ref(), &stray);
+            // While a manager is dying its children come to us before it is seen to be dead itself;
+            // and those of an earlier one that were kept are ours.
+            if let Ok(Some(_)) = wait::peek_any() {
+                let table = self.table();
+                let keep = |ended: &Ended| keep(table.as_ref(), ended);
+                watch.vault.reap_others(Some(life.pid), table.as_ref(), keep)?;
             }
         }
     }
@@ -270,31 +328,26 @@ impl Guardian {
         }
     }
 
-    /// Kills and reaps everything that came to us, and keeps how each run of a service ended, and
-    /// the signals that arrive meanwhile. Returns how many could not be killed within the bound.
-    fn sweep(
-        &self,
-        poller: &Poller,
-        inbox: &Inbox,
-        spared: &HashSet<(i32, u64)>,
-        signals: &mut Vec<Arrived>,
-    ) -> io::Result<usize> {
+    /// Kills and reaps everything that came to us and is not kept, and keeps how each run of a service
+    /// ended, and the signals that arrive meanwhile. Returns how many could not be killed within the
+    /// bound.
+    fn sweep(&self, watch: &mut Watch, signals: &mut Vec<Arrived>) -> io::Result<usize> {
         let table = self.table();
         let deadline = clock::now() + SWEEP_BOUND;
         let mut was_empty = false;
         loop {
-            loop {
-                match wait::reap_any() {
-                    Ok(Some(ended)) => keep(table.as_ref(), &ended),
-                    Ok(None) => break,
-                    Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(0),
-                    Err(error) => return Err(error),
-                }
+            let keep = |ended: &Ended| keep(table.as_ref(), ended);
+            if watch.vault.reap_others(None, table.as_ref(), keep)? == Left::Nobody {
+                return Ok(0);
             }
+            let kept = watch.vault.spared(table.as_ref());
             let mut left = 0;
-            for (orphan, _) in children()?.filter(|child| !spared.contains(child)) {
+            for orphan in children()? {
+                if watch.spared.contains(&(orphan.pid, orphan.start)) || kept.spares(&orphan) {
+                    continue;
+                }
                 // A child of ours that we have not reaped keeps its number.
-                let _ = signal::send_pid(orphan, Signal::KILL);
+                let _ = signal::send_pid(orphan.pid, Signal::KILL);
                 left += 1;
             }
             // Who dies hands its children to us a moment later: only a second empty look counts.
@@ -305,20 +358,15 @@ impl Guardian {
             if was_empty {
                 continue;
             }
-            collect(poller, inbox, Duration::from_millis(20), signals)?;
+            collect(watch, Duration::from_millis(20), signals)?;
         }
     }
 }
 
 /// Waits for signals while there is no manager, at most `limit`, and keeps them.
-fn collect(
-    poller: &Poller,
-    inbox: &Inbox,
-    limit: Duration,
-    signals: &mut Vec<Arrived>,
-) -> io::Result<()> {
-    poller.wait(&mut Ready::new(4), Some(limit))?;
-    while let Some(arrived) = inbox.take()? {
+fn collect(watch: &mut Watch, limit: Duration, signals: &mut Vec<Arrived>) -> io::Result<()> {
+    watch.poller.wait(&mut Ready::new(4), Some(limit))?;
+    while let Some(arrived) = watch.inbox.take()? {
         if arrived.signal.number() != libc::SIGCHLD {
             signals.push(arrived);
         }
@@ -326,11 +374,11 @@ fn collect(
     Ok(())
 }
 
-/// The living children of this process, each with its start time.
-fn children() -> io::Result<impl Iterator<Item = (i32, u64)>> {
+/// The living children of this process.
+fn children() -> io::Result<Vec<procfs::Stat>> {
     let me = prctl::pid();
     let all = procfs::all()?.into_iter();
-    Ok(all.filter(move |one| one.parent == me && !one.is_zombie()).map(|one| (one.pid, one.start)))
+    Ok(all.filter(|one| one.parent == me && !one.is_zombie()).collect())
 }
 
 fn relay(life: &Life, arrived: Arrived) {

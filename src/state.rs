@@ -109,6 +109,11 @@ impl StateDir {
         self.runtime.join("live")
     }
 
+    /// What was read of kept programs and may not be in their logs yet.
+    pub fn spool(&self) -> PathBuf {
+        self.runtime.join("spool")
+    }
+
     /// The folder of the programs' output.
     pub fn output(&self) -> PathBuf {
         self.logs.join("log")

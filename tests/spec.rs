@@ -17,9 +17,9 @@ use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
     self, Banner, Cgroups, ChangeKind, Channel, Effect, Eof, Forward, Framing, Handshake, IdPlace,
-    KillScope, Limits, Loaded, Logging, Metrics, Missed, OnGiveUp, OnProtocolError, Overlap,
-    PacketWidth, Policy, Port, Ready, Replies, Restart, Rhythm, Schedule, Service, SignalName,
-    Spec, Stop, Stray, Unbuffer, WhenFull,
+    KillScope, Limits, Loaded, Logging, Metrics, Missed, OnGiveUp, OnManagerExit, OnProtocolError,
+    Overlap, PacketWidth, Policy, Port, Ready, Replies, Restart, Rhythm, Schedule, Service,
+    SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -138,7 +138,8 @@ fn values_are_read_as_they_are_meant() {
     let web = web("environment: { A: 1, B: yes, C: 007, D: '', HOST: , E: 'x${HOST}', x-F: f }, \
          labels: { team: core, x-y: 1.0 }, user: 1000, replicas: \"${REPLICAS}\", x-mine: [], \
          limits: { core: unlimited, nofile: 4096 }, logging: { max_size: 65536 }, \
-         on_manager_exit: die, stop_signal: int");
+         on_manager_exit: keep, stop_signal: int");
+    assert!(web.is_kept());
     let environment: Vec<_> = web.environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
     assert_eq!(
         environment,
@@ -450,8 +451,10 @@ fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
 
 /// The service with another value at `pointer`, of whatever kind fits there.
 fn changed_at(whole: &Value, pointer: &str) -> Service {
-    let words =
-        ["7s", "SIGINT", "always", "group", "block", "stop", "ignored", "pty", "drop", "another"];
+    let words = [
+        "7s", "SIGINT", "always", "group", "block", "stop", "ignored", "pty", "drop", "keep",
+        "another",
+    ];
     let before: Service = serde_json::from_value(whole.clone()).unwrap();
     words
         .into_iter()
@@ -733,13 +736,14 @@ fn any_service() -> impl Strategy<Value = Service> {
             (1024..u64::MAX / 2, 0..=1000_u32, any::<bool>(), forward),
             btree_map("[ -~]{1,8}", text(), 0..4),
             option::of(any_schedule()),
+            prop_oneof![Just(OnManagerExit::Die), Just(OnManagerExit::Keep)],
         ),
     )
         .prop_map(
             |(
                 (name, (first, rest), folder, environment, user),
                 (replicas, port, restart, length, (core, nofile)),
-                ((max_size, max_files, compress, forward), labels, schedule),
+                ((max_size, max_files, compress, forward), labels, schedule, on_manager_exit),
             )| Service {
                 name: name.parse().unwrap(),
                 command: std::iter::once(first).chain(rest).collect(),
@@ -751,6 +755,7 @@ fn any_service() -> impl Strategy<Value = Service> {
                 restart,
                 start_timeout: length,
                 stop: Stop { signal: Signal::INT, grace: length, kill: KillScope::Group },
+                on_manager_exit,
                 logging: Logging {
                     max_size,
                     max_files,

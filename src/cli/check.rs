@@ -7,7 +7,8 @@ use super::context::Context;
 use super::failure::{Failure, OK};
 use super::out;
 use super::text::rounded_size;
-use crate::spec;
+use crate::spec::{self, Spec};
+use crate::supervise::{Fate, fate};
 
 /// Check the configuration and say everything that is wrong with it
 #[derive(Debug, Args)]
@@ -40,9 +41,10 @@ impl Check {
             let warnings = &loaded.warnings;
             out::print_document(&json!({
                 "ok": true, "services": services, "disk_bound_bytes": bound, "warnings": warnings,
+                "kept": kept_document(&loaded.spec),
             }))?;
         } else {
-            out::print(&verdict(services, bound))?;
+            out::print(&(verdict(services, bound) + &kept_words(&loaded.spec)))?;
         }
         Ok(OK)
     }
@@ -56,9 +58,78 @@ fn verdict(services: usize, bound: u64) -> String {
     )
 }
 
+/// What becomes of the runs of each kept service when the manager dies.
+fn kept(spec: &Spec) -> impl Iterator<Item = (&str, Fate)> {
+    let kept = spec.services.values().filter(|service| service.is_kept());
+    kept.map(|service| (service.name.as_str(), fate(service.port.as_ref())))
+}
+
+fn kept_words(spec: &Spec) -> String {
+    let words = |(name, fate): (&str, Fate)| match fate {
+        Fate::GoesOn => format!("{name} goes on when the manager dies\n"),
+        Fate::UnlessWriting => format!(
+            "{name} goes on when the manager dies; a run that a message was being written to is \
+             restarted\n"
+        ),
+        Fate::UnlessSpeaking(why) => format!(
+            "{name} goes on when the manager dies; a run in the middle of a message or a call is \
+             restarted, because {why}\n"
+        ),
+        Fate::BegunAnew(why) => {
+            format!("{name} is restarted when the manager dies, because {why}\n")
+        }
+    };
+    kept(spec).map(words).collect()
+}
+
+fn kept_document(spec: &Spec) -> serde_json::Value {
+    let entry = |(name, fate): (&str, Fate)| {
+        let (word, why) = match fate {
+            Fate::GoesOn => ("goes_on", None),
+            Fate::UnlessWriting => ("unless_writing", None),
+            Fate::UnlessSpeaking(why) => ("unless_speaking", Some(why)),
+            Fate::BegunAnew(why) => ("restarted", Some(why)),
+        };
+        (name.to_owned(), json!({ "when_manager_dies": word, "why": why }))
+    };
+    kept(spec).map(entry).collect::<serde_json::Map<_, _>>().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_restarted_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("services.yaml");
+        let text = "defaults: { on_manager_exit: keep }
+services:
+  plain: { command: [a] }
+  events: { command: [a], port: {} }
+  packets: { command: [a], port: { framing: packet4 } }
+  whole: { command: [a], port: { framing: eof, replies: one } }
+  usual: { command: [a], on_manager_exit: die }
+";
+        std::fs::write(&file, text).unwrap();
+        let spec = spec::load(&[file], &|_| None).unwrap().spec;
+        let words = kept_words(&spec);
+        assert_eq!(
+            words.lines().collect::<Vec<_>>(),
+            [
+                "plain goes on when the manager dies",
+                "events goes on when the manager dies; a run that a message was being written to is \
+                 restarted",
+                "packets goes on when the manager dies; a run in the middle of a message or a call is \
+                 restarted, because nothing in its framing shows where the next message begins",
+                "whole is restarted when the manager dies, because its whole output is one message",
+            ],
+        );
+        let document = kept_document(&spec);
+        assert_eq!(document["plain"]["when_manager_dies"], "goes_on");
+        assert_eq!(document["whole"]["when_manager_dies"], "restarted");
+        assert!(document.get("usual").is_none());
+    }
 
     #[test]
     fn a_bound_is_said_in_words() {

@@ -485,6 +485,7 @@ impl Control {
             // Told before: by its pidfd or by its end of the conversation.
             return;
         }
+        self.alone = true;
         let by = Requester { uid: None, pid: Some(self.guardian_pid), who: "guardian".to_owned() };
         tracing::error!("the guardian died; everything is killed");
         self.shut_down(Cause::GuardianDied, by.clone());

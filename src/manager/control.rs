@@ -22,6 +22,7 @@ use crate::os::epoll::{Poller, Ready};
 use crate::os::fds::Waker;
 use crate::os::live::Table;
 use crate::os::signal::Inbox;
+use crate::os::spool::Spool;
 use crate::os::user::Identity;
 use crate::os::{clock, memory};
 use crate::spec::{self, Spec};
@@ -48,6 +49,7 @@ use super::streams::Lingering;
 use super::sweeper::{Report, Sweeper};
 use super::terminal::Terminal;
 use super::timing::LastDue;
+use super::vault::Vault;
 use super::{room, spawner, speak};
 
 /// Tokens of the descriptors that are not a run's. A run's are its incarnation, shifted, and a kind.
@@ -134,6 +136,16 @@ pub(super) struct Control {
     pub(super) found: (Sender<Found>, Receiver<Found>),
 
     pub(super) table: Table,
+    /// What is said to the guardian of kept runs.
+    pub(super) vault: Vault,
+    /// What was read of kept runs last; made with the first of them.
+    pub(super) spool: Option<Spool>,
+    /// Runs of which the guardian keeps something.
+    pub(super) guarded: HashSet<Incarnation>,
+    /// Runs that are over and whose guardian has not told how, with when it is waited for no longer.
+    pub(super) untold: HashMap<Incarnation, Tick>,
+    /// Whether the guardian is dead.
+    pub(super) alone: bool,
     /// Slots that may be claimed; more are taken from the table when it is empty.
     pub(super) free_slots: Vec<usize>,
     /// Every slot from here on is free.
@@ -328,6 +340,8 @@ impl Control {
             self.room.due(),
             self.look_at.filter(|_| !self.shutting_down),
             self.guests.due(),
+            self.untold_due(),
+            self.vault.due(),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
@@ -352,10 +366,15 @@ impl Control {
         self.look_at_clocks(now);
         self.intent_due(now);
         self.overdue_records(now);
+        self.look_for_ends();
+        if self.vault.due().is_some_and(|at| at <= now) {
+            self.vault.flush(now);
+        }
     }
 
     /// Hands an event to the supervisor and carries out what it wants done.
     pub(super) fn feed(&mut self, event: Event) {
+        self.note_event(&event);
         self.inbox.push_back(event);
         if self.feeding {
             return;

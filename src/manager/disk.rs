@@ -17,6 +17,7 @@ use crate::exit::ExitRecord;
 use crate::journal::Journal;
 use crate::name::{Incarnation, ReplicaId, ServiceName};
 use crate::os::fds::Waker;
+use crate::os::live::Marker;
 use crate::os::{clock, errno_of};
 use crate::output::{CompressJob, LogFiles, Stream, dropped_marker};
 use crate::spec::{Logging, WhenFull};
@@ -42,6 +43,8 @@ pub(super) struct Chunk {
     pub(super) logging: Logging,
     /// Whole lines.
     pub(super) lines: Vec<u8>,
+    /// Told around the write, where the run is to outlive the manager.
+    pub(super) marker: Option<Marker>,
 }
 
 /// A small file to replace.
@@ -268,7 +271,9 @@ impl Writer {
                 if let Some(lost) = round.gap {
                     self.mark_gap(&chunk, lost, "the disk did not take it");
                 }
+                chunk.marker.iter().for_each(Marker::begin);
                 self.write(&chunk);
+                chunk.marker.iter().for_each(Marker::done);
             }
             for replica in &round.forgotten {
                 let news = self.failing.well(replica);
@@ -503,7 +508,7 @@ mod tests {
         let announcer = Announcer::new(history, host);
         let mut disk = Disk::start(files, Waker::new().unwrap(), announcer).unwrap();
         let logging = Logging { when_full: WhenFull::Block, ..Logging::default() };
-        disk.output(Chunk { replica, logging, lines: b"line\n".to_vec() });
+        disk.output(Chunk { replica, logging, lines: b"line\n".to_vec(), marker: None });
         // That a program is held up is told.
         let failing = disk.done.recv_timeout(Duration::from_secs(20)).unwrap();
         let Done::Failing(why) = failing else { panic!("{failing:?}") };

@@ -27,7 +27,7 @@ use super::disk::Done;
 use super::published::What;
 use super::record::{self, Facts};
 use super::request::LastExit;
-use super::run::Run;
+use super::run::{Keeping, Run};
 use super::spawner::Answer;
 use super::sweeper::{Report, Sweep, Swept};
 
@@ -69,8 +69,20 @@ impl Control {
     /// A pidfd became readable.
     pub(super) fn process_ended(&mut self, incarnation: Incarnation) {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        if run.end.is_some() || run.ended.is_some() {
+            return;
+        }
         let Some(pidfd) = &run.pidfd else { return };
-        let ended = match wait::peek(pidfd.as_fd()) {
+        let seen = if run.keeping == Keeping::TakenOver {
+            // It would be told of again and again until its guardian tells the rest.
+            self.stop_watching(incarnation);
+            Ok(self.told_end(incarnation))
+        } else {
+            wait::peek(pidfd.as_fd())
+        };
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let Some(pidfd) = &run.pidfd else { return };
+        let ended = match seen {
             Ok(Some(ended)) => ended,
             Ok(None) => return,
             Err(error) => {
@@ -202,6 +214,11 @@ impl Control {
         let index = slot.as_ref().map(|(index, _)| *index);
         let mut facts = Facts::default();
         if let Some((_, slot)) = slot {
+            if slot.kept().ran().is_some() {
+                facts
+                    .evidence
+                    .push("it was to outlive the manager and could not be taken over".into());
+            }
             facts.pid = slot.pid();
             facts.created = Some(slot.started());
             facts.usage = slot.kept_end().map(|(_, usage)| usage);
@@ -242,6 +259,7 @@ impl Control {
             self.see_subscribers_off();
             self.discard_groups();
             let _ = std::fs::remove_file(self.state.socket());
+            let _ = std::fs::remove_file(self.state.spool());
         }
         self.forward.close(LAST_WRITES);
         self.terminal.flush(LAST_WRITES);
@@ -360,6 +378,7 @@ impl Control {
             if let Some(slot) = slot {
                 self.release(slot);
             }
+            self.let_go(incarnation);
         } else {
             self.announcer.late_end(&pending.once, replica.clone(), &record);
         }
@@ -496,6 +515,9 @@ impl Control {
         if let Some(pidfd) = pidfd.flatten() {
             let _ = wait::reap(pidfd.as_fd());
             self.children_ended();
+        }
+        if !self.pending.contains_key(&swept.incarnation) {
+            self.let_go(swept.incarnation);
         }
         if let Some(replica) =
             replica.filter(|_| !swept.killed.is_empty() || !swept.left.is_empty())

@@ -129,6 +129,9 @@ pub(super) fn prepare(
     let mut launch = Box::new(Launch::new(&service.command, pairs).map_err(invalid)?);
     launch.folder(&service.working_dir).map_err(invalid)?;
     launch.pid_cell(pid_cell);
+    if service.is_kept() {
+        launch.outlives_parent();
+    }
     if Wiring::of(service.port.as_ref()) == Wiring::Terminal {
         launch.terminal();
     }

@@ -4,6 +4,7 @@
 //! loop; `disk`, `sweeper` and `terminal` are threads that may wait for the world so that the loop
 //! need not. Nothing here parses configurations or serves HTTP.
 
+mod adopt;
 mod announce;
 mod caller;
 
@@ -35,6 +36,7 @@ mod streams;
 mod sweeper;
 mod terminal;
 mod timing;
+mod vault;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
@@ -45,12 +47,13 @@ use std::time::Duration;
 
 use crate::event::{Configure, Event};
 use crate::exit::HostPart;
-use crate::guardian::{CHANNEL_FD, HOPELESS, LOCK_FD, READY};
+use crate::guardian::{CHANNEL_FD, HOPELESS, LOCK_FD, READY, VAULT_FD, Word};
 use crate::journal::{Journal, JournalError};
 use crate::name::{Incarnation, Realm, Requester};
 use crate::os::fds::{self, Waker};
 use crate::os::live::Table;
 use crate::os::signal::Inbox;
+use crate::os::spool::{Left, Spool};
 use crate::os::{cgroup, clock, epoll, limits, memory, prctl, procfs, signal, socket, user};
 use crate::output::{LogFiles, OutputError};
 use crate::spec::{Cgroups, Spec};
@@ -156,6 +159,9 @@ fn start(
     // Held for its lock alone: the same description as the guardian's.
     let lock = fds::inherited(LOCK_FD).map_err(system("taking over the lock"))?;
     let guardian = fds::inherited(CHANNEL_FD).map_err(system("talking to the guardian"))?;
+    let vault = fds::inherited(VAULT_FD)
+        .map(vault::Vault::new)
+        .map_err(system("talking to the guardian"))?;
     let guardian_pid = prctl::parent();
     let guardian_life =
         signal::open_pidfd(guardian_pid).map_err(system("watching the guardian"))?;
@@ -186,11 +192,20 @@ fn start(
         procfs::boot_id().bytes().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(byte));
     let same_guardian = table.same_guardian(born.rotate_left(24) ^ pid ^ boot);
     let cgroups = open_cgroups(&applied.spec, applied.realm);
-    let left = recover::clean_up(&table, cgroups.as_ref().ok(), !same_guardian);
+    let same_boot = table.same_boot(boot);
+    let kept = if same_guardian {
+        adopt::find(&table, &journal, &applied.spec, &vault)?
+    } else {
+        Vec::new()
+    };
+    let spared: Vec<_> = kept.iter().map(|kept| kept.replica.clone()).collect();
+    let alone = (!same_guardian).then_some(same_boot);
+    let left = recover::clean_up(&table, cgroups.as_ref().ok(), alone, &spared);
     if !left.is_empty() {
         tracing::error!(pids = ?left, "processes of an earlier life cannot be killed");
     }
-    let recovered = recover::recover(&table, &journal, same_guardian, |id| {
+    let alive = kept.iter().map(|kept| kept.alive).collect();
+    let recovered = recover::recover(&table, &journal, same_guardian, alive, |id| {
         let service = applied.spec.services.get(&id.service);
         service.is_some_and(|service| (1..=service.replicas).contains(&id.replica))
     })?;
@@ -207,13 +222,18 @@ fn start(
     let handle = Handle::new(requests, waker.clone(), announcer.clone(), wanted);
     handle.configured(&applied.spec);
     let listener = socket::listen(&state.socket()).map_err(system("listening on the socket"))?;
-    let output = LogFiles::open(&state.output())?;
+    let mut output = LogFiles::open(&state.output())?;
+    for replica in &spared {
+        output.go_on(replica);
+    }
+    let (spool, unwritten) = spooled(&state, kept.is_empty());
     let files = disk::Files { state: state.clone(), journal, output };
     let disk = disk::Disk::start(files, waker.clone(), announcer.clone())
         .map_err(system("starting a thread"))?;
     let sweeper = sweeper::Sweeper::start(waker.clone()).map_err(system("starting a thread"))?;
     let bell = Waker::new().map_err(system("making an eventfd"))?;
     let (orders, ordered) = sync_channel(2 * MAX_STARTING);
+    let store = vault.another().map_err(system("talking to the guardian"))?;
     let (answers, spawner_socket) = fds::message_pair().map_err(system("making a socket"))?;
     let child = crate::exit::Signal::new(libc::SIGCHLD).expect("SIGCHLD is a signal");
     let poller = || epoll::Poller::new().map_err(system("waiting"));
@@ -251,6 +271,11 @@ fn start(
         terminal,
         found: channel(),
         table,
+        vault,
+        spool,
+        guarded: HashSet::new(),
+        untold: HashMap::new(),
+        alone: false,
         free_slots: recovered.free,
         table_mark: recovered.mark,
         homes: recovered.homes,
@@ -312,6 +337,11 @@ fn start(
     };
     let superseded = recovered.superseded;
     let live = move || {
+        for kept in kept {
+            control.take_over(kept);
+        }
+        control.vault.say(Word::Settled, Incarnation(0));
+        control.write_left(unwritten);
         control.superseded(superseded);
         control.feed(Event::Configure(Box::new(configure)));
         let _ = fds::send(std::os::fd::AsFd::as_fd(&control.guardian), READY, &[]);
@@ -327,7 +357,7 @@ fn start(
     };
     vital("control", live).map_err(system("starting a thread"))?;
     serve(listener, handle).map_err(system("serving the socket"))?;
-    let served = spawner::serve(&ordered, &bell, spawner_socket);
+    let served = spawner::serve(&ordered, &bell, spawner_socket, store);
     // The loop ends the process; until then this thread must live, or its children would be killed.
     if let Err(error) = served {
         tracing::error!(%error, "the spawner cannot go on");
@@ -336,6 +366,24 @@ fn start(
     drop(lock);
     loop {
         std::thread::park();
+    }
+}
+
+/// The ring of what was read of kept programs, and what an earlier life left in it. Without one what it
+/// had not written is lost, and nobody can say how much that is.
+fn spooled(state: &StateDir, is_fresh: bool) -> (Option<Spool>, Left) {
+    if is_fresh {
+        return (None, Left::default());
+    }
+    match Spool::open(&state.spool()) {
+        Ok(mut spool) => {
+            let left = spool.left();
+            (Some(spool), left)
+        }
+        Err(error) => {
+            tracing::error!(%error, "what an earlier manager had read and not written is lost");
+            (None, Left::default())
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::event::{End, Past, PastEnd, Rest};
+use crate::event::{Alive, End, Past, PastEnd, Rest};
 use crate::exit::{Cause, How, Signal};
 use crate::journal::{Journal, JournalError};
 use crate::name::{Incarnation, ReplicaId};
@@ -38,6 +38,7 @@ pub(super) fn recover(
     table: &Table,
     journal: &Journal,
     same_guardian: bool,
+    alive: Vec<Alive>,
     configured: impl Fn(&ReplicaId) -> bool,
 ) -> Result<Recovered, JournalError> {
     let cause = if same_guardian { Cause::ManagerDied } else { Cause::GuardianDied };
@@ -48,6 +49,9 @@ pub(super) fn recover(
     let mut found = Recovered::default();
     let mut unrecorded: HashMap<ReplicaId, Vec<(Incarnation, End)>> = HashMap::new();
     let mut resting = Vec::new();
+    let alive: HashMap<Incarnation, Alive> =
+        alive.into_iter().map(|alive| (alive.incarnation, alive)).collect();
+    let mut going_on: HashMap<ReplicaId, Alive> = HashMap::new();
     for (index, slot) in table.used() {
         found.mark = found.mark.max(index + 1);
         let Some(replica) = slot.replica() else {
@@ -57,6 +61,8 @@ pub(super) fn recover(
         if !open(slot) {
             found.homes.insert(replica.clone(), index);
             resting.push((replica, rest_of(slot.phase()), slot.row()));
+        } else if let Some(alive) = alive.get(&slot.incarnation()) {
+            going_on.insert(replica, *alive);
         } else if recorded.contains(&slot.incarnation()) || slot.pid().is_none() {
             // Recorded already, or killed before there was a process: nothing ran.
             slot.set_phase(Phase::Free);
@@ -67,7 +73,7 @@ pub(super) fn recover(
         }
     }
     for (replica, ended, row) in resting {
-        if same_guardian && !unrecorded.contains_key(&replica) {
+        if same_guardian && !unrecorded.contains_key(&replica) && !going_on.contains_key(&replica) {
             let ended = ended.map_or(PastEnd::Between, PastEnd::Resting);
             found.past.push(Past { replica, ended, row });
         }
@@ -75,13 +81,19 @@ pub(super) fn recover(
     for (replica, mut runs) in unrecorded {
         runs.sort_by_key(|(incarnation, _)| *incarnation);
         let row = found.homes.get(&replica).map_or(0, |home| table.slot(*home).row());
-        if same_guardian && let Some((incarnation, end)) = runs.pop() {
+        // The last one is what the replica was doing, unless one after it goes on.
+        let is_last = same_guardian && !going_on.contains_key(&replica);
+        if is_last && let Some((incarnation, end)) = runs.pop() {
             let ended = PastEnd::Unrecorded { incarnation, end, cause };
             found.past.push(Past { replica: replica.clone(), ended, row });
         }
         let older =
             runs.into_iter().map(|(incarnation, end)| (replica.clone(), incarnation, end, cause));
         found.superseded.extend(older);
+    }
+    for (replica, alive) in going_on {
+        let row = found.homes.get(&replica).map_or(0, |home| table.slot(*home).row());
+        found.past.push(Past { replica, ended: PastEnd::Alive(alive), row });
     }
     // What is no longer configured was left by an earlier `wharf up`: nobody would ever forget it.
     let gone = found.homes.extract_if(|replica, _| !configured(replica));
@@ -105,26 +117,40 @@ fn rest_of(phase: Phase) -> Option<Rest> {
 /// How long what an earlier life left may take to die.
 const BOUND: Duration = Duration::from_secs(5);
 
-/// Kills what is left of an earlier life. `alone` says that the guardian of that life is dead too.
+/// Kills what is left of an earlier life, except for the runs of `spared`. `alone` is there where the
+/// guardian of that life is dead too, and says whether that was in this boot of the machine.
 /// Returns the processes that could not be killed within the bound.
-pub(super) fn clean_up(table: &Table, cgroups: Option<&cgroup::Root>, alone: bool) -> Vec<i32> {
+pub(super) fn clean_up(
+    table: &Table,
+    cgroups: Option<&cgroup::Root>,
+    alone: Option<bool>,
+    spared: &[ReplicaId],
+) -> Vec<i32> {
     let deadline = clock::now() + BOUND;
+    let spared: HashSet<String> =
+        spared.iter().map(|id| format!("{}.{}", id.service, id.replica)).collect();
+    let groups = || -> Vec<cgroup::Group> {
+        let mut groups = cgroups.map(cgroup::Root::groups).unwrap_or_default();
+        groups.retain(|group| {
+            let name = group.path().file_name().and_then(|name| name.to_str());
+            name.is_none_or(|name| !spared.contains(name))
+        });
+        groups
+    };
     loop {
         let mut left = Vec::new();
-        for group in cgroups.map(cgroup::Root::groups).unwrap_or_default() {
+        for group in groups() {
             if group.populated().unwrap_or(false) {
                 left.extend(group.members());
                 let _ = group.kill();
             }
         }
-        if alone {
-            left.extend(kill_marked(table));
+        if let Some(same_boot) = alone {
+            left.extend(kill_marked(table, same_boot));
         }
         if left.is_empty() || clock::now() >= deadline {
             // Those that were killed cannot be used again, and the others are as quickly made anew.
-            for group in cgroups.map(cgroup::Root::groups).unwrap_or_default() {
-                group.remove();
-            }
+            groups().iter().for_each(cgroup::Group::remove);
             return left;
         }
         wait_for(left[0]);
@@ -133,12 +159,17 @@ pub(super) fn clean_up(table: &Table, cgroups: Option<&cgroup::Root>, alone: boo
 
 /// Kills processes whose environment says that they belong to a run of this table, and that have no
 /// living wharf above them.
-fn kill_marked(table: &Table) -> Vec<i32> {
+fn kill_marked(table: &Table, same_boot: bool) -> Vec<i32> {
     // Only runs that have no record: any other is over, and its number alone names it in this
     // folder, not on this machine.
-    let open = table.used().filter(|(_, slot)| slot.phase() == Phase::Open);
+    let open = || table.used().filter(|(_, slot)| slot.phase() == Phase::Open);
     let runs: HashMap<Incarnation, ReplicaId> =
-        open.filter_map(|(_, slot)| Some((slot.incarnation(), slot.replica()?))).collect();
+        open().filter_map(|(_, slot)| Some((slot.incarnation(), slot.replica()?))).collect();
+    // Those that were to be kept are known by number and start time, whatever their environment says.
+    let noted: HashSet<(i32, u64)> = open()
+        .filter(|_| same_boot)
+        .filter_map(|(_, slot)| Some((slot.pid()?, slot.kept().born()?)))
+        .collect();
     if runs.is_empty() {
         return Vec::new();
     }
@@ -146,12 +177,7 @@ fn kill_marked(table: &Table) -> Vec<i32> {
         procfs::all().unwrap_or_default().into_iter().map(|stat| (stat.pid, stat)).collect();
     let mut killed = Vec::new();
     for stat in all.values().filter(|stat| !stat.is_zombie() && stat.pid != prctl::pid()) {
-        let number = |name: &str| procfs::variable(stat.pid, name)?.parse::<u64>().ok();
-        let incarnation = number("WHARF_INCARNATION").map(Incarnation);
-        let Some(id) = incarnation.and_then(|run| runs.get(&run)) else { continue };
-        let service = procfs::variable(stat.pid, "WHARF_SERVICE");
-        let belongs = service.as_deref() == Some(id.service.as_str())
-            && number("WHARF_REPLICA") == Some(u64::from(id.replica));
+        let belongs = noted.contains(&(stat.pid, stat.start)) || is_marked(stat.pid, &runs);
         if !belongs || is_guarded(stat, &all) {
             continue;
         }
@@ -163,6 +189,16 @@ fn kill_marked(table: &Table) -> Vec<i32> {
         }
     }
     killed
+}
+
+/// Whether the environment of a process says that it belongs to one of these runs.
+fn is_marked(pid: i32, runs: &HashMap<Incarnation, ReplicaId>) -> bool {
+    let number = |name: &str| procfs::variable(pid, name)?.parse::<u64>().ok();
+    let incarnation = number("WHARF_INCARNATION").map(Incarnation);
+    let Some(id) = incarnation.and_then(|run| runs.get(&run)) else { return false };
+    let service = procfs::variable(pid, "WHARF_SERVICE");
+    service.as_deref() == Some(id.service.as_str())
+        && number("WHARF_REPLICA") == Some(u64::from(id.replica))
 }
 
 /// Whether a living wharf is among a process's ancestors: then it is not ours to kill.

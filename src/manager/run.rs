@@ -9,7 +9,7 @@ use crate::name::{Incarnation, ReplicaId};
 use crate::os::cgroup::{Census, Group};
 use crate::os::input::Input;
 use crate::os::wait::Ended;
-use crate::output::LineFormatter;
+use crate::output::{LineFormatter, Stream};
 use crate::port::exchange::{Exchange, Unanswered};
 use crate::spec::Service;
 use crate::time::{Tick, Wall};
@@ -19,6 +19,17 @@ use super::spawner::{Answer, Wiring};
 
 /// How much of standard error is kept for the exit record, in bytes.
 const TAIL: usize = 4096;
+
+/// What becomes of a run when its manager dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// It dies.
+    Dies,
+    /// It goes on.
+    Outlives,
+    /// It goes on once more: an earlier manager started it, and so the guardian reaps it.
+    TakenOver,
+}
 
 /// One run, from the order to start it until its record is written.
 pub(super) struct Run {
@@ -44,6 +55,12 @@ pub(super) struct Run {
     pub(super) created: Wall,
     /// When it was ordered.
     pub(super) ordered: Tick,
+    /// What becomes of it when this manager dies.
+    pub(super) keeping: Keeping,
+    /// Of a run that is kept: how many bytes were read of standard output and standard error.
+    pub(super) heard: [u64; 2],
+    /// What its program says is no message before the next of these bytes.
+    pub(super) skipping: Option<u8>,
     /// How the way to the program ended, once known.
     pub(super) landing: Option<Answer>,
     /// Its end, where that was seen before the landing.
@@ -106,6 +123,9 @@ impl Run {
             left: None,
             created: now,
             ordered,
+            keeping: Keeping::Dies,
+            heard: [0; 2],
+            skipping: None,
             landing: None,
             ended: None,
             executable: None,
@@ -129,6 +149,11 @@ impl Run {
         }
     }
 
+    /// Whether it is to outlive this manager.
+    pub(super) fn is_kept(&self) -> bool {
+        self.keeping != Keeping::Dies
+    }
+
     /// What its descriptors are.
     pub(super) fn wiring(&self) -> Wiring {
         Wiring::of(self.service.port.as_ref())
@@ -141,6 +166,43 @@ impl Run {
             Kind::Log => &mut self.log,
             Kind::Output | Kind::Process | Kind::Input => &mut self.output,
         }
+    }
+
+    /// What of these bytes comes after a message that an earlier manager had read in part.
+    pub(super) fn past_the_cut<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let Some(delimiter) = self.skipping else { return bytes };
+        match memchr::memchr(delimiter, bytes) {
+            Some(at) => {
+                self.skipping = None;
+                &bytes[at + 1..]
+            }
+            None => &[],
+        }
+    }
+
+    /// Which stream of the log a descriptor's bytes go to, where they are kept for the next manager: those
+    /// of a pipe, as they are.
+    pub(super) fn kept_stream(&self, kind: Kind) -> Option<Stream> {
+        match kind {
+            _ if !self.is_kept() => None,
+            Kind::Error => Some(Stream::Stderr),
+            Kind::Log => Some(Stream::Stdout),
+            Kind::Output if self.exchange.is_none() && !self.wiring().is_shown() => {
+                Some(Stream::Stdout)
+            }
+            Kind::Output | Kind::Process | Kind::Input => None,
+        }
+    }
+
+    /// How far the bytes of each stream have been put out as lines, and whether the last line is a piece.
+    pub(super) fn put_out(&self) -> [Option<(u64, bool)>; 2] {
+        let stdout = [Kind::Output, Kind::Log].map(|kind| self.kept_stream(kind));
+        let has = [stdout.contains(&Some(Stream::Stdout)), true];
+        [Stream::Stdout, Stream::Stderr].map(|stream| {
+            let (held, open) = self.formatter.standing(stream);
+            let upto = self.heard[stream as usize].saturating_sub(held as u64);
+            has[stream as usize].then_some((upto, open))
+        })
     }
 
     /// Notes whether its input is watched for room: whether messages wait for the program to read.

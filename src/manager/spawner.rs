@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use crate::exit::{Errno, Signal, Stage};
+use crate::guardian::Word;
 use crate::name::Incarnation;
 use crate::os::epoll::{Interest, Poller, Ready};
 use crate::os::fds::{self, Pipe, Waker};
@@ -29,6 +30,8 @@ pub(super) struct Request {
     pub(super) wiring: Wiring,
     /// Who is to own the pipes, where the program runs as another user.
     pub(super) owner: Option<(u32, u32)>,
+    /// Whether it is to outlive this manager.
+    pub(super) kept: bool,
 }
 
 /// What a program's descriptors are. Standard error is a pipe of its own in every case.
@@ -192,6 +195,8 @@ impl Ends {
 
 struct Spawner {
     null: File,
+    /// Where what is to outlive this manager is handed over.
+    guardian: OwnedFd,
     answers: OwnedFd,
     poller: Poller,
     stacks: Stacks,
@@ -212,14 +217,21 @@ const SOCKET: u64 = u64::MAX;
 
 /// Serves requests, announced by `bell`, until the loop closes its end of the socket. Must run on
 /// the main thread, after all other threads were started.
-pub(super) fn serve(requests: &Receiver<Request>, bell: &Waker, socket: OwnedFd) -> io::Result<()> {
+pub(super) fn serve(
+    requests: &Receiver<Request>,
+    bell: &Waker,
+    socket: OwnedFd,
+    guardian: OwnedFd,
+) -> io::Result<()> {
     prctl::unshare_descriptors()?;
-    fds::close_others(&[socket.as_raw_fd(), bell.as_fd().as_raw_fd()])?;
+    let kept = [socket.as_raw_fd(), bell.as_fd().as_raw_fd(), guardian.as_raw_fd()];
+    fds::close_others(&kept)?;
     let poller = Poller::new()?;
     poller.add(bell.as_fd(), BELL, Interest::Read)?;
     poller.add(socket.as_fd(), SOCKET, Interest::Read)?;
     let mut spawner = Spawner {
         null: File::options().read(true).write(true).open("/dev/null")?,
+        guardian,
         answers: socket,
         poller,
         stacks: Stacks::default(),
@@ -272,6 +284,14 @@ impl Spawner {
         }
         // O_NONBLOCK is a matter of each end's own description: the child's ends never have it.
         ours.iter().try_for_each(|fd| fds::set_nonblocking(fd.as_fd())).map_err(failed)?;
+        if request.kept {
+            // Before there is anybody who could write to them. Without an answer: what is on its way to
+            // the guardian is kept by the kernel, whatever becomes of us.
+            let word = Word::Store.encode(request.incarnation);
+            let ours: Vec<RawFd> = ours.iter().map(AsRawFd::as_raw_fd).collect();
+            fds::try_send(self.guardian.as_fd(), &word, &ours)
+                .map_err(|_| (Stage::Clone, Errno(libc::EAGAIN)))?;
+        }
         let places =
             theirs.iter().flat_map(|(fd, places)| places.iter().map(|place| (fd.as_fd(), *place)));
         let mut places: Vec<_> = places.collect();

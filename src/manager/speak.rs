@@ -16,6 +16,7 @@ use crate::framing::FramingError;
 use crate::name::{Incarnation, ReplicaId, ServiceName, Target};
 use crate::os::clock;
 use crate::os::epoll::Interest;
+use crate::os::live::{PORT_IN_REQUEST, PORT_OWES};
 use crate::port::exchange::{
     BadProtocol, CallError, Delivery, Ending, Exchange, Kind as RequestKind, Protocol, ReadState,
     Refusal, Request, Unanswered,
@@ -277,6 +278,12 @@ impl Control {
 
     /// Writes what waits for a program, as far as its pipe takes it.
     pub(super) fn write_input(&mut self, incarnation: Incarnation) {
+        self.doubt_conversation(incarnation, PORT_IN_REQUEST | PORT_OWES);
+        self.write_what_waits(incarnation);
+        self.note_conversation(incarnation);
+    }
+
+    fn write_what_waits(&mut self, incarnation: Incarnation) {
         let mut deliveries = Vec::new();
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let Some(exchange) = run.exchange.as_mut() else { return };
@@ -312,8 +319,9 @@ impl Control {
                     let _ = self.ports.remove(input.as_fd());
                 }
             }
-            run.input = None;
+            self.drop_input(incarnation);
         }
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
         if let Some(input) = &run.input
             && full != run.writing
         {
@@ -338,8 +346,9 @@ impl Control {
     /// Takes bytes that a program wrote. Gives how many of them went to its log.
     pub(super) fn heard(&mut self, incarnation: Incarnation, bytes: &[u8]) -> usize {
         let now = clock::now();
-        let run = self.runs.get_mut(&incarnation);
-        let Some(exchange) = run.and_then(|run| run.exchange.as_mut()) else { return 0 };
+        let Some(run) = self.runs.get_mut(&incarnation) else { return 0 };
+        let bytes = run.past_the_cut(bytes);
+        let Some(exchange) = run.exchange.as_mut() else { return 0 };
         let greeted = exchange.is_greeting();
         let deliveries = exchange.received(bytes, now);
         let more = greeted || exchange.has_word() || exchange.waiting().0 > 0;
@@ -352,6 +361,7 @@ impl Control {
         if more {
             self.write_input(incarnation);
         }
+        self.note_conversation(incarnation);
         self.note_deadline(incarnation);
         logged
     }
@@ -568,7 +578,7 @@ impl Control {
                 exchange.close_input();
                 self.write_input(incarnation);
             }
-            None => run.input = None,
+            None => self.drop_input(incarnation),
         }
     }
 
@@ -588,7 +598,7 @@ impl Control {
             if let (Some(input), true) = (&run.input, written) {
                 let _ = self.ports.remove(input.as_fd());
             }
-            run.input = None;
+            self.drop_input(incarnation);
         }
         self.deliver(incarnation, deliveries);
         if says_so {

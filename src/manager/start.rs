@@ -1,7 +1,7 @@
 //! The loop's dealings with the spawner: ordering runs, and what becomes of the orders.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::event::{End, Event, State};
@@ -25,6 +25,24 @@ use super::spawner::{self, Answer, Wiring};
 const RESERVE: usize = 1536;
 /// What a run needs: pidfd, output, error, input, census, and one more where messages go over a socket.
 const EACH: usize = 6;
+
+/// Our descriptors of a run.
+pub(super) struct Ends {
+    pidfd: Option<OwnedFd>,
+    error: Option<OwnedFd>,
+    output: Option<OwnedFd>,
+    input: Option<OwnedFd>,
+    log: Option<OwnedFd>,
+}
+
+impl Ends {
+    /// In the order in which they are handed over: error, output, input, log.
+    pub(super) fn of(pidfd: Option<OwnedFd>, ends: Vec<OwnedFd>) -> Self {
+        let mut ends = ends.into_iter();
+        let (error, output, input, log) = (ends.next(), ends.next(), ends.next(), ends.next());
+        Self { pidfd, error, output, input, log }
+    }
+}
 
 /// Errors that mean "not now".
 fn is_lack(errno: Errno) -> bool {
@@ -59,6 +77,12 @@ impl Control {
         let run =
             Run::ordered(incarnation, replica, Arc::clone(service), slot, (now, clock::now()));
         self.runs.insert(incarnation, Box::new(run));
+        if service.is_kept()
+            && let Err(error) = self.keep(incarnation)
+        {
+            tracing::error!(%incarnation, %error, "cannot make room for what a kept run says");
+            return self.not_now(incarnation, errno_of(&error));
+        }
         match &service.user {
             Some(name) => self.find_user(incarnation, name.clone()),
             None => self.launch(incarnation, None),
@@ -150,7 +174,8 @@ impl Control {
                 return self.never_started(incarnation, refusal.stage, refusal.errno);
             }
         };
-        let request = spawner::Request { incarnation, launch, wiring, owner };
+        let kept = run.is_kept();
+        let request = spawner::Request { incarnation, launch, wiring, owner, kept };
         // The supervisor starts few at once, so the channel is never full.
         let sent = self.spawner.try_send(request).map_err(|_| Errno(libc::EAGAIN));
         self.bell.wake();
@@ -165,6 +190,7 @@ impl Control {
         if let Some(run) = self.runs.remove(&incarnation) {
             self.release(run.slot);
             self.present.remove(&run.replica);
+            self.let_go(incarnation);
             self.unheard(incarnation, &run.replica);
         }
         self.feed(Event::Deferred { incarnation, errno });
@@ -215,9 +241,9 @@ impl Control {
             return;
         };
         let mut arrived = received.fds.into_iter();
-        let (pidfd, error, output) = (arrived.next(), arrived.next(), arrived.next());
-        let (input, log) = (arrived.next(), arrived.next());
-        if received.lost || output.is_none() {
+        let pidfd = arrived.next();
+        let ends = Ends::of(pidfd, arrived.collect());
+        if received.lost || ends.output.is_none() {
             // The kernel had no descriptor left for us: undo it and try again later.
             tracing::warn!(%incarnation, pid, "no descriptors for a new process; it is started again");
             let _ = signal::send_pid(pid, Signal::KILL);
@@ -227,6 +253,19 @@ impl Control {
             return;
         }
         run.pid = pid;
+        if run.is_kept() {
+            let born = procfs::stat(pid).map_or(0, |stat| stat.start);
+            self.table.slot(run.slot).kept().set_born(born);
+        }
+        self.wire(incarnation, ends);
+        self.measured_start(incarnation);
+        self.feed(Event::Spawned { incarnation });
+    }
+
+    /// Has the descriptors of a run watched.
+    pub(super) fn wire(&mut self, incarnation: Incarnation, ends: Ends) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let Ends { pidfd, error, output, input, log } = ends;
         let streams = if run.exchange.is_some() { &self.ports } else { &self.logs };
         let watched = [
             (&self.poller, pidfd.as_ref(), Kind::Process),
@@ -252,8 +291,6 @@ impl Control {
             Wiring::Terminal => Input::terminal,
             Wiring::Server | Wiring::Pipes | Wiring::Display => Input::pipe,
         });
-        self.measured_start(incarnation);
-        self.feed(Event::Spawned { incarnation });
     }
 
     fn landed(&mut self, incarnation: Incarnation, answer: Answer) {

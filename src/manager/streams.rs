@@ -11,7 +11,8 @@ use std::time::Duration;
 use memchr::memchr_iter;
 
 use crate::name::{Incarnation, ReplicaId};
-use crate::os::{clock, fds, terminal};
+use crate::os::live::PORT_IN_MESSAGE;
+use crate::os::{clock, fds, spool, terminal};
 use crate::output::{LineFormatter, Stream};
 use crate::spec::{Service, WhenFull};
 
@@ -98,13 +99,35 @@ impl Control {
             let _ = self.logs.remove(fd.as_fd());
             return;
         }
-        match read(fd.as_fd(), buffer) {
+        match self.read_kept(incarnation, kind, buffer) {
             Read::Later => {}
             Read::Bytes(count) => self.log(incarnation, kind, &buffer[..count]),
             Read::End | Read::Cut(_) => {
-                let _ = self.logs.remove(fd.as_fd());
-                *run.stream(kind) = None;
+                let Some(run) = self.runs.get_mut(&incarnation) else { return };
+                if let Some(fd) = run.stream(kind).take() {
+                    let _ = self.logs.remove(fd.as_fd());
+                }
             }
+        }
+    }
+
+    /// Reads a stream. Where its run is to outlive this manager and it goes to a log, what is read is
+    /// left where the next manager finds it, until it is written.
+    fn read_kept(&mut self, incarnation: Incarnation, kind: Kind, buffer: &mut [u8]) -> Read {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return Read::Later };
+        let stream = run.kept_stream(kind);
+        let at = stream.map_or(0, |stream| run.heard[stream as usize]);
+        let Some(fd) = run.stream(kind) else { return Read::Later };
+        match (&mut self.spool, stream) {
+            (Some(spool), Some(_)) => {
+                match spool.read(fd.as_fd(), kind.token(incarnation), at, buffer) {
+                    Ok(spool::Read::Bytes(count)) => Read::Bytes(count),
+                    Ok(spool::Read::Later) => Read::Later,
+                    Ok(spool::Read::End) => Read::End,
+                    Err(error) => Read::Cut(error),
+                }
+            }
+            _ => read(fd.as_fd(), buffer),
         }
     }
 
@@ -122,8 +145,9 @@ impl Control {
         // Asked before it is heard: the reply that ends a call was wanted too.
         let awaited = run.exchange.as_ref().is_some_and(|exchange| exchange.is_awaited());
         let mut buffer = std::mem::take(&mut self.buffer);
+        self.doubt_conversation(incarnation, PORT_IN_MESSAGE);
         match read(fd.as_fd(), &mut buffer) {
-            Read::Later => {}
+            Read::Later => self.note_conversation(incarnation),
             Read::Bytes(count) => {
                 let logged = self.heard(incarnation, &buffer[..count]);
                 let unasked = if awaited { 0 } else { count.saturating_sub(logged) };
@@ -147,6 +171,9 @@ impl Control {
     /// Sends what a program wrote to its log file and to the terminal.
     pub(super) fn log(&mut self, incarnation: Incarnation, kind: Kind, bytes: &[u8]) {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        if let Some(stream) = run.kept_stream(kind) {
+            run.heard[stream as usize] += bytes.len() as u64;
+        }
         let stream = if kind == Kind::Error {
             run.tail.push(bytes);
             Stream::Stderr
@@ -176,11 +203,16 @@ impl Control {
         if lines.is_empty() {
             return;
         }
-        let pid = self.runs.get(&incarnation).map(|run| run.pid).filter(|pid| *pid != 0);
+        let run = self.runs.get(&incarnation);
+        let pid = run.map(|run| run.pid).filter(|pid| *pid != 0);
+        let marker = run.filter(|run| run.is_kept()).map(|run| {
+            let upto = run.put_out();
+            self.table.marker(run.slot, upto)
+        });
         self.forward.lines(&replica, incarnation, pid, &service.logging.forward, &lines);
         self.terminal.output(&replica, &lines);
         let (full, dropped) =
-            self.disk.output(Chunk { replica, logging: service.logging.clone(), lines });
+            self.disk.output(Chunk { replica, logging: service.logging.clone(), lines, marker });
         for (service, lines) in dropped {
             self.measured_dropped(&service, lines);
         }
@@ -247,9 +279,8 @@ impl Control {
             let mut left = run.stream(kind).as_ref().map_or(0, held);
             while left > 0 {
                 let most = left.min(buffer.len());
-                let Some(run) = self.runs.get_mut(&incarnation) else { break };
-                let Some(fd) = run.stream(kind) else { break };
-                let Read::Bytes(count) = read(fd.as_fd(), &mut buffer[..most]) else { break };
+                let answer = self.read_kept(incarnation, kind, &mut buffer[..most]);
+                let Read::Bytes(count) = answer else { break };
                 left -= count;
                 if is_port {
                     self.heard(incarnation, &buffer[..count]);

@@ -121,11 +121,20 @@ pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Sends one message with descriptors attached.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
+    send_as(socket, bytes, fds, MsgFlags::MSG_NOSIGNAL)
+}
+
+/// The same without waiting; `WouldBlock` where there is no room.
+pub fn try_send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
+    send_as(socket, bytes, fds, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
+}
+
+fn send_as(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd], flags: MsgFlags) -> io::Result<()> {
     let pieces = [IoSlice::new(bytes)];
     let rights = [ControlMessage::ScmRights(fds)];
     let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
     loop {
-        match sendmsg::<()>(socket.as_raw_fd(), &pieces, control, MsgFlags::MSG_NOSIGNAL, None) {
+        match sendmsg::<()>(socket.as_raw_fd(), &pieces, control, flags, None) {
             Err(nix::errno::Errno::EINTR) => {}
             answer => return answer.map(drop).map_err(to_io),
         }

@@ -6,20 +6,25 @@
 //! a manager killed at any instant leaves no process that nobody knows. Only numbers and a name are
 //! in it; what follows from them is decided elsewhere.
 
+mod kept;
+
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::exit::{Errno, How, Signal, Stage, Usage};
 use crate::name::{Generation, Incarnation, MAX_NAME, Realm, ReplicaId, ServiceName};
 use crate::time::Wall;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"wharf\0\0\x01");
+pub use kept::{Kept, Marker, PORT_IN_MESSAGE, PORT_IN_REQUEST, PORT_OWES};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"wharf\0\0\x02");
 const HEADER: usize = 4096;
-const SLOT: usize = 192;
+const SLOT: usize = 256;
 /// Address space is reserved for this many slots; the file grows in steps of [`STEP`].
 const MOST: usize = 1 << 17;
 const STEP: usize = 256;
@@ -65,6 +70,7 @@ struct Header {
     generation: AtomicU64,
     next_incarnation: AtomicU64,
     guardian: AtomicU64,
+    boot: AtomicU64,
 }
 
 /// One replica's slot. All fields are atomic because the file is shared between processes.
@@ -80,6 +86,8 @@ pub struct Slot {
     status: AtomicI32,
     usage: [AtomicU64; 7],
     name: [AtomicU8; MAX_NAME],
+    /// Of a run that is to outlive its manager; see `live/kept.rs`.
+    kept: Kept,
 }
 
 const _: () = assert!(size_of::<Slot>() <= SLOT && size_of::<Header>() <= HEADER);
@@ -87,14 +95,31 @@ const _: () = assert!(size_of::<Slot>() <= SLOT && size_of::<Header>() <= HEADER
 /// The table, mapped.
 pub struct Table {
     file: File,
-    base: *mut c_void,
+    map: Arc<Mapping>,
     slots: usize,
 }
 
-// SAFETY: the mapping stays where it is until the table is dropped, and everything in it is atomic.
-unsafe impl Send for Table {}
+/// The memory that the table is in.
+struct Mapping {
+    base: *mut c_void,
+}
+
+// SAFETY: the mapping stays where it is until it is dropped, and everything in it is atomic.
+unsafe impl Send for Mapping {}
 // SAFETY: as above.
-unsafe impl Sync for Table {}
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// One slot.
+    ///
+    /// # Safety
+    /// It must lie within the file.
+    unsafe fn slot(&self, index: usize) -> &Slot {
+        // SAFETY: within the file, says the caller, aligned to 64 bytes after a page, and holding
+        // only atomics, for which any bytes are a value.
+        unsafe { &*self.base.byte_add(HEADER + index * SLOT).cast::<Slot>() }
+    }
+}
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -155,7 +180,7 @@ impl Table {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self { file, base, slots })
+        Ok(Self { file, map: Arc::new(Mapping { base }), slots })
     }
 
     /// Adds slots. The disk blocks are allocated now, so that no later store can fail.
@@ -173,7 +198,7 @@ impl Table {
     fn header(&self) -> &Header {
         // SAFETY: the first page of the mapping is within the file (grow came first), is aligned to
         // a page and holds only atomics, for which any bytes are a value.
-        unsafe { &*self.base.cast::<Header>() }
+        unsafe { &*self.map.base.cast::<Header>() }
     }
 
     /// The realm this table was made with.
@@ -192,6 +217,12 @@ impl Table {
         self.header().guardian.swap(guardian, Ordering::Relaxed) == guardian
     }
 
+    /// Notes which boot this is (a mix of its random number) and tells whether the last generation
+    /// ran in the same: only then does a process's number and start time mean anything.
+    pub fn same_boot(&self, boot: u64) -> bool {
+        self.header().boot.swap(boot, Ordering::Relaxed) == boot
+    }
+
     /// The first incarnation that has not been given out.
     pub fn next_incarnation(&self) -> Incarnation {
         Incarnation(self.header().next_incarnation.load(Ordering::Relaxed))
@@ -208,9 +239,8 @@ impl Table {
     /// When there is no such slot.
     pub fn slot(&self, index: usize) -> &Slot {
         assert!(index < self.slots, "slot {index} of {}", self.slots);
-        // SAFETY: the slot lies within the file, as just checked, aligned to 64 bytes after a page,
-        // and holds only atomics, for which any bytes are a value.
-        unsafe { &*self.base.byte_add(HEADER + index * SLOT).cast::<Slot>() }
+        // SAFETY: the slot lies within the file, as just checked.
+        unsafe { self.map.slot(index) }
     }
 
     /// The slots in use.
@@ -245,10 +275,10 @@ impl Table {
     }
 }
 
-impl Drop for Table {
+impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by `open` with this length, and no reference into it can
-        // outlive the table.
+        // SAFETY: the mapping was made by `Table::map` with this length, and no reference into it can
+        // outlive it.
         unsafe { libc::munmap(self.base, HEADER + MOST * SLOT) };
     }
 }
@@ -276,6 +306,7 @@ impl Slot {
     pub fn open(&self, incarnation: Incarnation, now: Wall) {
         self.pid.store(0, Ordering::Relaxed);
         self.seen.store(0, Ordering::Relaxed);
+        self.kept.clear();
         self.started.store(now.0, Ordering::Relaxed);
         self.incarnation.store(incarnation.0, Ordering::Relaxed);
         self.set_phase(Phase::Open);
@@ -362,6 +393,11 @@ impl Slot {
             ctx_invol: number(6),
         };
         Some((how, usage))
+    }
+
+    /// What it says of a run that is to outlive its manager.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// Where the kernel is to write the number of this slot's next process. The table must outlive

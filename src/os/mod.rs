@@ -20,6 +20,7 @@ pub mod reactor;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod spool;
 pub mod terminal;
 pub mod usage;
 pub mod user;

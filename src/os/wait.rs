@@ -51,6 +51,11 @@ pub fn peek_any() -> io::Result<Option<Ended>> {
     waitid(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT)
 }
 
+/// Looks at the child with this number without reaping it; `None` while it runs.
+pub fn peek_pid(pid: i32) -> io::Result<Option<Ended>> {
+    waitid(libc::P_PID, pid, libc::WNOHANG | libc::WNOWAIT)
+}
+
 /// Reaps the child with this number, if it has ended.
 pub fn reap_pid(pid: i32) -> io::Result<Option<Ended>> {
     waitid(libc::P_PID, pid, libc::WNOHANG)

@@ -103,6 +103,11 @@ impl LogFiles {
         }
     }
 
+    /// The replica's program goes on from an earlier life: so does an unfinished line in its file.
+    pub fn go_on(&mut self, id: &ReplicaId) {
+        self.known.insert(id.clone());
+    }
+
     /// Closes the file of a replica that will not write any more.
     pub fn close(&mut self, id: &ReplicaId) {
         self.slots.remove(id);

@@ -110,6 +110,24 @@ impl LineFormatter {
         [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)]
     }
 
+    /// How many bytes of a stream are held back, and whether the last line of it that was put out is a
+    /// piece which goes on.
+    pub fn standing(&self, stream: Stream) -> (usize, bool) {
+        let rest = match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        };
+        (rest.bytes.len(), rest.open)
+    }
+
+    /// Goes on with the output of a program whose last line of `stream` in the log is a piece.
+    pub fn resume(&mut self, stream: Stream) {
+        match stream {
+            Stream::Stdout => self.stdout.open = true,
+            Stream::Stderr => self.stderr.open = true,
+        }
+    }
+
     /// How many bytes are held back.
     pub fn held(&self) -> usize {
         self.stdout.bytes.len() + self.stderr.bytes.len()
@@ -150,6 +168,35 @@ fn whole_pieces<'a>(header: &Header, mut text: &'a [u8], out: &mut Vec<u8>) -> &
 pub fn dropped_marker(at: Wall, stream: Stream, bytes: u64, why: &str, out: &mut Vec<u8>) {
     let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let text = format!("dropped {bytes} bytes of {stream}: {why}");
+    Header::new(at, Source::Wharf).put(FULL, text.as_bytes(), out);
+}
+
+/// What is not certain of some bytes of a program's output after the death of a manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// They may be in the log twice.
+    Twice,
+    /// They may be missing.
+    Missing,
+    /// They are missing.
+    Lost,
+}
+
+/// A line that says of which bytes of a stream, counted from the start of the program, something is not
+/// certain: `… wharf F bytes 120 to 160 of stdout may be here twice: …`.
+pub fn doubt_marker(
+    at: Wall,
+    stream: Stream,
+    bytes: core::ops::Range<u64>,
+    doubt: Doubt,
+    out: &mut Vec<u8>,
+) {
+    let what = match doubt {
+        Doubt::Twice => "may be here twice: the manager was killed while it wrote them",
+        Doubt::Missing => "may be missing: the manager was killed while it read them",
+        Doubt::Lost => "are missing: the manager was killed before it had written them",
+    };
+    let text = format!("bytes {} to {} of {stream} {what}", bytes.start, bytes.end);
     Header::new(at, Source::Wharf).put(FULL, text.as_bytes(), out);
 }
 

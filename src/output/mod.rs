@@ -17,7 +17,7 @@ mod reader;
 pub use compress::{CompressJob, Compressed};
 pub use error::{OutputError, WriteError};
 pub use files::LogFiles;
-pub use format::{LineFormatter, PIECE, dropped_marker};
+pub use format::{Doubt, LineFormatter, PIECE, doubt_marker, dropped_marker};
 pub use line::{Line, Source, Stream, parse_lines};
 pub use merge::Merged;
 pub use reader::{Follower, Lines, LogReader, Range};

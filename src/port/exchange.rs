@@ -27,6 +27,7 @@ mod greeting;
 mod outgoing;
 mod pieces;
 mod protocol;
+mod standing;
 mod waiting;
 mod words;
 
@@ -53,6 +54,7 @@ use crate::message;
 use crate::time::Tick;
 
 pub use self::protocol::{BadProtocol, Protocol};
+pub use self::standing::Standing;
 pub use self::words::{
     CallError, Cancelled, Chunk, Counters, Delivery, Ending, Kind, ReadState, Refusal, Request,
     Unanswered, Unfit,

@@ -114,6 +114,26 @@ pub fn diff(old: &Spec, new: &Spec) -> Vec<Change> {
     changes
 }
 
+/// A number that is the same for two configurations of a service between which no run has to make room
+/// for another (FNV-1a of everything that is not live).
+pub fn fingerprint(service: &Service) -> u64 {
+    let mut value = serialised(service);
+    for (field, _) in LIVE {
+        let (outer, inner) = field.split_once('.').unwrap_or((field, ""));
+        match (&mut value, inner) {
+            (Value::Object(map), "") => drop(map.remove(outer)),
+            (Value::Object(map), inner) => {
+                if let Some(Value::Object(map)) = map.get_mut(outer) {
+                    map.remove(inner);
+                }
+            }
+            _ => {}
+        }
+    }
+    let step = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    value.to_string().bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 /// What `new` changes that is the manager's own, as dotted paths; no service takes part in it.
 pub fn differing_around(old: &Spec, new: &Spec) -> Vec<String> {
     let own = |spec: &Spec| {

@@ -12,9 +12,9 @@ use super::check::Environment;
 use super::mistake::Found;
 use super::tree::{Entry, Node, Place};
 use super::{
-    Forward, JOURNALD, KillScope, Limits, Logging, Missed, OnGiveUp, Overlap, Policy, Restart,
-    Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Stop, WhenFull, mean_port,
-    written,
+    Forward, JOURNALD, KillScope, Limits, Logging, Missed, OnGiveUp, OnManagerExit, Overlap,
+    Policy, Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Stop, WhenFull,
+    mean_port, written,
 };
 use crate::name::ServiceName;
 
@@ -62,6 +62,7 @@ impl Mean<'_> {
             restart: subject.restart(written.restart, codes, written.schedule.is_some()),
             start_timeout: subject.start_timeout(written.start_timeout),
             stop: stop(written.stop_signal, written.stop_grace_period, written.stop_kill),
+            on_manager_exit: on_manager_exit(written.on_manager_exit),
             logging: subject.logging(written.logging),
             limits: limits(written.limits.as_ref()),
             schedule: written.schedule.and_then(|schedule| subject.schedule(&schedule)),
@@ -376,6 +377,14 @@ fn stop(
             Some(written::KillScope::Group) => KillScope::Group,
             Some(written::KillScope::Process) => KillScope::Process,
         },
+    }
+}
+
+fn on_manager_exit(written: Option<written::OnManagerExit>) -> OnManagerExit {
+    match written {
+        None => OnManagerExit::default(),
+        Some(written::OnManagerExit::Die) => OnManagerExit::Die,
+        Some(written::OnManagerExit::Keep) => OnManagerExit::Keep,
     }
 }
 

@@ -3,6 +3,7 @@
 //! This is what the supervisor works from and what is persisted as the applied configuration.
 //! A difference between two configurations is derived from the serialised form (`diff`).
 
+mod life;
 mod port;
 mod schedule;
 
@@ -19,6 +20,7 @@ use crate::exit::{Signal, signal_name};
 use crate::name::ServiceName;
 use crate::time::duration_text;
 
+pub use life::OnManagerExit;
 pub use port::{
     Banner, Channel, Eof, Framing, Handshake, IdPlace, IdType, OnProtocolError, PacketWidth, Port,
     Ready, Replies, Stray, Unbuffer,
@@ -84,6 +86,9 @@ pub struct Service {
     pub start_timeout: Duration,
     /// How it is stopped.
     pub stop: Stop,
+    /// What becomes of it when the manager dies.
+    #[serde(default)]
+    pub on_manager_exit: OnManagerExit,
     /// What becomes of its output.
     pub logging: Logging,
     /// Resource limits.
@@ -109,11 +114,17 @@ impl Service {
             restart: Restart::default(),
             start_timeout: START_TIMEOUT,
             stop: Stop::default(),
+            on_manager_exit: OnManagerExit::Die,
             logging: Logging::default(),
             limits: Limits::default(),
             schedule: None,
             labels: BTreeMap::new(),
         }
+    }
+
+    /// Whether its runs outlive the manager that started them.
+    pub fn is_kept(&self) -> bool {
+        self.on_manager_exit == OnManagerExit::Keep
     }
 
     /// Whether a run of it counts as ready only once something has been seen of it, and not as soon

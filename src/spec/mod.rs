@@ -43,13 +43,13 @@ pub mod written;
 #[cfg(feature = "daemon")]
 mod yaml;
 
-pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect};
+pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect, fingerprint};
 pub use disk::disk_bound;
 pub use meant::{
     Banner, Cgroups, Channel, Eof, Forward, Framing, Handshake, IdPlace, IdType, JOURNALD,
-    KillScope, Limits, Logging, Metrics, Missed, OnGiveUp, OnProtocolError, Overlap, PacketWidth,
-    Policy, Port, Ready, Replies, Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service,
-    SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    KillScope, Limits, Logging, Metrics, Missed, OnGiveUp, OnManagerExit, OnProtocolError, Overlap,
+    PacketWidth, Policy, Port, Ready, Replies, Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule,
+    Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {

@@ -68,6 +68,7 @@ pub(super) fn written(service: &Service, mask: bool) -> Value {
     put("stop_signal", json!(service.stop.signal.to_string()));
     put("stop_grace_period", json!(format_duration(service.stop.grace)));
     put("stop_kill", json!(service.stop.kill));
+    put("on_manager_exit", json!(service.on_manager_exit));
     put("logging", logging(&service.logging));
     if service.limits != Limits::default() {
         put("limits", limits(&service.limits));

@@ -26,7 +26,7 @@ impl Supervisor {
         if self.closing {
             // Nothing is started any more, but what has ended is to be recorded all the same.
             for past in past {
-                self.bury(now, past, actions);
+                self.bury(now, past, &by, actions);
             }
             return;
         }
@@ -53,14 +53,14 @@ impl Supervisor {
                 let id = ReplicaId { service: name.clone(), replica };
                 if !self.replicas.contains_key(&id) {
                     let past = past.remove(&id);
-                    self.arrive(now, id, past, actions);
+                    self.arrive(now, id, past, &by, actions);
                 }
             }
         }
         let mut strangers: Vec<_> = past.into_values().collect();
         strangers.sort_by(|a, b| a.replica.cmp(&b.replica));
         for past in strangers {
-            self.bury(now, past, actions);
+            self.bury(now, past, &by, actions);
         }
         if self.stopped() != before {
             actions.push(Action::Persist);
@@ -128,7 +128,14 @@ impl Supervisor {
     }
 
     /// A replica is configured that was not there before, except perhaps in an earlier life.
-    fn arrive(&mut self, now: Tick, id: ReplicaId, past: Option<Past>, actions: &mut Vec<Action>) {
+    fn arrive(
+        &mut self,
+        now: Tick,
+        id: ReplicaId,
+        past: Option<Past>,
+        by: &Requester,
+        actions: &mut Vec<Action>,
+    ) {
         let known = &self.services[&id.service];
         let stopped = known.stopped;
         let scheduled = known.service.schedule.is_some();
@@ -137,8 +144,8 @@ impl Supervisor {
         self.replicas.insert(id.clone(), replica);
         let unknown = if scheduled { PastEnd::Resting(Rest::Scheduled) } else { PastEnd::Between };
         let (row, ended) = past.map_or((0, unknown), |past| (past.row, past.ended));
-        if let PastEnd::Unrecorded { incarnation, .. } = &ended {
-            self.reserve(*incarnation);
+        if let Some(incarnation) = ended.incarnation() {
+            self.reserve(incarnation);
         }
         self.drive(now, &id, actions, |replica, cx| {
             replica.set_row(row);
@@ -147,6 +154,7 @@ impl Supervisor {
                 PastEnd::Unrecorded { incarnation, end, cause } => {
                     replica.recover(cx, incarnation, &end, cause);
                 }
+                PastEnd::Alive(alive) => replica.take_over_run(cx, &alive, by),
                 PastEnd::Resting(_) | PastEnd::Between if stopped => {}
                 PastEnd::Resting(Rest::Scheduled) if !scheduled => replica.step(cx, Input::Start),
                 PastEnd::Resting(rest) => {
@@ -162,9 +170,10 @@ impl Supervisor {
         }
     }
 
-    /// An earlier life's replica that is not configured any more: its end is recorded, no more.
-    fn bury(&mut self, now: Tick, past: Past, actions: &mut Vec<Action>) {
-        let PastEnd::Unrecorded { incarnation, end, cause } = past.ended else {
+    /// An earlier life's replica that is not configured any more: its end is recorded, no more; a run
+    /// of it that still runs is ended.
+    fn bury(&mut self, now: Tick, past: Past, by: &Requester, actions: &mut Vec<Action>) {
+        let Some(incarnation) = past.ended.incarnation() else {
             return;
         };
         self.reserve(incarnation);
@@ -174,7 +183,19 @@ impl Supervisor {
         replica.set_leaving(true);
         self.index.update(&id, Marks::default(), replica.marks());
         self.replicas.insert(id.clone(), replica);
-        self.drive(now, &id, actions, |replica, cx| replica.recover(cx, incarnation, &end, cause));
+        self.drive(now, &id, actions, |replica, cx| match past.ended {
+            PastEnd::Unrecorded { incarnation, end, cause } => {
+                replica.recover(cx, incarnation, &end, cause);
+            }
+            PastEnd::Alive(alive) => {
+                // Wanted for a moment, so that what ends it is that it is not configured.
+                replica.set_wanted(true);
+                replica.take_over_run(cx, &alive, by);
+                replica.set_wanted(false);
+                replica.step(cx, Input::End(Cause::ConfigChanged, by));
+            }
+            PastEnd::Resting(_) | PastEnd::Between => {}
+        });
     }
 
     /// A number that was used is never used again.

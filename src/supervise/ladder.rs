@@ -80,6 +80,11 @@ impl Ending {
         }
     }
 
+    /// It is asked first, though nobody wanted it.
+    pub(super) fn of_nobody(cause: Cause, since: Tick, after: After) -> Self {
+        Self { cause, by: None, since, after, protocol_error: false, kill: None, steps: Vec::new() }
+    }
+
     /// It is killed, with all it started; the policy decides what follows.
     pub(super) fn killed(cause: Cause, since: Tick, protocol_error: bool) -> Self {
         Self {

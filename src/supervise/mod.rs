@@ -9,6 +9,7 @@ mod backoff;
 mod configure;
 mod follow;
 mod intensity;
+mod keep;
 mod ladder;
 mod machine;
 mod persisted;
@@ -25,6 +26,7 @@ mod view;
 
 pub use backoff::CRASH_LOOPING;
 pub use follow::SWEEP_PATIENCE;
+pub use keep::{Conversation, Fate, Resume, fate, resume};
 pub use ladder::KILL_PATIENCE;
 pub use persisted::STATE_VERSION;
 pub use plan::restart_needed;

@@ -338,7 +338,7 @@ impl Replica {
         Run { spawned: true, started: Some(started), ready, ..run }
     }
 
-    fn running(&mut self, cx: &Context<'_>, run: Run) -> Phase {
+    pub(super) fn running(&mut self, cx: &Context<'_>, run: Run) -> Phase {
         self.machine.deadline = self.end_of_row(run.ready.unwrap_or(cx.now));
         Running(run)
     }
@@ -349,7 +349,7 @@ impl Replica {
     }
 
     /// Begins to end a run. What does not exist yet is waited for, but not for long.
-    fn stop(&mut self, cx: &mut Context<'_>, run: Run, why: Ending) -> Phase {
+    pub(super) fn stop(&mut self, cx: &mut Context<'_>, run: Run, why: Ending) -> Phase {
         self.machine.deadline = Some(cx.now + KILL_PATIENCE);
         self.climb(cx, run, Box::new(why))
     }

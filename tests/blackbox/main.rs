@@ -23,6 +23,7 @@ mod flow;
 mod forward;
 mod framings;
 mod half_close;
+mod keep;
 mod ladders;
 mod looking;
 mod loops;

@@ -319,6 +319,7 @@ impl Sim {
                         (Cause::ReadyTimeout, _) => Oracle::ReadyTimeoutKills,
                         (Cause::ConfigChanged, _) => Oracle::ChangedRunsAnew,
                         (Cause::RestartRequested, _) => Oracle::RestartRunsAnew,
+                        (Cause::ManagerDied, _) => Oracle::KeptOutOfStepIsRenewed,
                         _ => Oracle::StopIsHeard,
                     };
                     t.hold(oracle, !run.steps.is_empty(), || {

@@ -67,6 +67,7 @@ pub(crate) fn record(
                 Some(_) => Oracle::ManagersDeathIsNoFailure,
                 None if verdict.cause == Cause::ConfigChanged => Oracle::ChangedRunsAnew,
                 None if verdict.cause == Cause::Replaced => Oracle::OverlapIsReplaced,
+                None if verdict.cause == Cause::ManagerDied => Oracle::KeptOutOfStepIsRenewed,
                 None => Oracle::RestartRunsAnew,
             };
             let at_once = part.decision == Decision::Restart && part.delay_s == Some(0.0);

@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Action, Configure, End, Event, Past, PastEnd, Rest, State, Verb};
+use wharf::event::{Action, Alive, Configure, End, Event, Past, PastEnd, Rest, State, Verb};
 use wharf::exit::{Cause, Errno, How, Signal, Stage as Step_};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{Cgroups, Service, Spec};
 use wharf::supervise::{Supervisor, View};
 use wharf::time::Tick;
 
-use crate::book::{Book, Plan};
+use crate::book::{Book, Plan, Run};
 use crate::configs::{some_restart, some_schedule, some_service, some_stop};
 use crate::expect::Due;
 use crate::oracles::{Fault, Oracle, Tally};
@@ -410,6 +410,12 @@ impl Sim {
         let mut past = Vec::new();
         for (id, book) in &self.books {
             let ended = match (&book.run, book.plan) {
+                (Some(run), _) if self.is_kept(run) && dice.one_in(2) => PastEnd::Alive(Alive {
+                    incarnation: run.incarnation,
+                    started: run.started.unwrap(),
+                    ready: run.ready,
+                    in_step: !dice.one_in(4),
+                }),
                 (Some(run), _) if run.made || dice.one_in(2) => {
                     let doom = self.world.processes.get(&run.incarnation).and_then(|p| p.doom);
                     let how = doom.unwrap_or_else(|| {
@@ -440,14 +446,55 @@ impl Sim {
         }
         let seed = dice.roll();
         self.supervisor = Supervisor::new(self.supervisor.next_incarnation(), seed);
-        self.over.extend(self.world.processes.keys().copied());
-        self.world = World::default();
+        let alive: BTreeSet<_> = past
+            .iter()
+            .filter(|past| matches!(past.ended, PastEnd::Alive(_)))
+            .filter_map(|past| past.ended.incarnation())
+            .collect();
+        self.world.sweeps.clear();
+        let (kept, gone) = std::mem::take(&mut self.world.processes)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(incarnation, _)| alive.contains(incarnation));
+        self.world.processes = kept;
+        self.over.extend(gone.into_keys());
         self.books.clear();
         self.views.clear();
         self.say(|| "--- the manager dies".to_owned());
         let services = std::mem::take(&mut self.services);
         let services = services.into_values().map(|known| known.service).collect();
-        self.configure(services, stopped, past, t)
+        self.configure(services, stopped, past.clone(), t)?;
+        for past in past {
+            if let PastEnd::Alive(alive) = past.ended {
+                self.went_on(&past.replica, &alive, t)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a run can outlive the manager: its program runs, and with the present configuration.
+    fn is_kept(&self, run: &Run) -> bool {
+        let process = self.world.processes.get(&run.incarnation);
+        process.is_some_and(|process| process.stage == Stage::Runs)
+            && run.started.is_some()
+            && !run.outdated
+    }
+
+    /// What became of a run that outlived the manager.
+    fn went_on(&self, id: &ReplicaId, alive: &Alive, t: &mut Tally) -> Result<(), Fault> {
+        let view = self.supervisor.view(id);
+        let same = view.as_ref().is_some_and(|view| {
+            view.incarnation == Some(alive.incarnation) && view.started_at == Some(alive.started)
+        });
+        t.hold(Oracle::KeptGoesOn, same, || format!("{id} went on as {alive:?}: {view:?}"))?;
+        let run = self.books.get(id).and_then(|book| book.run.as_ref());
+        let steps = run.map_or(0, |run| run.steps.len());
+        let down = view.is_some_and(|view| !view.wanted);
+        let (oracle, right) = match (down, alive.in_step) {
+            (true, _) => (Oracle::KeptIsStopped, steps > 0),
+            (false, false) => (Oracle::KeptOutOfStepIsRenewed, steps > 0),
+            (false, true) => (Oracle::KeptGoesOn, steps == 0),
+        };
+        t.hold(oracle, right, || format!("{steps} steps were taken to end {id}: {alive:?}"))
     }
 
     pub(crate) fn reload(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Configure, Event, Past, PastEnd, Rest, Verb};
+use wharf::event::{Alive, Configure, Event, Past, PastEnd, Rest, Verb};
 use wharf::exit::{Cause, Signal};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{Overlap, Service};
 use wharf::time::Tick;
 
-use crate::book::{Book, PATIENCE, Plan, Run, Then};
+use crate::book::{Asked, Book, PATIENCE, Plan, Run, Then};
 use crate::configs::plain;
 use crate::expect::Due;
 use crate::history::{Known, Sim};
@@ -244,11 +244,23 @@ impl Sim {
                 let id = ReplicaId { service: name.clone(), replica: number };
                 match self.books.get_mut(&id) {
                     Some(book) => book.reconfigure(new, changed, stopped, by, now, step),
-                    None => self.note_arrival(id, new, stopped, &configure.past),
+                    None => self.note_arrival(id, new, stopped, by, &configure.past),
                 }
             }
         }
         for past in &configure.past {
+            if let PastEnd::Alive(alive) = &past.ended {
+                self.newest = self.newest.max(alive.incarnation);
+                if !self.books.contains_key(&past.replica) {
+                    let service = Arc::new(plain(past.replica.service.as_str()));
+                    let mut book = Book::new(service, true, Plan::Rest(Rest::Stopped));
+                    book.go_on(alive, now);
+                    book.configured = false;
+                    book.wanted = false;
+                    book.ask(Cause::ConfigChanged, by, now, Then::Rest);
+                    self.books.insert(past.replica.clone(), book);
+                }
+            }
             if let PastEnd::Unrecorded { incarnation, end, cause } = &past.ended {
                 let due = Due { end: end.clone(), past: Some(*cause) };
                 self.due.insert(*incarnation, (past.replica.clone(), due));
@@ -268,6 +280,7 @@ impl Sim {
         id: ReplicaId,
         new: &Arc<Service>,
         stopped: bool,
+        by: &Requester,
         past: &[Past],
     ) {
         let past = past.iter().find(|past| past.replica == id);
@@ -275,17 +288,51 @@ impl Sim {
             _ if stopped => (false, Plan::Rest(Rest::Stopped)),
             Some(PastEnd::Resting(rest)) => (*rest != Rest::Stopped, Plan::Rest(*rest)),
             None if new.schedule.is_some() => (true, Plan::Rest(Rest::Scheduled)),
-            Some(PastEnd::Unrecorded { .. } | PastEnd::Between) | None => {
+            Some(PastEnd::Unrecorded { .. } | PastEnd::Alive(_) | PastEnd::Between) | None => {
                 (true, Plan::Due(None, self.step))
             }
         };
         let mut book = Book::new(Arc::clone(new), wanted, plan);
         book.row = past.map_or(0, |past| past.row);
+        if let Some(PastEnd::Alive(alive)) = past.map(|past| &past.ended) {
+            book.go_on(alive, self.now);
+            if stopped {
+                book.ask(Cause::StopRequested, by, self.now, Then::Rest);
+            }
+        }
         self.books.insert(id, book);
     }
 }
 
 impl Book {
+    /// A run of an earlier life goes on; one that is out of step is to be ended.
+    pub(crate) fn go_on(&mut self, alive: &Alive, now: Tick) {
+        let then = if self.wanted { Then::Again } else { Then::Rest };
+        let renewed = Asked {
+            cause: Cause::ManagerDied,
+            by: None,
+            at: now,
+            then,
+            kill: false,
+            protocol: false,
+            hurried: false,
+        };
+        self.run = Some(Run {
+            incarnation: alive.incarnation,
+            service: Arc::clone(&self.service),
+            outdated: false,
+            ordered: alive.started,
+            tries: 0,
+            made: true,
+            started: Some(alive.started),
+            ready: alive.ready,
+            asked: (!alive.in_step).then_some(renewed),
+            signal: None,
+            steps: Vec::new(),
+            unkillable: false,
+        });
+    }
+
     /// Time has passed.
     pub(crate) fn pass(&mut self, now: Tick, step: u64) {
         if let Some(run) = &mut self.run {

@@ -93,6 +93,9 @@ oracles! {
     PastIsRecorded = "past-is-recorded",
     ManagersDeathIsNoFailure = "managers-death-is-no-failure",
     RestStays = "rest-stays",
+    KeptGoesOn = "kept-goes-on",
+    KeptOutOfStepIsRenewed = "kept-out-of-step-is-renewed",
+    KeptIsStopped = "kept-is-stopped",
 
     AllAreAskedAtOnce = "all-are-asked-at-once",
     SecondHurries = "second-hurries",

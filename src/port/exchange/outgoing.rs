@@ -72,6 +72,11 @@ impl Outgoing {
         self.items.is_empty()
     }
 
+    /// Whether part of a message has been written and the rest has not.
+    pub(super) fn is_in_the_middle(&self) -> bool {
+        self.items.front().is_some_and(|item| item.done > 0)
+    }
+
     /// All bytes written since the program started.
     pub(super) fn written(&self) -> u64 {
         self.written

@@ -229,7 +229,6 @@ pub enum OnManagerExit {
     /// It is killed.
     Die,
     /// It lives on and is taken over by the next manager.
-    #[schemars(extend("x-supported" = false))]
     Keep,
 }
 

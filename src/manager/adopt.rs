@@ -1,0 +1,378 @@
+//! Runs that outlived an earlier manager: which of them can be taken over, and taking them over.
+//!
+//! The table of what is alive says which runs were to be kept and how far they had come; the guardian
+//! holds their pipes and has not reaped those that ended meanwhile. A run that cannot be taken over is
+//! killed, and recorded like any other that died with its manager.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::{Alive, Event};
+use crate::exit::Signal;
+use crate::guardian::Word;
+use crate::journal::{Journal, JournalError};
+use crate::name::{Incarnation, ReplicaId};
+use crate::os::live::{Kept as Slot, PORT_IN_MESSAGE, PORT_IN_REQUEST, PORT_OWES, Phase, Table};
+use crate::os::spool::{Left, Spool};
+use crate::os::wait::Ended;
+use crate::os::{clock, epoll, procfs, signal};
+use crate::output::{Doubt, Stream, doubt_marker};
+use crate::port::exchange::Exchange;
+use crate::spec::{Service, Spec, fingerprint};
+use crate::supervise::{Conversation, Resume, resume};
+use crate::time::Tick;
+
+use super::control::{Control, Kind};
+use super::run::{Keeping, Run};
+use super::spawner::Answer;
+use super::start::Ends;
+use super::vault::Vault;
+
+/// A run of an earlier life that goes on.
+pub(super) struct Found {
+    pub(super) alive: Alive,
+    pub(super) replica: ReplicaId,
+    slot: usize,
+    service: Arc<Service>,
+    pid: i32,
+    pidfd: OwnedFd,
+    ends: Vec<OwnedFd>,
+    resume: Result<Resume, &'static str>,
+}
+
+/// How long what cannot be taken over may take to die.
+const BOUND: Duration = Duration::from_secs(5);
+/// How long after the death of a taken-over run its guardian may take to tell of it …
+const WORD_PATIENCE: Duration = Duration::from_secs(5);
+/// … and how often that is looked for.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A number for what a service's runs are started with.
+pub(super) fn configuration(spec: &Spec, service: &Service) -> u64 {
+    fingerprint(service) ^ spec.cgroups as u64
+}
+
+/// The runs of an earlier life under the same guardian that go on. All others that were to are killed
+/// and have ended when this returns, unless the kernel holds them.
+pub(super) fn find(
+    table: &Table,
+    journal: &Journal,
+    spec: &Spec,
+    vault: &Vault,
+) -> Result<Vec<Found>, JournalError> {
+    let open = table.used().filter(|(_, slot)| slot.phase() == Phase::Open);
+    let kept: Vec<usize> = open
+        .filter(|(_, slot)| slot.kept().ran().is_some() && slot.pid().is_some())
+        .map(|(index, _)| index)
+        .collect();
+    let wanted: HashSet<Incarnation> =
+        kept.iter().map(|index| table.slot(*index).incarnation()).collect();
+    let recorded = journal.recorded(&wanted)?;
+    let mut newest: HashMap<ReplicaId, Incarnation> = HashMap::new();
+    for index in &kept {
+        if let Some(replica) = table.slot(*index).replica() {
+            let last = newest.entry(replica).or_insert(Incarnation(0));
+            *last = (*last).max(table.slot(*index).incarnation());
+        }
+    }
+    let mut found = Vec::new();
+    let mut strays = Vec::new();
+    for index in kept {
+        let slot = table.slot(index);
+        let (Some(replica), Some(pid)) = (slot.replica(), slot.pid()) else { continue };
+        let incarnation = slot.incarnation();
+        if recorded.contains(&incarnation) {
+            continue;
+        }
+        let is_last = newest.get(&replica) == Some(&incarnation);
+        match taken(spec, slot.kept(), incarnation, &replica, pid, vault) {
+            Some((service, pidfd, ends)) if is_last => {
+                let ready = slot.kept().ready();
+                let left = conversation(slot.kept().port());
+                let resume = resume(service.port.as_ref(), ready.is_some(), left);
+                let started = slot.kept().ran().unwrap_or_default();
+                let alive = Alive { incarnation, started, ready, in_step: resume.is_ok() };
+                found.push(Found {
+                    alive,
+                    replica,
+                    slot: index,
+                    service,
+                    pid,
+                    pidfd,
+                    ends,
+                    resume,
+                });
+            }
+            _ => strays.push((index, pid)),
+        }
+    }
+    end(table, &strays);
+    Ok(found)
+}
+
+/// What is needed to go on with a run; `None` where its configuration is another by now, or something
+/// of it is gone.
+fn taken(
+    spec: &Spec,
+    slot: &Slot,
+    incarnation: Incarnation,
+    replica: &ReplicaId,
+    pid: i32,
+    vault: &Vault,
+) -> Option<(Arc<Service>, OwnedFd, Vec<OwnedFd>)> {
+    let service = spec.services.get(&replica.service)?;
+    let same = slot.configuration() == Some(configuration(spec, service));
+    if !same || replica.replica > service.replicas {
+        return None;
+    }
+    let ends = match vault.take(incarnation) {
+        Ok(ends) => ends?,
+        Err(error) => {
+            tracing::error!(%replica, %error, "cannot take over what the guardian keeps");
+            return None;
+        }
+    };
+    // The guardian reaps no kept run before it is released: the number is still its own.
+    let pidfd = signal::open_pidfd(pid).ok()?;
+    Some((Arc::clone(service), pidfd, ends))
+}
+
+fn conversation(bits: u32) -> Conversation {
+    Conversation {
+        in_message: bits & PORT_IN_MESSAGE != 0,
+        in_request: bits & PORT_IN_REQUEST != 0,
+        owes: bits & PORT_OWES != 0,
+    }
+}
+
+/// Kills runs and waits until the guardian has seen how they ended.
+fn end(table: &Table, strays: &[(usize, i32)]) {
+    let deadline = clock::now() + BOUND;
+    let Ok(poller) = epoll::Poller::new() else { return };
+    for (_, pid) in strays {
+        // Not reaped before it is released: number and group are still its own.
+        let _ = signal::send_group(*pid, Signal::KILL);
+        let _ = signal::send_pid(*pid, Signal::KILL);
+    }
+    while strays.iter().any(|(index, _)| table.slot(*index).kept_end().is_none())
+        && clock::now() < deadline
+    {
+        let _ = poller.wait(&mut epoll::Ready::new(1), Some(LOOK));
+    }
+}
+
+impl Control {
+    /// Takes over a run. The supervisor hears of it with the configuration.
+    pub(super) fn take_over(&mut self, found: Found) {
+        let Found { alive, replica, slot, service, pid, pidfd, ends, resume } = found;
+        let incarnation = alive.incarnation;
+        let created = self.table.slot(slot).started();
+        let mut run = Run::ordered(
+            incarnation,
+            replica.clone(),
+            Arc::clone(&service),
+            slot,
+            (created, alive.started),
+        );
+        run.keeping = Keeping::TakenOver;
+        self.guarded.insert(incarnation);
+        run.pid = pid;
+        run.landing = Some(Answer::Executed);
+        run.executable = procfs::executable(pid).map(|path| path.to_string_lossy().into_owned());
+        if let Ok(root) = &self.cgroups {
+            let group = root.existing(&format!("{}.{}", replica.service, replica.replica));
+            run.group = Some(group).filter(|group| group.path().is_dir());
+            run.census = run.group.as_ref().and_then(|group| group.census().ok());
+        }
+        if let Ok(Some(protocol)) = self.protocols.of(&service) {
+            // Late replies to what an earlier manager asked must not look like replies to us.
+            let seed = self.realm.0 ^ incarnation.0 ^ self.origin.generation.0.rotate_left(32);
+            let mut exchange = Box::new(Exchange::new(protocol, seed));
+            exchange.take_up();
+            run.exchange = Some(exchange);
+        }
+        run.evidence.push(format!(
+            "it outlived the manager that started it; manager {} took it over",
+            self.origin.generation.0
+        ));
+        match resume {
+            Ok(Resume::Here) => {}
+            Ok(Resume::After(delimiter)) => run.skipping = Some(delimiter),
+            Err(why) => run.evidence.push(format!("it was ended because {why}")),
+        }
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let (logged, open) = self.table.slot(slot).kept().logged(stream as usize);
+            run.heard[stream as usize] = logged;
+            if open {
+                run.formatter.resume(stream);
+            }
+        }
+        tracing::info!(%replica, %incarnation, pid, in_step = alive.in_step, "took over a run");
+        self.present.insert(replica, incarnation);
+        self.runs.insert(incarnation, Box::new(run));
+        self.wire(incarnation, Ends::of(Some(pidfd), ends));
+        self.note_conversation(incarnation);
+    }
+
+    /// Writes to the logs what an earlier manager had read of runs that go on and had not written.
+    pub(super) fn write_left(&mut self, left: Left) {
+        let adopted: Vec<Incarnation> = self.runs.keys().copied().collect();
+        for incarnation in &adopted {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let Some(run) = self.runs.get(incarnation) else { continue };
+                let kept = self.table.slot(run.slot).kept();
+                let (logged, upto) =
+                    (kept.logged(stream as usize).0, kept.writing(stream as usize));
+                if upto > logged {
+                    self.doubt(*incarnation, stream, logged..upto, Doubt::Twice);
+                }
+            }
+        }
+        for piece in left.pieces {
+            let (incarnation, kind) = Kind::of(piece.owner);
+            let Some(run) = self.runs.get(&incarnation) else { continue };
+            let stream = if kind == Kind::Error { Stream::Stderr } else { Stream::Stdout };
+            let heard = run.heard[stream as usize];
+            let end = piece.at + piece.bytes.len() as u64;
+            if end <= heard {
+                continue;
+            }
+            if piece.at > heard {
+                self.doubt(incarnation, stream, heard..piece.at, Doubt::Lost);
+            }
+            let from = usize::try_from(heard.saturating_sub(piece.at)).unwrap_or(usize::MAX);
+            if let Some(run) = self.runs.get_mut(&incarnation) {
+                run.heard[stream as usize] = heard.max(piece.at);
+            }
+            self.log(incarnation, kind, piece.bytes.get(from..).unwrap_or_default());
+        }
+        if let Some((owner, at, length)) = left.uncertain {
+            let (incarnation, kind) = Kind::of(owner);
+            let stream = if kind == Kind::Error { Stream::Stderr } else { Stream::Stdout };
+            self.doubt(incarnation, stream, at..at + length as u64, Doubt::Missing);
+        }
+    }
+
+    /// Says in a log what is not certain of some bytes.
+    fn doubt(
+        &mut self,
+        incarnation: Incarnation,
+        stream: Stream,
+        bytes: core::ops::Range<u64>,
+        doubt: Doubt,
+    ) {
+        let Some(run) = self.runs.get(&incarnation) else { return };
+        let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
+        tracing::warn!(%replica, %stream, ?bytes, ?doubt, "output at the death of a manager");
+        let mut line = Vec::new();
+        doubt_marker(clock::wall(), stream, bytes, doubt, &mut line);
+        self.write_log(incarnation, replica, &service, line);
+    }
+
+    /// How a run that was taken over ended, as its guardian saw it; `None` while that is not told.
+    pub(super) fn told_end(&mut self, incarnation: Incarnation) -> Option<Ended> {
+        let run = self.runs.get(&incarnation)?;
+        if let Some((how, usage)) = self.table.slot(run.slot).kept_end() {
+            self.untold.remove(&incarnation);
+            return Some(Ended { how, usage, ..Ended::unseen(run.pid) });
+        }
+        let now = clock::now();
+        let deadline = self.untold.entry(incarnation).or_insert(now + WORD_PATIENCE);
+        if *deadline > now && !self.alone {
+            return None;
+        }
+        self.untold.remove(&incarnation);
+        Some(Ended::unseen(run.pid))
+    }
+
+    /// When the ends that are not told yet are looked for again.
+    pub(super) fn untold_due(&self) -> Option<Tick> {
+        (!self.untold.is_empty()).then(|| clock::now() + LOOK)
+    }
+
+    /// Looks for ends that were not told.
+    pub(super) fn look_for_ends(&mut self) {
+        for incarnation in self.untold.keys().copied().collect::<Vec<_>>() {
+            self.process_ended(incarnation);
+        }
+    }
+
+    /// The guardian need not keep anything of a run any more.
+    pub(super) fn let_go(&mut self, incarnation: Incarnation) {
+        if !self.sweeping.contains_key(&incarnation) && self.guarded.remove(&incarnation) {
+            self.vault.say(Word::Release, incarnation);
+        }
+    }
+
+    /// A run is to outlive this manager: what the next one needs to know is noted.
+    pub(super) fn keep(&mut self, incarnation: Incarnation) -> std::io::Result<()> {
+        if self.spool.is_none() {
+            self.spool = Some(Spool::open(&self.state.spool())?);
+        }
+        if let Some(run) = self.runs.get_mut(&incarnation) {
+            run.keeping = Keeping::Outlives;
+            let number = configuration(&self.spec, &run.service);
+            self.table.slot(run.slot).kept().keep(number);
+            self.guarded.insert(incarnation);
+        }
+        Ok(())
+    }
+
+    /// The input of a run is closed: nobody else may hold it open.
+    pub(super) fn drop_input(&mut self, incarnation: Incarnation) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        run.input = None;
+        if run.is_kept() {
+            self.vault.say(Word::CloseInput, incarnation);
+        }
+    }
+
+    /// Notes where the conversation with a kept run's port stands, now that it is known.
+    pub(super) fn note_conversation(&self, incarnation: Incarnation) {
+        let run = self.runs.get(&incarnation).filter(|run| run.is_kept());
+        let Some((run, exchange)) = run.and_then(|run| Some((run, run.exchange.as_ref()?))) else {
+            return;
+        };
+        let standing = exchange.standing();
+        let bit = |is: bool, bit: u32| if is { bit } else { 0 };
+        let bits = bit(standing.in_message || run.skipping.is_some(), PORT_IN_MESSAGE)
+            | bit(standing.in_request, PORT_IN_REQUEST)
+            | bit(standing.owes, PORT_OWES);
+        self.table.slot(run.slot).kept().set_port(bits);
+    }
+
+    /// Notes that for the moment nobody could say where it stands: it is being read, or written to.
+    pub(super) fn doubt_conversation(&self, incarnation: Incarnation, bits: u32) {
+        if let Some(run) = self.runs.get(&incarnation).filter(|run| run.is_kept()) {
+            let kept = self.table.slot(run.slot).kept();
+            kept.set_port(kept.port() | bits);
+        }
+    }
+
+    /// Notes what a successor has to know of an event.
+    pub(super) fn note_event(&self, event: &Event) {
+        let (incarnation, ready) = match event {
+            Event::Started { incarnation } => (incarnation, false),
+            Event::Ready { incarnation } => (incarnation, true),
+            _ => return,
+        };
+        let Some(run) = self.runs.get(incarnation).filter(|run| run.is_kept()) else { return };
+        let kept = self.table.slot(run.slot).kept();
+        let now = clock::now();
+        if !ready {
+            kept.set_ran(now);
+        }
+        if ready || !run.service.awaits_ready() {
+            kept.set_ready(now);
+        }
+    }
+
+    /// Whom a pidfd that became readable is about, where somebody else reaps it.
+    pub(super) fn stop_watching(&self, incarnation: Incarnation) {
+        if let Some(pidfd) = self.runs.get(&incarnation).and_then(|run| run.pidfd.as_ref()) {
+            let _ = self.poller.remove(pidfd.as_fd());
+        }
+    }
+}
