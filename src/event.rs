@@ -5,6 +5,7 @@
 //! carries its [`Incarnation`]; the supervisor drops those that are not the replica's present one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +85,12 @@ pub enum Event {
     Due {
         /// Which service.
         service: ServiceName,
+    },
+    /// The kernel killed something that it had started because memory ran out; the program itself runs
+    /// on.
+    OutOfMemory {
+        /// Which run.
+        incarnation: Incarnation,
     },
     /// Time has passed; deadlines may be due.
     Time,
@@ -180,11 +187,24 @@ pub struct End {
     /// The kernel's word.
     pub how: How,
     /// Whether the kernel says memory ran out in its control group.
-    pub oom: bool,
+    pub oom: Oom,
     /// Whether its output broke the port's protocol before it ended.
     pub protocol_error: bool,
     /// Whether something it started may have outlived it, so that a sweep is needed.
     pub survivors: bool,
+}
+
+/// What the kernel killed in a run's control group because memory ran out, by its own count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Oom {
+    /// Nothing that is known of.
+    #[default]
+    No,
+    /// Something that was not told before: the program itself, if `SIGKILL` ended it; otherwise what it
+    /// had started.
+    Now,
+    /// What it had started, so long before its end.
+    Before(Duration),
 }
 
 /// What an operator can want of a service.

@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{How, Signal};
 use crate::os::epoll::{Interest, Poller, Ready};
+use crate::os::limits::Resource;
 use crate::os::live::{Phase, Table};
 use crate::os::signal::{Arrived, Inbox};
-use crate::os::spawn::{ChildLimit, Landing, Launch, Resource, Stacks};
+use crate::os::spawn::{ChildLimit, Landing, Launch, Stacks};
 use crate::os::wait::{self, Ended};
 use crate::os::{clock, fds, limits, memory, prctl, procfs, signal};
 use crate::state::StateDir;

@@ -16,10 +16,10 @@ use proptest::prelude::*;
 use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
-    self, Banner, Cgroups, ChangeKind, Channel, Effect, Eof, Forward, Framing, Handshake, IdPlace,
-    KillScope, Limits, Loaded, Logging, Metrics, Missed, OnGiveUp, OnManagerExit, OnProtocolError,
-    Overlap, PacketWidth, Policy, Port, Ready, Replies, Restart, Rhythm, Schedule, Service,
-    SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    self, Banner, Capability, Cgroups, ChangeKind, Channel, Effect, Eof, Forward, Framing,
+    Handshake, IdPlace, KillScope, Limits, Loaded, Logging, Metrics, Missed, OnGiveUp,
+    OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port, Ready, Replies,
+    Restart, Rhythm, Rights, Schedule, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -414,7 +414,11 @@ fn where_metrics_are_scraped_is_the_managers_own() {
 #[test]
 fn every_field_of_a_service_shows_in_the_plan() {
     let text = "services: { web: { command: x, user: app, environment: { A: a }, labels: { l: m }, \
-                limits: { core: 0, nofile: 64 }, logging: { journald: true, syslog: true }, port: { quit: q, stray: kill, banner: b, \
+                limits: { memory: 1GiB, cpus: 1.5, pids: 9, on_oom: continue, required: true, core: 0, \
+                nofile: 64, nproc: 9, stack: 1MiB, as: 1GiB, data: 1GiB, fsize: 1GiB, memlock: 64KiB, \
+                cpu: 9s, msgqueue: 64KiB, sigpending: 9, rtprio: 9 }, umask: '027', nice: 5, \
+                oom_score_adj: 500, group_add: [staff], no_new_privileges: true, cap_drop: [ALL], \
+                logging: { journald: true, syslog: true }, port: { quit: q, stray: kill, banner: b, \
                 ready: { message: m }, framing: { counted: { header: '(1)', trailer: t } }, replies: { sentinel: { send: '{token}', expect: '{token}' } } }, \
                 restart: { on_give_up: { retry_every: 1s }, success_signals: [TERM] } } }";
     let old = load(text);
@@ -453,7 +457,7 @@ fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
 fn changed_at(whole: &Value, pointer: &str) -> Service {
     let words = [
         "7s", "SIGINT", "always", "group", "block", "stop", "ignored", "pty", "drop", "keep",
-        "another",
+        "kill", "another",
     ];
     let before: Service = serde_json::from_value(whole.clone()).unwrap();
     words
@@ -716,13 +720,64 @@ fn any_schedule() -> impl Strategy<Value = Schedule> {
     })
 }
 
+fn any_limits() -> impl Strategy<Value = (Limits, Rights)> {
+    let number = || option::of(1_u64..1 << 30);
+    let size = || option::of(any::<u64>());
+    let limits = (
+        (option::of(65_536_u64..1 << 60), option::of(0.01_f64..1e3), option::of(1_u32..9999)),
+        (any::<bool>(), any::<bool>(), option::of(8..1_u64 << 30), option::of(1..1_000_000_u64)),
+        (number(), number(), option::of(0..=99_u64)),
+        [size(), size(), size(), size(), size(), size(), size()],
+    )
+        .prop_map(|((memory, cpus, pids), (kills, required, nofile, cpu), counts, sizes)| {
+            let [core, stack, address_space, data, fsize, memlock, msgqueue] = sizes;
+            let (nproc, sigpending, rtprio) = counts;
+            let on_oom = if kills { OnOom::Kill } else { OnOom::Continue };
+            let cpu = cpu.map(Duration::from_secs);
+            Limits {
+                memory,
+                cpus,
+                pids,
+                on_oom,
+                required,
+                core,
+                nofile,
+                nproc,
+                stack,
+                address_space,
+                data,
+                fsize,
+                memlock,
+                cpu,
+                msgqueue,
+                sigpending,
+                rtprio,
+            }
+        });
+    let capability = (0..Capability::names().count()).prop_map(|at| {
+        let name = Capability::names().nth(at).unwrap();
+        Capability::named(name).unwrap()
+    });
+    let rights = (
+        (0..=0o777_u32, option::of(-20..=19_i32), option::of(-1000..=1000_i32)),
+        vec("[a-z0-9]{1,8}", 0..3),
+        any::<bool>(),
+        proptest::collection::btree_set(capability, 0..4),
+    )
+        .prop_map(|((umask, nice, oom_score_adj), group_add, no_new_privileges, dropped)| {
+            let cap_drop = dropped.into_iter().collect();
+            Rights { umask, nice, oom_score_adj, group_add, no_new_privileges, cap_drop }
+        });
+    (limits, rights)
+}
+
 fn any_service() -> impl Strategy<Value = Service> {
     let name = "[a-z][a-zA-Z0-9_.-]{0,20}".prop_filter("reserved", |name| !name.starts_with("x-"));
     let key = "[a-zA-Z_][ -<>-~]{0,12}";
     let words = (text().prop_filter("empty", |word| !word.is_empty()), vec(text(), 0..4));
     let socket = || option::of("/[a-z]{1,8}/[a-z./ -]{0,8}");
     let forward = (socket(), socket()).prop_map(|(journald, syslog)| Forward { journald, syslog });
-    let limits = (option::of(any::<u64>()), option::of(8..1_u64 << 30));
+    let limits = any_limits();
     (
         (
             name,
@@ -742,7 +797,7 @@ fn any_service() -> impl Strategy<Value = Service> {
         .prop_map(
             |(
                 (name, (first, rest), folder, environment, user),
-                (replicas, port, restart, length, (core, nofile)),
+                (replicas, port, restart, length, (limits, rights)),
                 ((max_size, max_files, compress, forward), labels, schedule, on_manager_exit),
             )| Service {
                 name: name.parse().unwrap(),
@@ -763,7 +818,8 @@ fn any_service() -> impl Strategy<Value = Service> {
                     when_full: WhenFull::Block,
                     forward,
                 },
-                limits: Limits { core, nofile },
+                limits,
+                rights,
                 schedule,
                 labels,
             },

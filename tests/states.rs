@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Action, Configure, End, Event, Verb};
+use wharf::event::{Action, Configure, End, Event, Oom, Verb};
 use wharf::exit::{Cause, Errno, How, Signal};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{
-    Cgroups, Missed, Overlap, Policy, Port, Ready, Restart, Rhythm, Schedule, Service, Spec,
+    Cgroups, Missed, OnOom, Overlap, Policy, Port, Ready, Restart, Rhythm, Schedule, Service, Spec,
 };
 use wharf::supervise::{MAX_STARTING, Supervisor, View};
 use wharf::time::Tick;
@@ -39,6 +39,7 @@ const EVENTS: &[&str] = &[
     "swept",
     "protocol error",
     "its time comes",
+    "a helper out of memory",
     "deadline",
 ];
 
@@ -107,6 +108,7 @@ impl Bench {
             crowd: None,
             run: Incarnation(0),
         };
+        bench.service.limits.on_oom = OnOom::Kill;
         if path.contains(&"policy no") {
             bench.service.restart.policy = Policy::No;
         }
@@ -172,7 +174,7 @@ impl Bench {
         };
         let ended = |code, survivors| Event::Ended {
             incarnation,
-            end: End { how: How::Exited(code), oom: false, protocol_error: false, survivors },
+            end: End { how: How::Exited(code), oom: Oom::No, protocol_error: false, survivors },
         };
         let shutdown = || Event::Shutdown { cause: Cause::ManagerShutdown, by: by() };
         self.now = self.now + Duration::from_millis(1);
@@ -201,6 +203,7 @@ impl Bench {
             "swept" => Event::Swept { incarnation, stuck: false },
             "protocol error" => Event::ProtocolError { incarnation },
             "its time comes" => Event::Due { service: id().service },
+            "a helper out of memory" => Event::OutOfMemory { incarnation },
             "deadline" => {
                 self.now = self.supervisor.next_deadline().unwrap_or(self.now);
                 Event::Time

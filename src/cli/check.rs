@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::failure::{Failure, OK};
+use super::machine::concerns;
 use super::out;
 use super::text::rounded_size;
 use crate::spec::{self, Spec};
@@ -37,13 +38,18 @@ impl Check {
         };
         let bound = spec::disk_bound(&loaded.spec);
         let services = loaded.spec.services.len();
+        let concerns = concerns(&loaded.spec);
         if self.json {
             let warnings = &loaded.warnings;
             out::print_document(&json!({
                 "ok": true, "services": services, "disk_bound_bytes": bound, "warnings": warnings,
                 "kept": kept_document(&loaded.spec),
+                "machine": concerns,
             }))?;
         } else {
+            for words in concerns {
+                context.say(&format!("warning: {words}"));
+            }
             out::print(&(verdict(services, bound) + &kept_words(&loaded.spec)))?;
         }
         Ok(OK)

@@ -36,6 +36,7 @@ mod guard;
 mod import;
 mod init;
 mod logs;
+mod machine;
 mod man;
 mod profiles;
 mod ps;

@@ -158,6 +158,7 @@ pub(super) mod tests {
             next_start_s: None,
             last_exit: None,
             port: None,
+            limits: vec![],
             command: vec!["./server".into(), "--port".into(), "80 80".into()],
             labels: BTreeMap::new(),
         }

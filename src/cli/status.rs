@@ -261,6 +261,11 @@ impl Page {
             many => format!(", {many} failures in a row"),
         };
         self.field(&mut text, "Restarts", &format!("{}{row}", replica.restarts));
+        for (at, limit) in replica.limits.iter().enumerate() {
+            // Never cut: it says whether a limit holds.
+            let name = if at == 0 { "Limits:" } else { "" };
+            let _ = writeln!(text, "{name:>13} {limit}");
+        }
         if let Some(port) = &replica.port {
             let (sent, got, queued) = (port.frames_in, port.frames_out, port.queued);
             let framing = &port.framing;

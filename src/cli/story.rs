@@ -145,6 +145,8 @@ pub(super) mod tests {
                 stage: None,
                 errno: None,
                 stop: None,
+                oom: None,
+                survivors: vec![],
                 evidence: vec!["exit code 3 is not in success_exit_codes".into()],
                 certainty: Certainty::Certain,
             },

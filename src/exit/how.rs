@@ -62,7 +62,8 @@ impl fmt::Display for How {
     }
 }
 
-/// The steps from a request to a running program, in the order in which they are taken.
+/// The steps from a request to a running program. Their numbers are kept on disk: a new one comes last,
+/// whenever it is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -88,12 +89,16 @@ pub enum Stage {
     Exec,
     /// The deadline passed before the program ran; which step hung is not known.
     Deadline,
+    /// Setting its priorities (`nice`, `oom_score_adj`), after the limits.
+    Priority,
+    /// Giving up privileges (`cap_drop`, `no_new_privileges`), before and after the change of user.
+    Privileges,
 }
 
 impl Stage {
     /// The stage with this number, as reported by a child over its status pipe.
     pub fn from_number(number: u8) -> Option<Self> {
-        const ALL: [Stage; 10] = [
+        const ALL: [Stage; 12] = [
             Stage::Clone,
             Stage::Descriptors,
             Stage::Session,
@@ -104,6 +109,8 @@ impl Stage {
             Stage::ParentDeath,
             Stage::Exec,
             Stage::Deadline,
+            Stage::Priority,
+            Stage::Privileges,
         ];
         ALL.get(usize::from(number)).copied()
     }
@@ -121,6 +128,8 @@ impl Stage {
             Self::ParentDeath => "tying its life to the manager",
             Self::Exec => "executing the program",
             Self::Deadline => "starting within the deadline",
+            Self::Priority => "setting its priority",
+            Self::Privileges => "giving up privileges",
         }
     }
 }
@@ -131,9 +140,9 @@ mod tests {
 
     #[test]
     fn stages_survive_their_numbers() {
-        for number in 0..10 {
+        for number in 0..12 {
             assert_eq!(Stage::from_number(number).unwrap() as u8, number);
         }
-        assert_eq!(Stage::from_number(10), None);
+        assert_eq!(Stage::from_number(12), None);
     }
 }

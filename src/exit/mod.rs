@@ -18,8 +18,8 @@ pub use reason::Reason;
 pub use record::record_schema;
 pub use record::{
     Certainty, CreationPart, Decision, EventPart, ExecutablePart, ExitCodePart, ExitPart,
-    ExitRecord, HostPart, ManagerPart, PortPart, ProcessPart, RestartPart, SCHEMA, ServicePart,
-    StopPart, StopStep, Tail, Usage,
+    ExitRecord, HostPart, ManagerPart, OomPart, PortPart, ProcessPart, RestartPart, SCHEMA,
+    ServicePart, StopPart, StopStep, Tail, Usage,
 };
 pub use sentence::sentence;
 pub use signal::{Signal, SignalError, as_name as signal_name};

@@ -184,10 +184,31 @@ pub struct ExitPart {
     /// What was done to stop it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stop: Option<StopPart>,
+    /// What it had started and what lived when it ended, where its control group tells; whether it was
+    /// killed then, `process.cleaned` says.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub survivors: Vec<i32>,
+    /// What the kernel killed of it because memory ran out; absent where it killed nothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub oom: Option<OomPart>,
     /// What the reason rests on.
     pub evidence: Vec<String>,
     /// How far reason and cause are known.
     pub certainty: Certainty,
+}
+
+/// `exit.oom.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+pub struct OomPart {
+    /// How many of the run's processes the kernel killed, by its own count.
+    pub killed: u64,
+    /// Whether the program itself was among them, and not only what it had started.
+    pub main: bool,
+    /// The limit, in bytes.
+    pub limit_bytes: u64,
+    /// Where the count is from, such as `cgroup v1 memory.oom_control`.
+    pub source: String,
 }
 
 /// `exit.stop.*`

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Cause, Decision, ExitRecord, Reason};
-use crate::time::format_duration;
+use super::{Cause, Decision, ExitRecord, OomPart, Reason};
+use crate::time::{format_duration, format_size};
 
 /// The record's `msg`. Everything in it stands in the record's other fields too.
 pub fn sentence(record: &ExitRecord) -> String {
@@ -13,6 +13,7 @@ pub fn sentence(record: &ExitRecord) -> String {
         let _ = write!(text, " after {}", human_seconds(seconds));
     }
     why(&mut text, record);
+    who_lives_on(&mut text, record);
     what_next(&mut text, record);
     text
 }
@@ -39,7 +40,7 @@ fn what_happened(text: &mut String, record: &ExitRecord) {
             (_, _, Some(signal), _) => {
                 let _ = write!(text, "was killed by {signal}");
                 match (exit.reason, exit.core_dumped) {
-                    (Reason::OomKilled, _) => text.push_str(" (out of memory)"),
+                    (Reason::OomKilled, _) => out_of_memory(text, exit.oom.as_ref()),
                     (Reason::ResourceLimit, _) => text.push_str(" (resource limit exceeded)"),
                     (_, Some(true)) => text.push_str(" and dumped core"),
                     _ => {}
@@ -47,10 +48,29 @@ fn what_happened(text: &mut String, record: &ExitRecord) {
             }
             (.., Some(code)) => {
                 let _ = write!(text, "exited with code {}", code.code);
+                if exit.reason == Reason::OomKilled {
+                    out_of_memory(text, exit.oom.as_ref());
+                }
             }
             _ => text.push_str("ended"),
         },
     }
+}
+
+fn out_of_memory(text: &mut String, part: Option<&OomPart>) {
+    let Some(part) = part else { return text.push_str(" (out of memory)") };
+    let limit = format_size(part.limit_bytes);
+    let _ = match (part.main, part.killed) {
+        (true, _) => write!(text, " (out of memory: its limit is {limit})"),
+        (false, 1) => write!(
+            text,
+            " (out of memory: the kernel killed a process it had started; the limit is {limit})"
+        ),
+        (false, killed) => write!(
+            text,
+            " (out of memory: the kernel killed {killed} processes it had started; the limit is {limit})"
+        ),
+    };
 }
 
 fn why(text: &mut String, record: &ExitRecord) {
@@ -97,6 +117,20 @@ fn why(text: &mut String, record: &ExitRecord) {
     }
     if exit.stop.as_ref().is_some_and(|stop| stop.escalated) {
         text.push_str("; it did not stop when asked and had to be killed");
+    }
+}
+
+/// A program that ends by itself and leaves others behind may have meant to go into the background.
+fn who_lives_on(text: &mut String, record: &ExitRecord) {
+    let exit = &record.exit;
+    let by_itself = exit.cause == Cause::Spontaneous && record.process.exit.is_some();
+    match exit.survivors.len() {
+        0 => {}
+        _ if !by_itself => {}
+        1 => text.push_str("; a process that it had started lived on"),
+        many => {
+            let _ = write!(text, "; {many} processes that it had started lived on");
+        }
     }
 }
 

@@ -224,6 +224,7 @@ impl Control {
         );
         if self.spec.cgroups != spec.cgroups {
             self.cgroups = super::open_cgroups(&spec, self.realm);
+            self.controllers = super::survey(&spec, self.realm);
         }
         self.spec = Arc::clone(&spec);
         self.measured_anew();
@@ -409,6 +410,7 @@ impl Control {
         self.shown.remove(replica);
         self.disk.forget(replica);
         self.measured_no_more(&replica.service);
+        self.controllers.forget(&format!("{}.{}", replica.service, replica.replica));
         if let Ok(root) = &self.cgroups
             && let Ok(group) = root.group(&format!("{}.{}", replica.service, replica.replica))
         {

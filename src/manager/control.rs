@@ -73,6 +73,8 @@ pub(super) enum Kind {
     Input,
     /// Standard output, where a port's messages come over something else.
     Log,
+    /// Tells that memory ran out.
+    Memory,
 }
 
 impl Kind {
@@ -88,7 +90,8 @@ impl Kind {
             1 => Self::Output,
             2 => Self::Error,
             3 => Self::Input,
-            _ => Self::Log,
+            4 => Self::Log,
+            _ => Self::Memory,
         };
         (Incarnation(token >> 3), kind)
     }
@@ -106,6 +109,10 @@ pub(super) struct Control {
     pub(super) supervisor: Supervisor,
     pub(super) surroundings: Surroundings,
     pub(super) cgroups: Result<cgroup::Root, String>,
+    /// Where limits can be enforced.
+    pub(super) controllers: cgroup::Controllers,
+    /// When the memory of runs is looked at again.
+    pub(super) memory_looks: BTreeSet<(Tick, Incarnation)>,
     /// Replicas whose control group was killed and so must be made anew.
     pub(super) killed_groups: HashSet<ReplicaId>,
     /// Whether processes are made inside their control groups.
@@ -295,7 +302,10 @@ impl Control {
                     token::CHILDREN => self.children_ended(),
                     token::LOGS => some.0 = true,
                     token::PORTS => some.1 = true,
-                    token => self.process_ended(Kind::of(token).0),
+                    token => match Kind::of(token) {
+                        (incarnation, Kind::Memory) => self.memory_told(incarnation),
+                        (incarnation, _) => self.process_ended(incarnation),
+                    },
                 }
             }
             if some.1 {
@@ -342,6 +352,7 @@ impl Control {
             self.guests.due(),
             self.untold_due(),
             self.vault.due(),
+            self.memory_looks.first().map(|(at, _)| *at),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
@@ -370,6 +381,7 @@ impl Control {
         if self.vault.due().is_some_and(|at| at <= now) {
             self.vault.flush(now);
         }
+        self.look_at_memory(now);
     }
 
     /// Hands an event to the supervisor and carries out what it wants done.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{End, Event, Verdict};
-use crate::exit::{Cause, Decision, ExitRecord, How, RestartPart, Signal};
+use crate::exit::{Cause, Decision, ExitRecord, How, Reason, RestartPart, Signal};
 use crate::journal::{Filter, Reader};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::cgroup::Group;
 use crate::os::input::Input;
 use crate::os::wait::{self, Ended};
-use crate::os::{clock, signal};
+use crate::os::{clock, mark, signal};
 use crate::spec::KillScope;
 use crate::supervise;
 use crate::time::Tick;
@@ -105,6 +105,8 @@ impl Control {
 
     /// The end of a run whose start is known: evidence is taken and the supervisor told.
     pub(super) fn finish(&mut self, incarnation: Incarnation, ended: Ended) {
+        // Where memory may have been why, the kernel's count is what tells.
+        let Some(oom) = self.memory_at_end(incarnation, &ended) else { return };
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let how = match run.landing {
             Some(Answer::Failed { stage, errno, .. }) => How::NotStarted(stage, errno),
@@ -129,11 +131,18 @@ impl Control {
         // Without a control group only a look at every process can tell.
         let populated = run.populated();
         let survivors = run.service.stop.kill != KillScope::Process && populated.unwrap_or(true);
-        if run.service.stop.kill == KillScope::Process && populated.unwrap_or(false) {
+        let spares = run.service.stop.kill == KillScope::Process && run.pid != 0;
+        if populated == Some(true) {
+            run.survivors = run.group.as_ref().map(Group::members).unwrap_or_default();
+        }
+        if spares && populated.unwrap_or(false) {
             run.evidence.push("what it started lives on: its stop_kill is process".to_owned());
         }
         let protocol_error = run.protocol_error.is_some();
-        let end = End { how, oom: false, protocol_error, survivors };
+        let end = End { how, oom, protocol_error, survivors };
+        if spares && populated.unwrap_or(true) {
+            self.look_for_spared(incarnation);
+        }
         self.feed(Event::Ended { incarnation, end });
     }
 
@@ -190,6 +199,9 @@ impl Control {
 
     fn judged(&self, run: &mut Run, verdict: Verdict) -> ExitRecord {
         let uptime = verdict.started_at.map(|at| clock::now().since(at).as_secs_f64());
+        let main = verdict.reason == Reason::OomKilled
+            && verdict.how == How::Signaled(Signal::KILL)
+            && verdict.stop.is_none();
         let facts = Facts {
             pid: (run.pid != 0).then_some(run.pid),
             created: (run.pid != 0).then_some(run.created),
@@ -199,6 +211,8 @@ impl Control {
             port: run.port.take(),
             stderr_tail: run.tail.take(),
             evidence: std::mem::take(&mut run.evidence),
+            oom: run.oom_part(main),
+            survivors: std::mem::take(&mut run.survivors),
         };
         record::record(&self.origin, clock::wall(), &run.replica, run.incarnation, verdict, facts)
     }
@@ -267,6 +281,7 @@ impl Control {
 
     /// Removes the control groups: the sweeper has begun with the first, so the last come first here.
     fn discard_groups(&mut self) {
+        self.controllers.remove_groups();
         let Ok(root) = &self.cgroups else { return };
         root.groups().iter().rev().for_each(Group::remove);
         while self.discarding > 0 {
@@ -506,7 +521,17 @@ impl Control {
             self.sweeping.insert(incarnation, (replica, None));
         }
         let group = group.filter(|_| scope == KillScope::Tree);
-        self.sweeper.ask(Sweep { incarnation, pid, scope, group });
+        let mark = mark::of(self.realm, incarnation);
+        self.sweeper.ask(Sweep { incarnation, pid, scope, group, mark, spared: false });
+    }
+
+    /// Has looked for what a run leaves behind that is to be left alone: it is told, and lives on.
+    fn look_for_spared(&mut self, incarnation: Incarnation) {
+        let Some(run) = self.runs.get(&incarnation) else { return };
+        let (pid, group, replica) = (run.pid, run.group.clone(), run.replica.clone());
+        self.sweeping.insert(incarnation, (replica, None));
+        let (scope, mark) = (KillScope::Tree, mark::of(self.realm, incarnation));
+        self.sweeper.ask(Sweep { incarnation, pid, scope, group, mark, spared: true });
     }
 
     /// A sweep is done.
@@ -519,16 +544,17 @@ impl Control {
         if !self.pending.contains_key(&swept.incarnation) {
             self.let_go(swept.incarnation);
         }
-        if let Some(replica) =
-            replica.filter(|_| !swept.killed.is_empty() || !swept.left.is_empty())
-        {
+        if let Some(replica) = replica.filter(|_| {
+            !(swept.killed.is_empty() && swept.left.is_empty() && swept.spared.is_empty())
+        }) {
             tracing::info!(%replica, incarnation = %swept.incarnation, killed = ?swept.killed, left = ?swept.left,
-                "killed what a run left behind");
+                spared = ?swept.spared, "a run left something behind");
             self.publish(What::Cleaned {
                 replica,
                 incarnation: swept.incarnation,
-                killed: swept.killed.clone(),
-                left: swept.left.clone(),
+                killed: swept.killed.clone().into(),
+                left: swept.left.clone().into(),
+                spared: swept.spared.clone().into(),
                 exact: swept.exact,
             });
         }

@@ -1,16 +1,18 @@
 //! From a service's configuration to a prepared start: environment, limits, folder, identity.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::exit::{Errno, Stage};
-use crate::name::{Incarnation, ReplicaId};
-use crate::os::limits::Limit;
+use crate::name::{Incarnation, Realm, ReplicaId};
+use crate::os::limits::{Limit, Resource};
 use crate::os::live::PidCell;
-use crate::os::spawn::{ChildLimit, Launch, Resource};
+use crate::os::mark;
+use crate::os::spawn::{ChildLimit, Launch, Privileges};
 use crate::os::user::Identity;
-use crate::spec::{Channel, Service, Unbuffer};
+use crate::spec::{Channel, Rights, Service, Unbuffer};
 
+use super::confine::resources;
 use super::spawner::Wiring;
 use super::stdbuf;
 
@@ -19,10 +21,31 @@ use super::stdbuf;
 pub(super) struct Surroundings {
     /// `PATH HOME USER LANG TZ`, those that are set.
     pub(super) clean: BTreeMap<String, String>,
-    /// The limit on open descriptors before the manager raised its own.
-    pub(super) nofile: Limit,
-    /// The user and group this manager runs as.
+    own: Own,
+}
+
+/// What this manager is itself.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    /// The user and group it runs as.
     pub(super) ids: (u32, u32),
+    /// Its further groups.
+    pub(super) groups: Vec<u32>,
+    /// The limit on open descriptors before it raised its own.
+    pub(super) nofile: Limit,
+    /// The limit in which runs are marked.
+    pub(super) locks: Option<Limit>,
+    /// The realm it serves.
+    pub(super) realm: Realm,
+}
+
+impl Own {
+    /// Whether it is that user already. Who is not root may not even become who he is (setgroups(2)).
+    fn is(&self, identity: &Identity) -> bool {
+        identity.uid != 0
+            && (identity.uid, identity.gid) == self.ids
+            && identity.added.iter().all(|group| self.groups.contains(group))
+    }
 }
 
 /// The variables that pass from the manager's environment into a program's.
@@ -45,8 +68,7 @@ impl Surroundings {
     pub(super) fn collect(
         variable: impl Fn(&str) -> Option<String>,
         own: Option<(String, String)>,
-        ids: (u32, u32),
-        nofile: Limit,
+        itself: Own,
     ) -> Self {
         let set = PASSED.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
         let mut clean: BTreeMap<_, _> = set.collect();
@@ -55,7 +77,7 @@ impl Surroundings {
             clean.entry("USER".to_owned()).or_insert(name);
             clean.entry("HOME".to_owned()).or_insert(home);
         }
-        Self { clean, nofile, ids }
+        Self { clean, own: itself }
     }
 
     /// The whole environment of one run.
@@ -67,9 +89,9 @@ impl Surroundings {
         identity: Option<&Identity>,
     ) -> BTreeMap<String, String> {
         let mut environment = self.clean.clone();
-        if let Some(identity) = identity {
-            environment.insert("USER".to_owned(), identity.name.clone());
-            environment.insert("HOME".to_owned(), identity.home.clone());
+        if let Some(login) = identity.and_then(|identity| identity.login.as_ref()) {
+            environment.insert("USER".to_owned(), login.name.clone());
+            environment.insert("HOME".to_owned(), login.home.clone());
         }
         if service.port.as_ref().is_some_and(|port| Wiring::of(Some(port)).is_shown()) {
             environment.insert("TERM".to_owned(), "dumb".to_owned());
@@ -95,10 +117,13 @@ pub(super) struct Order<'a> {
     pub(super) identity: Option<Identity>,
     /// The `cgroup.procs` of its group, and whether it may be made inside.
     pub(super) cgroup: Option<(&'a Path, bool)>,
+    /// Those of further groups, that limit it.
+    pub(super) entered: &'a [PathBuf],
     pub(super) pid_cell: PidCell,
 }
 
 /// Why a start cannot even be tried.
+#[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) stage: Stage,
     pub(super) errno: Errno,
@@ -113,7 +138,7 @@ pub(super) fn prepare(
     order: Order<'_>,
 ) -> Result<Box<Launch>, Refusal> {
     let invalid = |_| Refusal { stage: Stage::Exec, errno: Errno(libc::EINVAL), why: None };
-    let Order { service, replica, incarnation, identity, cgroup, pid_cell } = order;
+    let Order { service, replica, incarnation, identity, cgroup, entered, pid_cell } = order;
     let mut environment =
         surroundings.environment(service, replica, incarnation, identity.as_ref());
     if service.port.as_ref().is_some_and(|port| port.unbuffer == Unbuffer::Stdbuf) {
@@ -138,20 +163,38 @@ pub(super) fn prepare(
     if let Some((procs, inside)) = cgroup {
         launch.cgroup(procs, inside).map_err(invalid)?;
     }
-    // Who is not root may not even become who he is already (setgroups(2)).
-    let already = |one: &Identity| one.uid != 0 && (one.uid, one.gid) == surroundings.ids;
-    if let Some(identity) = identity.filter(|one| !already(one)) {
+    for procs in entered {
+        launch.enter(procs).map_err(invalid)?;
+    }
+    if let Some(identity) = identity.filter(|one| !surroundings.own.is(one)) {
         launch.identity(identity);
     }
-    let nofile = service
-        .limits
-        .nofile
-        .map_or(surroundings.nofile, |number| Limit { soft: number, hard: number });
-    launch.limit(ChildLimit { resource: Resource::Nofile, soft: nofile.soft, hard: nofile.hard });
-    if let Some(core) = service.limits.core {
-        launch.limit(ChildLimit { resource: Resource::Core, soft: core, hard: core });
+    set_rights(&mut launch, &service.rights);
+    // In the order of `resources`: a child that is refused one says which by its place.
+    for (resource, value) in resources(&service.limits) {
+        launch.limit(ChildLimit { resource, soft: value, hard: value });
+    }
+    if service.limits.nofile.is_none() {
+        let Limit { soft, hard } = surroundings.own.nofile;
+        launch.limit(ChildLimit { resource: Resource::Nofile, soft, hard });
+    }
+    let mark = mark::of(surroundings.own.realm, incarnation);
+    if let Some(limit) = surroundings.own.locks.and_then(|locks| mark::limit(mark, locks)) {
+        launch.limit(limit);
     }
     Ok(launch)
+}
+
+fn set_rights(launch: &mut Launch, rights: &Rights) {
+    launch.umask(rights.umask);
+    if let Some(nice) = rights.nice {
+        launch.nice(nice);
+    }
+    if let Some(adjustment) = rights.oom_score_adj {
+        launch.oom_score_adj(adjustment);
+    }
+    let dropped = rights.cap_drop.iter().fold(0, |all, one| all | one.mask());
+    launch.privileges(Privileges { dropped, no_new: rights.no_new_privileges });
 }
 
 #[cfg(test)]
@@ -166,8 +209,10 @@ mod tests {
             _ => None,
         };
         let own = Some(("ada".to_owned(), "/home/ada".to_owned()));
-        let limit = Limit { soft: 1, hard: 2 };
-        let surroundings = Surroundings::collect(manager, own, (1, 1), limit);
+        let nofile = Limit { soft: 1, hard: 2 };
+        let (groups, realm) = (Vec::new(), Realm(1));
+        let itself = Own { ids: (1, 1), groups, nofile, locks: None, realm };
+        let surroundings = Surroundings::collect(manager, own, itself);
         let pairs: Vec<_> = surroundings.clean.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(pairs, ["HOME=/home/ada", "PATH=/bin", "USER=ada"]);
     }

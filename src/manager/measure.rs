@@ -121,6 +121,13 @@ impl Control {
         }
     }
 
+    /// The kernel killed processes because memory ran out.
+    pub(super) fn measured_oom(&mut self, service: &ServiceName, killed: u64) {
+        if let Some(counts) = self.book.of(service) {
+            counts.oom_kills += killed;
+        }
+    }
+
     /// A run is over; what it did to storage is no part of its record.
     pub(super) fn measured_storage(&mut self, run: &Run) {
         if let (Some(counts), Some(end)) = (self.book.of(&run.replica.service), &run.end)

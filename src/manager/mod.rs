@@ -9,6 +9,7 @@ mod announce;
 mod caller;
 
 mod commands;
+mod confine;
 mod control;
 mod disk;
 mod ending;
@@ -19,10 +20,12 @@ mod history;
 mod launch;
 mod measure;
 mod notice;
+mod oom;
 mod prompts;
 mod published;
 mod record;
 mod recover;
+mod refused;
 mod request;
 mod room;
 mod run;
@@ -61,17 +64,18 @@ use crate::state::{StateDir, StateError};
 use crate::supervise::{MAX_STARTING, Supervisor, Timetable};
 
 pub use announce::{Announcer, Subscription};
+pub(crate) use confine::foreseen;
 pub use guest::Joining;
 pub use history::{
     Cursor, CursorError, Gap, GapReason, History, Missing, Recalled, Since, SinceTextError,
 };
 pub use notice::{
-    AboutPart, CleanedPart, CrashLoopPart, ExitEvent, ExitKind, MessagePart, Notice, StreamEvent,
-    Teller, event_schema,
+    AboutPart, CleanedPart, CrashLoopPart, ExitEvent, ExitKind, MemoryPart, MessagePart, Notice,
+    StreamEvent, Teller, event_schema,
 };
 pub use published::{Kind, Published, SkipReason, What};
 pub use request::{
-    EVENTS, Handle, LastExit, ManagerStatus, PortStatus, REQUESTS, ReadState, Refusal,
+    EVENTS, Handle, LastExit, LimitStatus, ManagerStatus, PortStatus, REQUESTS, ReadState, Refusal,
     ReplicaStatus, Request, Snapshot, SpeakError, Speech,
 };
 
@@ -149,6 +153,14 @@ fn open_cgroups(spec: &Spec, realm: Realm) -> Result<cgroup::Root, String> {
     }
 }
 
+/// Where the limits of this realm's replicas can be enforced, or why not.
+fn survey(spec: &Spec, realm: Realm) -> cgroup::Controllers {
+    match spec.cgroups {
+        Cgroups::Off => cgroup::Controllers::none("cgroups: off"),
+        Cgroups::Auto => cgroup::Controllers::survey(&format!("wharf-{realm}")),
+    }
+}
+
 fn start(
     options: &Options,
     serve: impl FnOnce(UnixListener, Handle) -> io::Result<()>,
@@ -192,6 +204,7 @@ fn start(
         procfs::boot_id().bytes().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(byte));
     let same_guardian = table.same_guardian(born.rotate_left(24) ^ pid ^ boot);
     let cgroups = open_cgroups(&applied.spec, applied.realm);
+    let controllers = survey(&applied.spec, applied.realm);
     let same_boot = table.same_boot(boot);
     let kept = if same_guardian {
         adopt::find(&table, &journal, &applied.spec, &vault)?
@@ -204,6 +217,8 @@ fn start(
     if !left.is_empty() {
         tracing::error!(pids = ?left, "processes of an earlier life cannot be killed");
     }
+    // What an earlier life limited is gone by now.
+    controllers.remove_groups();
     let alive = kept.iter().map(|kept| kept.alive).collect();
     let recovered = recover::recover(&table, &journal, same_guardian, alive, |id| {
         let service = applied.spec.services.get(&id.service);
@@ -248,8 +263,20 @@ fn start(
         guardian_pid,
         spec: Arc::clone(&spec),
         supervisor: Supervisor::new(table.next_incarnation(), table.realm().0 ^ generation.0),
-        surroundings: launch::Surroundings::collect(variable, user::own(), user::ids(), nofile),
+        surroundings: launch::Surroundings::collect(
+            variable,
+            user::own(),
+            launch::Own {
+                ids: user::ids(),
+                groups: user::own_groups(),
+                nofile,
+                locks: limits::locks().ok(),
+                realm,
+            },
+        ),
         cgroups,
+        controllers,
+        memory_looks: BTreeSet::new(),
         killed_groups: HashSet::new(),
         make_inside: true,
         descriptors: usize::try_from(nofile.hard).unwrap_or(usize::MAX),

@@ -14,7 +14,7 @@ use crate::exit::{
     RestartPart,
 };
 use crate::name::{Generation, Incarnation, Requester, ServiceName};
-use crate::time::Wall;
+use crate::time::{Wall, format_size};
 
 /// The version of the shape, in its `schema` field.
 const SCHEMA: u32 = 1;
@@ -98,6 +98,9 @@ pub struct Notice {
     /// `cleaned`: what was left behind.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cleaned: Option<CleanedPart>,
+    /// `oom`: what the kernel killed because memory ran out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub oom: Option<MemoryPart>,
     /// `message`: what was said.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<MessagePart>,
@@ -148,8 +151,20 @@ pub struct CleanedPart {
     pub killed: Vec<i32>,
     /// The processes that are still there.
     pub left: Vec<i32>,
+    /// The processes that were left alone, as `stop_kill: process` wants it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub spared: Vec<i32>,
     /// Whether nothing can have escaped the search.
     pub exact: bool,
+}
+
+/// `oom.*`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemoryPart {
+    /// How many processes that the program had started were killed.
+    pub killed: u64,
+    /// The limit, in bytes.
+    pub limit_bytes: u64,
 }
 
 /// `message.*`
@@ -217,6 +232,7 @@ impl Notice {
             skipped: None,
             reason: None,
             cleaned: None,
+            oom: None,
             message: None,
             error: None,
             requested_by: None,
@@ -267,10 +283,14 @@ impl Notice {
                 self.reason = Some(*reason);
                 warns = true;
             }
-            What::Cleaned { killed, left, exact, .. } => {
+            What::Cleaned { killed, left, spared, exact, .. } => {
                 warns = !left.is_empty();
-                let (killed, left, exact) = (killed.clone(), left.clone(), *exact);
-                self.cleaned = Some(CleanedPart { killed, left, exact });
+                let (killed, left, spared) = (killed.to_vec(), left.to_vec(), spared.to_vec());
+                self.cleaned = Some(CleanedPart { killed, left, spared, exact: *exact });
+            }
+            What::Oom { killed, limit, .. } => {
+                self.oom = Some(MemoryPart { killed: *killed, limit_bytes: *limit });
+                warns = true;
             }
             What::Message { text, bytes, .. } => {
                 let text = text.as_ref().map(ToString::to_string);
@@ -334,7 +354,19 @@ fn sentence(what: &What) -> String {
         What::Unrecorded { msg, .. } => {
             format!("{msg}; its record cannot be written yet and follows when it is")
         }
-        What::Cleaned { replica, killed, left, .. } => cleaned(&replica.to_string(), killed, left),
+        What::Cleaned { replica, killed, left, spared, .. } => {
+            cleaned(&replica.to_string(), killed, left, spared)
+        }
+        What::Oom { replica, killed, limit, .. } => {
+            let what = match killed {
+                1 => "a process".to_owned(),
+                many => format!("{many} processes"),
+            };
+            let limit = format_size(*limit);
+            format!(
+                "the kernel killed {what} of {replica} because memory ran out (limit {limit}); the program itself runs on"
+            )
+        }
         What::Message { replica, text: Some(text), .. } => format!("{replica} says: {text}"),
         What::Message { replica, text: None, bytes, .. } => {
             format!("{replica} says {bytes} bytes that are long or no text")
@@ -353,7 +385,7 @@ fn sentence(what: &What) -> String {
     }
 }
 
-fn cleaned(replica: &str, killed: &[i32], left: &[i32]) -> String {
+fn cleaned(replica: &str, killed: &[i32], left: &[i32], spared: &[i32]) -> String {
     let pids = |all: &[i32]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut parts = Vec::new();
     if !killed.is_empty() {
@@ -361,6 +393,10 @@ fn cleaned(replica: &str, killed: &[i32], left: &[i32]) -> String {
     }
     if !left.is_empty() {
         parts.push(format!("what {replica} left behind cannot be killed: pid {}", pids(left)));
+    }
+    if !spared.is_empty() {
+        let pids = pids(spared);
+        parts.push(format!("what {replica} left behind lives on (stop_kill: process): pid {pids}"));
     }
     parts.join("; ")
 }

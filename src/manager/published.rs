@@ -124,11 +124,25 @@ pub enum What {
         /// The run that left them behind.
         incarnation: Incarnation,
         /// The processes that were killed.
-        killed: Vec<i32>,
+        killed: Box<[i32]>,
         /// The processes that are still there.
-        left: Vec<i32>,
+        left: Box<[i32]>,
+        /// The processes that were left alone, as `stop_kill: process` wants it.
+        spared: Box<[i32]>,
         /// Whether nothing can have escaped the search.
         exact: bool,
+    },
+    /// The kernel killed something that a program had started, because memory ran out; the program
+    /// itself runs on.
+    Oom {
+        /// Which replica.
+        replica: ReplicaId,
+        /// Its run.
+        incarnation: Incarnation,
+        /// How many processes were killed.
+        killed: u64,
+        /// The limit, in bytes.
+        limit: u64,
     },
     /// A port said something that is no reply.
     Message {
@@ -187,6 +201,7 @@ impl What {
             Self::Skipped { .. } => Kind::Skipped,
             Self::Unrecorded { .. } => Kind::Unrecorded,
             Self::Cleaned { .. } => Kind::Cleaned,
+            Self::Oom { .. } => Kind::Oom,
             Self::Message { .. } => Kind::Message,
             Self::ProtocolError { .. } => Kind::ProtocolError,
             Self::Reload { .. } => Kind::Reload,
@@ -208,6 +223,7 @@ impl What {
             Self::Skipped { .. } => "schedule.skipped",
             Self::Unrecorded { .. } => "process.exit_unrecorded",
             Self::Cleaned { .. } => "process.cleaned",
+            Self::Oom { .. } => "process.oom",
             Self::Message { .. } => "port.message",
             Self::ProtocolError { .. } => "port.protocol_error",
             Self::Reload { .. } => "config.reload",
@@ -236,6 +252,7 @@ impl What {
             | Self::GiveUp { replica, incarnation }
             | Self::Unrecorded { replica, incarnation, .. }
             | Self::Cleaned { replica, incarnation, .. }
+            | Self::Oom { replica, incarnation, .. }
             | Self::Message { replica, incarnation, .. }
             | Self::ProtocolError { replica, incarnation, .. } => {
                 Some((replica.clone(), Some(*incarnation)))
@@ -265,7 +282,9 @@ impl What {
             Self::Message { text, .. } => text.as_ref().map_or(0, |text| text.len()),
             Self::ProtocolError { error, .. } => error.len(),
             Self::Unrecorded { msg, .. } => msg.len(),
-            Self::Cleaned { killed, left, .. } => 4 * (killed.len() + left.len()),
+            Self::Cleaned { killed, left, spared, .. } => {
+                4 * (killed.len() + left.len() + spared.len())
+            }
             Self::Degraded { what } => what.iter().map(String::len).sum(),
             _ => 0,
         }
@@ -333,6 +352,8 @@ kinds! {
     Unrecorded = "unrecorded",
     /// What a run left behind was killed.
     Cleaned = "cleaned",
+    /// The kernel killed something that a program had started, because memory ran out.
+    Oom = "oom",
     /// A port said something that is no reply.
     Message = "message",
     /// What a port wrote is not its protocol.

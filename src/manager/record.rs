@@ -3,8 +3,8 @@
 use crate::event::Verdict;
 use crate::exit::{
     Cause, CreationPart, Decision, EventPart, ExecutablePart, ExitCodePart, ExitPart, ExitRecord,
-    HostPart, How, ManagerPart, PortPart, ProcessPart, Reason, SCHEMA, ServicePart, Tail, Usage,
-    sentence,
+    HostPart, How, ManagerPart, OomPart, PortPart, ProcessPart, Reason, SCHEMA, ServicePart, Tail,
+    Usage, sentence,
 };
 use crate::name::{Generation, Incarnation, ReplicaId};
 use crate::time::Wall;
@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub(super) port: Option<PortPart>,
     pub(super) stderr_tail: Vec<u8>,
     pub(super) evidence: Vec<String>,
+    pub(super) oom: Option<OomPart>,
+    pub(super) survivors: Vec<i32>,
 }
 
 /// Makes the record. Its `seq` is the journal's to give.
@@ -43,13 +45,14 @@ pub(super) fn record(
         How::Exited(_) | How::Signaled(_) | How::Dumped(_) | How::Unseen => (None, None),
     };
     let signal = verdict.how.signal();
+    let level = level(&verdict, &facts.survivors).to_owned();
     let mut evidence = verdict.evidence;
     evidence.extend(facts.evidence);
     let mut record = ExitRecord {
         ts,
         seq: 0,
         schema: SCHEMA,
-        level: level(verdict.reason, verdict.cause, verdict.restart.decision).to_owned(),
+        level,
         event: EventPart { name: "process.exit".to_owned() },
         msg: String::new(),
         host: origin.host.clone(),
@@ -75,6 +78,8 @@ pub(super) fn record(
             stage,
             errno,
             stop: verdict.stop,
+            oom: facts.oom,
+            survivors: facts.survivors,
             evidence,
             certainty: verdict.certainty,
         },
@@ -89,10 +94,12 @@ pub(super) fn record(
 }
 
 /// `warn` where somebody should look.
-fn level(reason: Reason, cause: Cause, decision: Decision) -> &'static str {
+fn level(verdict: &Verdict, survivors: &[i32]) -> &'static str {
     let asked_for =
-        !matches!(cause, Cause::Spontaneous | Cause::StartTimeout | Cause::ReadyTimeout);
-    if decision != Decision::GaveUp && (reason == Reason::Completed || asked_for) {
+        !matches!(verdict.cause, Cause::Spontaneous | Cause::StartTimeout | Cause::ReadyTimeout);
+    // A program that puts itself into the background seems to have done its work, and has not.
+    let done = verdict.reason == Reason::Completed && survivors.is_empty();
+    if verdict.restart.decision != Decision::GaveUp && (done || asked_for) {
         "info"
     } else {
         "warn"

@@ -8,14 +8,14 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::event::{Alive, End, Past, PastEnd, Rest};
+use crate::event::{Alive, End, Oom, Past, PastEnd, Rest};
 use crate::exit::{Cause, How, Signal};
 use crate::journal::{Journal, JournalError};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::cgroup;
 use crate::os::live::{Phase, Slot, Table};
 use crate::os::procfs::{self, Stat};
-use crate::os::{clock, epoll, prctl, signal};
+use crate::os::{clock, epoll, mark, prctl, signal};
 
 /// What an earlier life left, ready for the loop.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ pub(super) fn recover(
             slot.set_phase(Phase::Free);
         } else {
             let how = slot.kept_end().map_or(How::Unseen, |(how, _)| how);
-            let end = End { how, oom: false, protocol_error: false, survivors: false };
+            let end = End { how, oom: Oom::No, protocol_error: false, survivors: false };
             unrecorded.entry(replica).or_default().push((slot.incarnation(), end));
         }
     }
@@ -175,9 +175,13 @@ fn kill_marked(table: &Table, same_boot: bool) -> Vec<i32> {
     }
     let all: HashMap<i32, Stat> =
         procfs::all().unwrap_or_default().into_iter().map(|stat| (stat.pid, stat)).collect();
+    let marks: HashSet<u64> = runs.keys().map(|run| mark::of(table.realm(), *run)).collect();
     let mut killed = Vec::new();
     for stat in all.values().filter(|stat| !stat.is_zombie() && stat.pid != prctl::pid()) {
-        let belongs = noted.contains(&(stat.pid, stat.start)) || is_marked(stat.pid, &runs);
+        // One that changed its environment, or hid from it, carries the mark all the same.
+        let belongs = noted.contains(&(stat.pid, stat.start))
+            || mark::read(stat.pid).is_some_and(|mark| marks.contains(&mark))
+            || is_marked(stat.pid, &runs);
         if !belongs || is_guarded(stat, &all) {
             continue;
         }

@@ -397,10 +397,39 @@ pub struct ReplicaStatus {
     pub last_exit: Option<LastExit>,
     /// Its counters, where it is a port and runs.
     pub port: Option<PortStatus>,
+    /// What is enforced of its limits, and by what; empty where it has none.
+    #[serde(default)]
+    pub limits: Vec<LimitStatus>,
     /// The words of its command.
     pub command: Vec<String>,
     /// The labels of its service.
     pub labels: BTreeMap<String, String>,
+}
+
+/// A limit of a replica: what it is, and whether and by what it is enforced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LimitStatus {
+    /// The key below `limits`.
+    pub limit: String,
+    /// Its value.
+    pub value: String,
+    /// What enforces it, such as `cgroup v1 memory.limit_in_bytes`; absent where nothing does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub enforced_by: Option<String>,
+    /// Why nothing enforces it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub not_enforced: Option<String>,
+}
+
+impl std::fmt::Display for LimitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (limit, value) = (&self.limit, &self.value);
+        match (&self.enforced_by, &self.not_enforced) {
+            (Some(by), _) => write!(f, "{limit} {value}: {by}"),
+            (None, Some(why)) => write!(f, "{limit} {value}: not enforced: {why}"),
+            (None, None) => write!(f, "{limit} {value}: not enforced"),
+        }
+    }
 }
 
 /// A replica's last end, in short.

@@ -15,6 +15,8 @@ use crate::spec::Service;
 use crate::time::{Tick, Wall};
 
 use super::control::Kind;
+use super::oom::Watched;
+use super::request::LimitStatus;
 use super::spawner::{Answer, Wiring};
 
 /// How much of standard error is kept for the exit record, in bytes.
@@ -39,6 +41,10 @@ pub(super) struct Run {
     /// Its slot in the table of what is alive.
     pub(super) slot: usize,
     pub(super) group: Option<Group>,
+    /// What is enforced of its limits, and by what.
+    pub(super) limits: Vec<LimitStatus>,
+    /// Its memory, where it is limited and the kernel counts it.
+    pub(super) memory: Option<Box<Watched>>,
     /// Tells whether anything lives in the group.
     pub(super) census: Option<Census>,
     /// 0 until there is a process.
@@ -92,6 +98,8 @@ pub(super) struct Run {
     /// What was wrong with its output, where it broke its protocol.
     pub(super) protocol_error: Option<String>,
     pub(super) evidence: Vec<String>,
+    /// What it had started that lived when it ended, as far as its control group tells.
+    pub(super) survivors: Vec<i32>,
     /// What is known of its port at the end.
     pub(super) port: Option<PortPart>,
     /// When the kernel's account and the end were taken.
@@ -113,6 +121,8 @@ impl Run {
             service,
             slot,
             group: None,
+            limits: Vec::new(),
+            memory: None,
             census: None,
             pid: 0,
             pidfd: None,
@@ -144,6 +154,7 @@ impl Run {
             blocked: (Tick(0), Duration::ZERO),
             protocol_error: None,
             evidence: Vec::new(),
+            survivors: Vec::new(),
             port: None,
             end: None,
         }
@@ -164,7 +175,7 @@ impl Run {
         match kind {
             Kind::Error => &mut self.error,
             Kind::Log => &mut self.log,
-            Kind::Output | Kind::Process | Kind::Input => &mut self.output,
+            Kind::Output | Kind::Process | Kind::Input | Kind::Memory => &mut self.output,
         }
     }
 
@@ -190,7 +201,7 @@ impl Run {
             Kind::Output if self.exchange.is_none() && !self.wiring().is_shown() => {
                 Some(Stream::Stdout)
             }
-            Kind::Output | Kind::Process | Kind::Input => None,
+            Kind::Output | Kind::Process | Kind::Input | Kind::Memory => None,
         }
     }
 

@@ -80,7 +80,7 @@ pub(super) enum Answer {
     /// The process was killed on its way to the program.
     Died,
     /// There was a process, and this step failed in it; it has ended by itself.
-    Failed { stage: Stage, errno: Errno, interpreter_missing: bool },
+    Failed { stage: Stage, errno: Errno, interpreter_missing: bool, which: u8 },
 }
 
 const MESSAGE: usize = 24;
@@ -91,8 +91,9 @@ impl Answer {
             Self::Spawned { pid } => (0, [pid, 0, 0]),
             Self::Refused { stage, errno } => (1, [stage as i32, errno.0, 0]),
             Self::Executed => (2, [0; 3]),
-            Self::Failed { stage, errno, interpreter_missing } => {
-                (3, [stage as i32, errno.0, i32::from(interpreter_missing)])
+            Self::Failed { stage, errno, interpreter_missing, which } => {
+                let hint = i32::from(which) << 1 | i32::from(interpreter_missing);
+                (3, [stage as i32, errno.0, hint])
             }
             Self::Died => (4, [0; 3]),
         };
@@ -117,7 +118,8 @@ impl Answer {
             3 => Self::Failed {
                 stage: stage()?,
                 errno: Errno(number(2)),
-                interpreter_missing: number(3) == 1,
+                interpreter_missing: number(3) & 1 == 1,
+                which: u8::try_from(number(3) >> 1).ok()?,
             },
             4 => Self::Died,
             _ => return None,
@@ -340,8 +342,8 @@ impl Spawner {
         let answer = match landing {
             Landing::Executed => Answer::Executed,
             Landing::Died => Answer::Died,
-            Landing::Failed { stage, errno, interpreter_missing } => {
-                Answer::Failed { stage, errno, interpreter_missing }
+            Landing::Failed { stage, errno, interpreter_missing, which } => {
+                Answer::Failed { stage, errno, interpreter_missing, which }
             }
         };
         // Without descriptors it fails only where the loop is gone.
@@ -366,7 +368,18 @@ mod tests {
             Answer::Refused { stage: Stage::Clone, errno: Errno(11) },
             Answer::Executed,
             Answer::Died,
-            Answer::Failed { stage: Stage::Exec, errno: Errno(2), interpreter_missing: true },
+            Answer::Failed {
+                stage: Stage::Exec,
+                errno: Errno(2),
+                interpreter_missing: true,
+                which: 0,
+            },
+            Answer::Failed {
+                stage: Stage::Privileges,
+                errno: Errno(1),
+                interpreter_missing: false,
+                which: 255,
+            },
         ] {
             let message = answer.encode(Incarnation(1 << 40));
             assert_eq!(Answer::decode(&message), Some((Incarnation(1 << 40), answer)));

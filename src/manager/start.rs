@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::event::{End, Event, State};
+use crate::event::{End, Event, Oom, State};
 use crate::exit::{Errno, How, Signal, Stage};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::epoll::Interest;
@@ -18,13 +19,15 @@ use crate::spec::Service;
 use super::control::{Control, Found, Kind};
 use super::launch::{self, Order};
 use super::published::What;
+use super::refused;
 use super::run::Run;
 use super::spawner::{self, Answer, Wiring};
 
 /// Descriptors kept for everything that is no run: sockets of clients, log files, the journal.
 const RESERVE: usize = 1536;
-/// What a run needs: pidfd, output, error, input, census, and one more where messages go over a socket.
-const EACH: usize = 6;
+/// What a run needs: pidfd, output, error, input, census, one more where messages go over a socket, and
+/// one where its memory is limited.
+const EACH: usize = 7;
 
 /// Our descriptors of a run.
 pub(super) struct Ends {
@@ -83,9 +86,10 @@ impl Control {
             tracing::error!(%incarnation, %error, "cannot make room for what a kept run says");
             return self.not_now(incarnation, errno_of(&error));
         }
-        match &service.user {
-            Some(name) => self.find_user(incarnation, name.clone()),
-            None => self.launch(incarnation, None),
+        if service.user.is_some() || !service.rights.group_add.is_empty() {
+            self.find_user(incarnation, service);
+        } else {
+            self.launch(incarnation, None);
         }
     }
 
@@ -106,10 +110,12 @@ impl Control {
     }
 
     /// Looks a user up on a thread of its own: a name service may hang.
-    fn find_user(&mut self, incarnation: Incarnation, name: String) {
+    fn find_user(&mut self, incarnation: Incarnation, service: &Arc<Service>) {
         let (tell, waker) = (self.found.0.clone(), self.waker.clone());
+        let service = Arc::clone(service);
         let look = move || {
-            let found: Found = (incarnation, user::find(&name));
+            let groups = &service.rights.group_add;
+            let found: Found = (incarnation, user::find_with(service.user.as_deref(), groups));
             if tell.send(found).is_ok() {
                 waker.wake();
             }
@@ -122,14 +128,20 @@ impl Control {
     pub(super) fn user_found(&mut self, incarnation: Incarnation, found: Result<Identity, Errno>) {
         match found {
             Ok(identity) => self.launch(incarnation, Some(identity)),
-            Err(errno) => self.never_started(incarnation, Stage::User, errno),
+            Err(errno) => {
+                if let Some(run) = self.runs.get_mut(&incarnation) {
+                    let why = refused::why(&run.service, Stage::User, errno, 0);
+                    run.evidence.extend(why);
+                }
+                self.never_started(incarnation, Stage::User, errno);
+            }
         }
     }
 
     fn launch(&mut self, incarnation: Incarnation, identity: Option<Identity>) {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let name = format!("{}.{}", run.replica.service, run.replica.replica);
         if let Ok(root) = &self.cgroups {
-            let name = format!("{}.{}", run.replica.service, run.replica.replica);
             // A group that was killed must be a new one; see `Launch::cgroup`.
             if self.killed_groups.remove(&run.replica) && !root.renew(&name) {
                 self.killed_groups.insert(run.replica.clone());
@@ -155,6 +167,8 @@ impl Control {
                 }
             }
         }
+        let Some(entered) = self.confine_run(incarnation, &name) else { return };
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let owner = identity.as_ref().map(|identity| (identity.uid, identity.gid));
         let procs = run.group.as_ref().map(crate::os::cgroup::Group::procs);
         let inside = self.make_inside && !self.killed_groups.contains(&run.replica);
@@ -164,6 +178,7 @@ impl Control {
             incarnation,
             identity,
             cgroup: procs.as_deref().map(|procs| (procs, inside)),
+            entered: &entered,
             pid_cell: self.table.slot(run.slot).pid_cell(),
         };
         let wiring = run.wiring();
@@ -185,6 +200,28 @@ impl Control {
         }
     }
 
+    /// Keeps a run within its limits; the files of the groups that it has to enter. `None`: it may not
+    /// run without them, and that has been said.
+    fn confine_run(&mut self, incarnation: Incarnation, name: &str) -> Option<Vec<PathBuf>> {
+        let run = self.runs.get(&incarnation)?;
+        let (service, group) = (Arc::clone(&run.service), run.group.clone());
+        match self.confine(&service, name, group.as_ref()) {
+            Ok(confined) => {
+                let run = self.runs.get_mut(&incarnation)?;
+                let lacking = confined.limits.iter().filter(|one| one.not_enforced.is_some());
+                run.evidence.extend(lacking.map(ToString::to_string));
+                (run.limits, run.memory) = (confined.limits, confined.memory);
+                self.watch_memory(incarnation);
+                Some(confined.procs)
+            }
+            Err(refusal) => {
+                self.runs.get_mut(&incarnation)?.evidence.extend(refusal.why);
+                self.never_started(incarnation, refusal.stage, refusal.errno);
+                None
+            }
+        }
+    }
+
     /// There were no resources: nothing happened, and it is tried again.
     fn not_now(&mut self, incarnation: Incarnation, errno: Errno) {
         if let Some(run) = self.runs.remove(&incarnation) {
@@ -200,7 +237,7 @@ impl Control {
     fn never_started(&mut self, incarnation: Incarnation, stage: Stage, errno: Errno) {
         let end = End {
             how: How::NotStarted(stage, errno),
-            oom: false,
+            oom: Oom::No,
             protocol_error: false,
             survivors: false,
         };
@@ -222,7 +259,12 @@ impl Control {
                     // A process that was made and undone again may have ended already.
                     self.children_ended();
                 }
-                Answer::Refused { stage, errno } => self.never_started(incarnation, stage, errno),
+                Answer::Refused { stage, errno } => {
+                    if let Some(run) = self.runs.get_mut(&incarnation) {
+                        run.evidence.extend(refused::why(&run.service, stage, errno, 0));
+                    }
+                    self.never_started(incarnation, stage, errno);
+                }
                 Answer::Executed | Answer::Died | Answer::Failed { .. } => {
                     self.landed(incarnation, answer);
                 }
@@ -321,6 +363,9 @@ impl Control {
             Answer::Failed { interpreter_missing: true, .. } => run.evidence.push(
                 "the file is there, so the interpreter or loader that it names is missing".into(),
             ),
+            Answer::Failed { stage, errno, which, .. } => {
+                run.evidence.extend(refused::why(&run.service, stage, errno, which));
+            }
             Answer::Died => {
                 run.evidence.push("it was killed before the program was executed".into());
                 // If nobody wanted that, the kernel itself may have done it, because our own group
@@ -330,7 +375,7 @@ impl Control {
                     self.make_inside = false;
                 }
             }
-            Answer::Failed { .. } | Answer::Spawned { .. } | Answer::Refused { .. } => {}
+            Answer::Spawned { .. } | Answer::Refused { .. } => {}
         }
         let ended = self.runs.get_mut(&incarnation).and_then(|run| run.ended.take());
         if let Some(ended) = ended {

@@ -5,6 +5,7 @@ use crate::name::ReplicaId;
 use crate::os::{clock, prctl};
 use crate::time::{Tick, Wall};
 
+use super::confine;
 use super::control::Control;
 use super::request::{ManagerStatus, PortStatus, ReplicaStatus, Snapshot};
 
@@ -60,7 +61,8 @@ impl Control {
         let intent = intent.map(|why| format!("what operators want is not on disk: {why}"));
         let metrics = self.health.metrics.clone();
         let forward = self.forward.trouble();
-        journal.into_iter().chain(output).chain(intent).chain(metrics).chain(forward).collect()
+        let troubles = journal.into_iter().chain(output).chain(intent).chain(metrics);
+        troubles.chain(forward).chain(self.unenforced()).collect()
     }
 
     /// The process of a replica; `None` when there is none.
@@ -111,6 +113,12 @@ impl Control {
             next_start_s: next_start.map(|wait| wait.as_secs_f64()),
             last_exit: last,
             port,
+            limits: match run {
+                Some(run) => run.limits.clone(),
+                None => service
+                    .map(|service| confine::foreseen(&service.limits, &self.controllers))
+                    .unwrap_or_default(),
+            },
             command: service.map(|service| service.command.clone()).unwrap_or_default(),
             labels: service.map(|service| service.labels.clone()).unwrap_or_default(),
         })

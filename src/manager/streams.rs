@@ -39,7 +39,7 @@ impl Lingering {
         match kind {
             Kind::Error => &mut self.error,
             Kind::Log => &mut self.log,
-            Kind::Output | Kind::Process | Kind::Input => &mut self.output,
+            Kind::Output | Kind::Process | Kind::Input | Kind::Memory => &mut self.output,
         }
     }
 

@@ -2,10 +2,11 @@
 //! when everything ends at once, removing control groups beside the loop.
 //!
 //! With a control group that is one write and a wait for emptiness. Without one, survivors are the
-//! members of the run's session or process group and those orphans of it that were reparented to
-//! this process; that is a best effort, and the report says which of the two it was.
+//! members of the run's session or process group, and whatever below this process carries the run's
+//! mark (`os::mark`), wherever it hid; a process that means to can wash that off, so the report says
+//! which of the two it was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::name::Incarnation;
 use crate::os::cgroup::Group;
 use crate::os::fds::Waker;
 use crate::os::procfs::Stat;
-use crate::os::{clock, epoll, procfs, signal};
+use crate::os::{clock, epoll, mark, procfs, signal};
 use crate::spec::KillScope;
 use crate::time::Tick;
 
@@ -30,6 +31,10 @@ pub(super) struct Sweep {
     pub(super) scope: KillScope,
     /// The run's control group, where there is one.
     pub(super) group: Option<Group>,
+    /// What its processes carry.
+    pub(super) mark: u64,
+    /// Whether what is found is left alone, and only told.
+    pub(super) spared: bool,
 }
 
 /// What the thread is asked to do.
@@ -57,6 +62,8 @@ pub(super) struct Swept {
     pub(super) killed: Vec<i32>,
     /// The processes that were still there when the bound was reached.
     pub(super) left: Vec<i32>,
+    /// The processes that were left alone.
+    pub(super) spared: Vec<i32>,
     /// Whether nothing could have escaped the search.
     pub(super) exact: bool,
 }
@@ -147,27 +154,34 @@ impl Search {
     }
 
     fn is_over(&self, now: Tick) -> bool {
-        self.left.is_empty() || self.deadline <= now
+        self.left.is_empty() || self.sweep.spared || self.deadline <= now
     }
 
     fn report(self) -> Swept {
-        Swept {
-            incarnation: self.sweep.incarnation,
-            exact: self.sweep.group.is_some(),
-            killed: self.killed.into_iter().filter(|pid| !self.left.contains(pid)).collect(),
-            left: self.left,
-        }
+        let killed = self.killed.into_iter().filter(|pid| !self.left.contains(pid)).collect();
+        let (left, spared) =
+            if self.sweep.spared { (Vec::new(), self.left) } else { (self.left, Vec::new()) };
+        let exact = self.sweep.group.is_some();
+        Swept { incarnation: self.sweep.incarnation, exact, killed, left, spared }
     }
 }
 
 /// Kills what can be seen of each, and notes what that was.
 fn look(searches: &mut [Search]) {
     let scanned = searches.iter().any(|search| search.sweep.group.is_none());
-    let processes = if scanned { procfs::all().unwrap_or_default() } else { Vec::new() };
+    let below = if scanned { Below::look() } else { Below::default() };
     for search in searches {
-        search.left = match &search.sweep.group {
-            Some(group) => kill_group(group, &mut search.killed),
-            None => kill_found(&search.sweep, &processes, &mut search.killed),
+        let (sweep, killed) = (&search.sweep, &mut search.killed);
+        search.left = match &sweep.group {
+            Some(group) if sweep.spared => group.members(),
+            Some(group) => kill_group(group, killed),
+            None => {
+                let found = below.of(sweep);
+                if !sweep.spared {
+                    killed.extend(found.iter().copied().filter(|pid| below.kill(*pid)));
+                }
+                found
+            }
         };
     }
 }
@@ -183,44 +197,74 @@ fn kill_group(group: &Group, killed: &mut BTreeSet<i32>) -> Vec<i32> {
     members
 }
 
-/// Kills what a look at /proc shows of a run and returns it, but for zombies.
-fn kill_found(sweep: &Sweep, processes: &[Stat], killed: &mut BTreeSet<i32>) -> Vec<i32> {
-    let me = crate::os::prctl::pid();
-    let mut found = Vec::new();
-    if sweep.pid <= 0 {
-        // Nothing was left by what never was; and 0 is the session of kernel threads and of
-        // processes from outside this namespace.
-        return found;
+/// All processes at one moment, and the marks of those that descend from this one. This process is a
+/// subreaper, so whatever a program started does, however often its parents died.
+#[derive(Default)]
+struct Below {
+    processes: Vec<Stat>,
+    marks: HashMap<u64, Vec<i32>>,
+}
+
+impl Below {
+    fn look() -> Self {
+        let processes = procfs::all().unwrap_or_default();
+        let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+        for one in &processes {
+            children.entry(one.parent).or_default().push(one.pid);
+        }
+        let mut marks: HashMap<u64, Vec<i32>> = HashMap::new();
+        let mut next = vec![crate::os::prctl::pid()];
+        let mut seen = HashSet::new();
+        while let Some(parent) = next.pop() {
+            // A number can be reused between two of these looks, and close a circle.
+            for child in children.remove(&parent).unwrap_or_default() {
+                if seen.insert(child) {
+                    next.push(child);
+                    if let Some(mark) = mark::read(child) {
+                        marks.entry(mark).or_default().push(child);
+                    }
+                }
+            }
+        }
+        Self { processes, marks }
     }
-    for process in processes {
-        let marked = || {
-            let variable = procfs::variable(process.pid, "WHARF_INCARNATION");
-            variable.is_some_and(|value| value == sweep.incarnation.to_string())
-        };
-        let belongs = match sweep.scope {
+
+    /// What is left of a run, but for zombies and its own process.
+    fn of(&self, sweep: &Sweep) -> Vec<i32> {
+        if sweep.pid <= 0 {
+            // Nothing was left by what never was; and 0 is the session of kernel threads and of
+            // processes from outside this namespace.
+            return Vec::new();
+        }
+        let marked = self.marks.get(&sweep.mark).map_or(&[][..], Vec::as_slice);
+        let belongs = |process: &Stat| match sweep.scope {
             KillScope::Process => false,
             KillScope::Group => process.group == sweep.pid,
             KillScope::Tree => {
                 process.session == sweep.pid
                     || process.group == sweep.pid
-                    || (process.parent == me && marked())
+                    || marked.contains(&process.pid)
             }
         };
-        if belongs && process.pid != sweep.pid && !process.is_zombie() {
-            found.push(process.pid);
-        }
+        let left = self
+            .processes
+            .iter()
+            .filter(|process| process.pid != sweep.pid && !process.is_zombie() && belongs(process));
+        left.map(|process| process.pid).collect()
     }
-    for pid in &found {
+
+    /// Kills one that was found; whether it could be.
+    fn kill(&self, pid: i32) -> bool {
         // Looked at a moment ago; a descriptor first and a second look make sure that the number
         // still means the same process.
-        let Ok(pidfd) = signal::open_pidfd(*pid) else { continue };
-        let seen = processes.iter().find(|process| process.pid == *pid);
-        if procfs::stat(*pid).map(|now| now.start) == seen.map(|then| then.start) {
-            let _ = signal::send(pidfd.as_fd(), Signal::KILL);
-            killed.insert(*pid);
+        let Ok(pidfd) = signal::open_pidfd(pid) else { return false };
+        let seen = self.processes.iter().find(|process| process.pid == pid);
+        if procfs::stat(pid).map(|now| now.start) != seen.map(|then| then.start) {
+            return false;
         }
+        let _ = signal::send(pidfd.as_fd(), Signal::KILL);
+        true
     }
-    found
 }
 
 /// Waits for a killed process to be gone: on its pidfd, at most a few milliseconds.
@@ -246,10 +290,11 @@ mod tests {
         let sweeper = Sweeper::start(Waker::new().unwrap()).unwrap();
         for (incarnation, pid) in [(1, 0), (2, i32::MAX)] {
             let incarnation = Incarnation(incarnation);
-            sweeper.ask(Sweep { incarnation, pid, scope: KillScope::Tree, group: None });
+            let (scope, group, mark, spared) = (KillScope::Tree, None, 1, false);
+            sweeper.ask(Sweep { incarnation, pid, scope, group, mark, spared });
             let swept = sweeper.reports.recv_timeout(Duration::from_secs(20)).unwrap();
-            let (killed, left) = (Vec::new(), Vec::new());
-            let nothing = Swept { incarnation, killed, left, exact: false };
+            let (killed, left, spared) = (Vec::new(), Vec::new(), Vec::new());
+            let nothing = Swept { incarnation, killed, left, spared, exact: false };
             assert_eq!(swept, Report::Swept(nothing));
         }
     }

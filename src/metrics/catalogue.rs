@@ -132,7 +132,7 @@ pub const CATALOGUE: &[Metric] = &{
     metric("wharf_memory_peak_bytes", Gauge, Service, SERVICE,
         "The largest memory that what runs now has had since it started: by its control groups where the kernel counts memory there, otherwise by its processes."),
     metric("wharf_oom_kills_total", Counter, Service, SERVICE,
-        counted!("Processes of the service that the kernel killed because memory ran out, by its control groups; stays 0 where the kernel does not count memory there.")),
+        counted!("Processes of the service that the kernel killed because memory ran out, by its control groups; stays 0 without an enforced limits.memory.")),
     metric("wharf_open_fds", Gauge, Service, SERVICE,
         "Open file descriptors of the service's processes."),
     metric("wharf_max_fds", Gauge, Service, SERVICE,

@@ -50,6 +50,8 @@ pub struct Counts {
     pub log_lines: [u64; 2],
     /// Lines that the disk could not take.
     pub log_dropped: u64,
+    /// Processes that the kernel killed because memory ran out.
+    pub oom_kills: u64,
     /// What its ends brought; `None` before the first.
     pub ends: Option<Box<Ends>>,
     /// What went over its port; `None` where nothing has.

@@ -4,14 +4,14 @@
 //! remembers from one look to the next keeps counters from falling: a process that was reaped
 //! between the loop's copy and the look is in neither, for one look.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::counts::Counts;
 use super::sample::{LastSample, ManagerSample, ProcessSample, ReplicaSample, Sample};
 use crate::event::State;
-use crate::name::{ReplicaId, ServiceName};
+use crate::name::ServiceName;
 use crate::os::cgroup::{Group, Root};
 use crate::os::usage::{self, Account};
 use crate::spec::Service;
@@ -52,7 +52,6 @@ pub(super) struct Uses {
     pub(super) storage: [u64; 2],
     pub(super) resident: u64,
     pub(super) peak: u64,
-    pub(super) oom_kills: u64,
     pub(super) open: u64,
     pub(super) allowed: u64,
     pub(super) worst: f64,
@@ -72,7 +71,6 @@ pub(super) struct ReplicaRow {
 #[derive(Debug, Default)]
 pub struct Looker {
     shown: HashMap<ServiceName, Shown>,
-    groups: HashMap<ReplicaId, u64>,
 }
 
 /// What was told of a service last time.
@@ -82,7 +80,6 @@ struct Shown {
     number: u64,
     cpu: [f64; 2],
     storage: [u64; 2],
-    oom_kills: u64,
 }
 
 impl Looker {
@@ -104,7 +101,6 @@ impl Looker {
             .collect();
         let root = cgroups.map(Root::at);
         let counts_memory = root.as_ref().is_some_and(Root::counts_memory);
-        let mut groups = HashMap::new();
         let mut told = Vec::with_capacity(replicas.len());
         for replica in replicas {
             let Some(row) = rows.get_mut(replica.service) else { continue };
@@ -114,13 +110,6 @@ impl Looker {
                 let group = root.as_ref().filter(|_| process.grouped);
                 let group = group.map(|root| root.existing(&name));
                 row.uses.add(manager_pid, process, group.as_ref().map(|one| (one, counts_memory)));
-                if let Some(kills) = group.filter(|_| counts_memory).and_then(|one| one.oom_kills())
-                {
-                    // A group that was made anew counts from 0 again.
-                    let before = self.groups.get(&replica.id).copied().unwrap_or(0);
-                    row.uses.oom_kills += if kills >= before { kills - before } else { kills };
-                    groups.insert(replica.id.clone(), kills);
-                }
             }
             told.push(ReplicaRow {
                 created: replica.process.map(|process| process.created),
@@ -129,10 +118,6 @@ impl Looker {
                 service: replica.id.service,
             });
         }
-        // What rests for a while is remembered too, as long as there is such a service.
-        let known: HashSet<&ServiceName> = told.iter().map(|row| &row.service).collect();
-        self.groups.retain(|id, _| known.contains(&id.service));
-        self.groups.extend(groups);
         self.never_fall(&mut rows);
         Look { manager, services: rows, replicas: told, by_loop: took, took }
     }
@@ -152,9 +137,8 @@ impl Looker {
                 uses.cpu[at] = (uses.cpu[at] + ended.0).max(before.cpu[at]);
                 uses.storage[at] = (uses.storage[at] + ended.1).max(before.storage[at]);
             }
-            uses.oom_kills += before.oom_kills;
-            let Uses { cpu, storage, oom_kills, .. } = *uses;
-            shown.insert(name, Shown { number, cpu, storage, oom_kills });
+            let Uses { cpu, storage, .. } = *uses;
+            shown.insert(name, Shown { number, cpu, storage });
         }
         self.shown = shown;
     }
@@ -239,7 +223,7 @@ mod tests {
         let service = service();
         let replica = ReplicaSample {
             service: 0,
-            id: ReplicaId { service: service.name.clone(), replica: 1 },
+            id: crate::name::ReplicaId { service: service.name.clone(), replica: 1 },
             state: State::Running,
             wanted: true,
             backoff: Duration::ZERO,
@@ -312,16 +296,10 @@ mod tests {
         let mut book = Book::default();
         book.open(&service().name);
         let counts = book.get(&service().name).unwrap().clone();
-        let mut looker = Looker::default();
-        let mut kills = |count: u64| {
-            write("memory.events", &format!("low 0\nhigh 0\nmax 7\noom 9\noom_kill {count}\n"));
-            let look = looker.look(sample(&counts, Some(prctl::pid()), Some(folder.path())));
-            assert_eq!(look.services[0].uses.peak, 123_456_789);
-            assert!(look.services[0].uses.resident > 0 && look.services[0].uses.threads > 0);
-            look.services[0].uses.oom_kills
-        };
-        // The last but one is of a group that was made anew.
-        assert_eq!([kills(0), kills(2), kills(2), kills(1), kills(3)], [0, 2, 2, 3, 5]);
+        let seen = sample(&counts, Some(prctl::pid()), Some(folder.path()));
+        let look = Looker::default().look(seen);
+        assert_eq!(look.services[0].uses.peak, 123_456_789);
+        assert!(look.services[0].uses.resident > 0 && look.services[0].uses.threads > 0);
     }
 
     #[test]

@@ -145,7 +145,7 @@ fn reading(name: &str) -> Option<Reading> {
         "wharf_cpu_seconds_total" => Service(|row, put| each(put, &["user", "system"], &row.uses.cpu)),
         "wharf_resident_memory_bytes" => Service(|row, put| put.value(&[], number(row.uses.resident))),
         "wharf_memory_peak_bytes" => Service(|row, put| put.value(&[], number(row.uses.peak))),
-        "wharf_oom_kills_total" => Service(|row, put| put.value(&[], number(row.uses.oom_kills))),
+        "wharf_oom_kills_total" => Service(|row, put| put.value(&[], number(row.counts.oom_kills))),
         "wharf_open_fds" => Service(|row, put| put.value(&[], number(row.uses.open))),
         "wharf_max_fds" => Service(|row, put| put.value(&[], number(row.uses.allowed))),
         "wharf_worst_fd_ratio" => Service(|row, put| put.value(&[], row.uses.worst)),

@@ -11,6 +11,7 @@ pub mod input;
 pub mod limits;
 pub mod live;
 pub mod lock;
+pub mod mark;
 pub mod memory;
 pub mod prctl;
 pub mod procfs;

@@ -61,6 +61,20 @@ pub(super) fn stat_fields(text: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[
     Some((text.get(open + 1..close)?, rest.split(|byte| *byte == b' ')))
 }
 
+/// Whether a process runs and nobody has killed it: it is no zombie, and no `SIGKILL` waits for it.
+pub fn is_untouched(pid: i32) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let kill = 1_u64 << (libc::SIGKILL - 1);
+    let waiting = |key: &str| {
+        let mask = text.lines().find_map(|line| line.strip_prefix(key));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    };
+    let ended = text.lines().any(|line| {
+        line.strip_prefix("State:").is_some_and(|state| state.trim_start().starts_with(['Z', 'X']))
+    });
+    !ended && (waiting("SigPnd:") | waiting("ShdPnd:")) & kill == 0
+}
+
 /// Every process there is.
 pub fn all() -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();

@@ -15,10 +15,53 @@ pub struct Identity {
     pub gid: u32,
     /// All groups, the primary one included.
     pub groups: Vec<u32>,
+    /// Those of them that were asked for beside the user's own.
+    pub added: Vec<u32>,
+    /// Who it is by name; `None` where nobody was named, and it stays who we are.
+    pub login: Option<Login>,
+}
+
+/// A user as a login would show him.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
     /// The login name, or the number where there is no name.
     pub name: String,
     /// The home directory, `/` where none is known.
     pub home: String,
+}
+
+/// Finds a user as [`find`] does, or takes the one this process runs as, and adds groups by name or
+/// number. `ENOENT` when there is no such user or group.
+pub fn find_with(user: Option<&str>, groups: &[String]) -> Result<Identity, Errno> {
+    let mut identity = if let Some(user) = user {
+        find(user)?
+    } else {
+        let (uid, gid) = ids();
+        Identity { uid, gid, groups: own_groups(), added: Vec::new(), login: None }
+    };
+    for group in groups {
+        let gid = group_number(group)?;
+        identity.added.push(gid);
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(identity)
+}
+
+/// The number of a group by name or number.
+fn group_number(text: &str) -> Result<u32, Errno> {
+    if let Ok(gid) = text.parse() {
+        return Ok(gid);
+    }
+    let found = Group::from_name(text).map_err(|error| Errno(error as i32))?;
+    Ok(found.ok_or(Errno(libc::ENOENT))?.gid.as_raw())
+}
+
+/// The further groups of this process.
+pub fn own_groups() -> Vec<u32> {
+    let groups = nix::unistd::getgroups().unwrap_or_default();
+    groups.into_iter().map(Gid::as_raw).collect()
 }
 
 /// Finds `name`, `1000`, `name:group` or `1000:1000`. `ENOENT` when there is no such user or group.
@@ -37,12 +80,8 @@ pub fn find(text: &str) -> Result<Identity, Errno> {
         Some(known) => known.uid.as_raw(),
         None => user.parse().map_err(|_| none)?,
     };
-    let gid = match group.map(str::parse::<u32>) {
-        Some(Ok(gid)) => gid,
-        Some(Err(_)) => {
-            let name = group.unwrap_or_default();
-            Group::from_name(name).map_err(failed)?.ok_or(none)?.gid.as_raw()
-        }
+    let gid = match group {
+        Some(group) => group_number(group)?,
         // A bare number without an entry has no primary group but its own number.
         None => known.as_ref().map_or(uid, |known| known.gid.as_raw()),
     };
@@ -50,14 +89,12 @@ pub fn find(text: &str) -> Result<Identity, Errno> {
         Some(known) => supplementary(&known.name, gid)?,
         None => vec![gid],
     };
-    Ok(Identity {
-        uid,
-        gid,
-        groups,
+    let login = Login {
         name: known.as_ref().map_or_else(|| uid.to_string(), |known| known.name.clone()),
         home: known
             .map_or_else(|| "/".to_owned(), |known| known.dir.to_string_lossy().into_owned()),
-    })
+    };
+    Ok(Identity { uid, gid, groups, added: Vec::new(), login: Some(login) })
 }
 
 fn supplementary(name: &str, gid: u32) -> Result<Vec<u32>, Errno> {

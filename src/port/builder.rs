@@ -20,7 +20,8 @@ use super::shared::Shared;
 use super::stderr::Stderr;
 use crate::exit::{Errno, Signal, Stage};
 use crate::name::ServiceName;
-use crate::os::spawn::{ChildLimit, Launch, Resource};
+use crate::os::limits::Resource;
+use crate::os::spawn::{ChildLimit, Launch};
 use crate::os::{clock, fds, random, user};
 use crate::spec::{
     Banner, Channel, Eof, Framing, KillScope, Port as Spoken, Ready, Replies, Service, Stray,

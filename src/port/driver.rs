@@ -25,7 +25,7 @@ use super::pipes::{READS, when_readable};
 use super::reader::{rest_of, with_scratch};
 use super::shared::{Shared, State};
 use super::stderr::{Stderr, StderrLog};
-use crate::event::{Action, End};
+use crate::event::{Action, End, Oom};
 use crate::exit::{Cause, How, PortPart, Tail};
 use crate::os::wait::{self, Ended};
 use crate::os::{clock, fds, reactor, signal};
@@ -274,7 +274,7 @@ impl Driver {
         state.pipes.input = None;
         state.pipes.output = None;
         let protocol_error = state.protocol_error.is_some();
-        let end = End { how: ended.how, oom: false, protocol_error, survivors: false };
+        let end = End { how: ended.how, oom: Oom::No, protocol_error, survivors: false };
         let mut judged = state.single.judge(&end, now);
         judged.evidence.extend(state.exchange.unready());
         judged.evidence.extend(state.exchange.farewell());

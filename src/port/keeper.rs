@@ -239,7 +239,7 @@ impl Yard {
         let answer = match landing {
             // How a process that was killed on the way ended, its pidfd tells.
             Landing::Executed | Landing::Died => Ok(Born { pid, pidfd }),
-            Landing::Failed { stage, errno, interpreter_missing } => {
+            Landing::Failed { stage, errno, interpreter_missing, .. } => {
                 self.bury(Corpse { pid, pidfd, grave, since: None });
                 let failed = NotBorn { stage, errno, interpreter_missing };
                 let _ = reply.map(|reply| reply.send(Err(failed)));

@@ -12,9 +12,9 @@ use super::check::Environment;
 use super::mistake::Found;
 use super::tree::{Entry, Node, Place};
 use super::{
-    Forward, JOURNALD, KillScope, Limits, Logging, Missed, OnGiveUp, OnManagerExit, Overlap,
-    Policy, Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Stop, WhenFull,
-    mean_port, written,
+    Forward, JOURNALD, KillScope, Logging, Missed, OnGiveUp, OnManagerExit, Overlap, Policy,
+    Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Stop, WhenFull,
+    mean_port, mean_rights, written,
 };
 use crate::name::ServiceName;
 
@@ -64,7 +64,18 @@ impl Mean<'_> {
             stop: stop(written.stop_signal, written.stop_grace_period, written.stop_kill),
             on_manager_exit: on_manager_exit(written.on_manager_exit),
             logging: subject.logging(written.logging),
-            limits: limits(written.limits.as_ref()),
+            limits: mean_rights::limits(&mut subject, written.limits),
+            rights: mean_rights::rights(
+                &mut subject,
+                mean_rights::Written {
+                    umask: written.umask,
+                    nice: written.nice,
+                    oom_score_adj: written.oom_score_adj,
+                    group_add: written.group_add,
+                    no_new_privileges: written.no_new_privileges,
+                    cap_drop: written.cap_drop,
+                },
+            ),
             schedule: written.schedule.and_then(|schedule| subject.schedule(&schedule)),
             labels: subject.labels(written.labels),
         }))
@@ -385,12 +396,5 @@ fn on_manager_exit(written: Option<written::OnManagerExit>) -> OnManagerExit {
         None => OnManagerExit::default(),
         Some(written::OnManagerExit::Die) => OnManagerExit::Die,
         Some(written::OnManagerExit::Keep) => OnManagerExit::Keep,
-    }
-}
-
-fn limits(written: Option<&written::Limits>) -> Limits {
-    Limits {
-        core: written.and_then(|limits| limits.core).map(|size| size.0),
-        nofile: written.and_then(|limits| limits.nofile),
     }
 }

@@ -4,7 +4,9 @@
 //! A difference between two configurations is derived from the serialised form (`diff`).
 
 mod life;
+mod limits;
 mod port;
+mod rights;
 mod schedule;
 
 use core::net::SocketAddr;
@@ -21,10 +23,12 @@ use crate::name::ServiceName;
 use crate::time::duration_text;
 
 pub use life::OnManagerExit;
+pub use limits::{Limits, OnOom};
 pub use port::{
     Banner, Channel, Eof, Framing, Handshake, IdPlace, IdType, OnProtocolError, PacketWidth, Port,
     Ready, Replies, Stray, Unbuffer,
 };
+pub use rights::{Capability, Rights};
 pub use schedule::{Missed, Overlap, Rhythm, Schedule};
 
 /// A whole configuration.
@@ -91,11 +95,14 @@ pub struct Service {
     pub on_manager_exit: OnManagerExit,
     /// What becomes of its output.
     pub logging: Logging,
-    /// Resource limits.
+    /// What it may use.
     pub limits: Limits,
     /// When it is started; `None` is always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// What it may do.
+    #[serde(flatten)]
+    pub rights: Rights,
     /// Free words for people and tools.
     pub labels: BTreeMap<String, String>,
 }
@@ -118,6 +125,7 @@ impl Service {
             logging: Logging::default(),
             limits: Limits::default(),
             schedule: None,
+            rights: Rights::default(),
             labels: BTreeMap::new(),
         }
     }
@@ -274,15 +282,6 @@ pub enum WhenFull {
     DropOldest,
     /// The program waits.
     Block,
-}
-
-/// Resource limits; `None` leaves what the manager itself was given.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Limits {
-    /// Largest core dump, in bytes.
-    pub core: Option<u64>,
-    /// Most open descriptors.
-    pub nofile: Option<u64>,
 }
 
 impl Default for Restart {

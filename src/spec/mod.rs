@@ -23,6 +23,8 @@ mod mean;
 #[cfg(feature = "daemon")]
 mod mean_port;
 #[cfg(feature = "daemon")]
+mod mean_rights;
+#[cfg(feature = "daemon")]
 mod merge;
 #[cfg(feature = "daemon")]
 mod mistake;
@@ -46,10 +48,10 @@ mod yaml;
 pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect, fingerprint};
 pub use disk::disk_bound;
 pub use meant::{
-    Banner, Cgroups, Channel, Eof, Forward, Framing, Handshake, IdPlace, IdType, JOURNALD,
-    KillScope, Limits, Logging, Metrics, Missed, OnGiveUp, OnManagerExit, OnProtocolError, Overlap,
-    PacketWidth, Policy, Port, Ready, Replies, Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule,
-    Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    Banner, Capability, Cgroups, Channel, Eof, Forward, Framing, Handshake, IdPlace, IdType,
+    JOURNALD, KillScope, Limits, Logging, Metrics, Missed, OnGiveUp, OnManagerExit, OnOom,
+    OnProtocolError, Overlap, PacketWidth, Policy, Port, Ready, Replies, Restart, Rhythm, Rights,
+    START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Banner, Cgroups, Framing, IdPlace, Limits, Logging, OnGiveUp, Port, Ready, Replies, Restart,
-    START_TIMEOUT, Service, Spec, Stop,
+    Banner, Cgroups, Framing, IdPlace, Limits, Logging, OnGiveUp, OnOom, Port, Ready, Replies,
+    Restart, Rights, START_TIMEOUT, Service, Spec, Stop,
 };
 use crate::time::{format_duration, format_size};
 
@@ -76,6 +76,7 @@ pub(super) fn written(service: &Service, mask: bool) -> Value {
     if let Some(schedule) = &service.schedule {
         put("schedule", json!(schedule));
     }
+    rights(&service.rights, |key, value| drop(put(key, value)));
     if !service.labels.is_empty() {
         put("labels", json!(service.labels));
     }
@@ -94,6 +95,8 @@ pub(super) fn service_defaults() -> Value {
         "stop_grace_period": format_duration(stop.grace),
         "stop_kill": stop.kill,
         "on_manager_exit": "die",
+        "umask": format!("{:03o}", Rights::default().umask),
+        "no_new_privileges": false,
     })
 }
 
@@ -209,14 +212,56 @@ pub(super) fn port(port: &Port) -> Value {
 
 fn limits(limits: &Limits) -> Value {
     let mut keys = Map::new();
-    if let Some(core) = limits.core {
-        let text = if core == u64::MAX { "unlimited".to_owned() } else { format_size(core) };
-        keys.insert("core".to_owned(), json!(text));
-    }
-    if let Some(nofile) = limits.nofile {
-        keys.insert("nofile".to_owned(), json!(nofile));
-    }
+    let mut put = |key: &str, value: Option<Value>| {
+        value.map(|value| keys.insert(key.to_owned(), value));
+    };
+    let size = |bytes: Option<u64>| {
+        bytes.map(|bytes| match bytes {
+            u64::MAX => json!("unlimited"),
+            bytes => json!(format_size(bytes)),
+        })
+    };
+    let number = |number: Option<u64>| number.map(|number| json!(number));
+    put("memory", size(limits.memory));
+    put("cpus", limits.cpus.map(|cpus| json!(cpus)));
+    put("pids", limits.pids.map(|pids| json!(pids)));
+    put("on_oom", (limits.on_oom != OnOom::default()).then(|| json!(limits.on_oom)));
+    put("required", limits.required.then(|| json!(true)));
+    put("core", size(limits.core));
+    put("nofile", number(limits.nofile));
+    put("nproc", number(limits.nproc));
+    put("stack", size(limits.stack));
+    put("as", size(limits.address_space));
+    put("data", size(limits.data));
+    put("fsize", size(limits.fsize));
+    put("memlock", size(limits.memlock));
+    put("cpu", limits.cpu.map(|cpu| json!(format_duration(cpu))));
+    put("msgqueue", size(limits.msgqueue));
+    put("sigpending", number(limits.sigpending));
+    put("rtprio", number(limits.rtprio));
     Value::Object(keys)
+}
+
+/// The identity of a service, key by key.
+fn rights(rights: &Rights, mut put: impl FnMut(&str, Value)) {
+    let usual = Rights::default();
+    if rights.umask != usual.umask {
+        put("umask", json!(format!("{:03o}", rights.umask)));
+    }
+    for (key, number) in [("nice", rights.nice), ("oom_score_adj", rights.oom_score_adj)] {
+        if let Some(number) = number {
+            put(key, json!(number));
+        }
+    }
+    if !rights.group_add.is_empty() {
+        put("group_add", json!(rights.group_add));
+    }
+    if rights.no_new_privileges {
+        put("no_new_privileges", json!(true));
+    }
+    if !rights.cap_drop.is_empty() {
+        put("cap_drop", json!(rights.cap_drop));
+    }
 }
 
 fn is_secret(name: &str) -> bool {

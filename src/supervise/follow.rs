@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Action, End, Rest, Verdict};
+use crate::event::{Action, End, Oom, Rest, Verdict};
 use crate::exit::{Cause, Decision, How, Reason, RestartPart, Signal};
 use crate::name::Incarnation;
 use crate::spec::{KillScope, OnGiveUp, OnProtocolError, Policy};
@@ -55,7 +55,7 @@ impl Replica {
         // be quick enough to exit by itself before it is killed; a writer may die of its output.
         let with_manager = match end.how {
             How::Unseen => true,
-            How::Signaled(Signal::KILL) => !end.oom,
+            How::Signaled(Signal::KILL) => end.oom != Oom::Now,
             How::Signaled(signal) => signal == Signal::PIPE,
             How::Exited(_) => self.service.port.is_some(),
             How::Dumped(_) | How::NotStarted(..) => false,

@@ -61,6 +61,9 @@ pub(super) struct Ending {
     pub(super) after: After,
     /// Whether it is ended because of what it wrote.
     pub(super) protocol_error: bool,
+    /// Whether it is ended because the kernel killed a part of it for memory.
+    #[serde(default)]
+    pub(super) oom: bool,
     /// Nothing is asked any more, only killed, and as far as this.
     kill: Option<KillScope>,
     steps: Vec<(Rung, Tick)>,
@@ -75,6 +78,7 @@ impl Ending {
             since,
             after,
             protocol_error: false,
+            oom: false,
             kill: None,
             steps: Vec::new(),
         }
@@ -82,7 +86,8 @@ impl Ending {
 
     /// It is asked first, though nobody wanted it.
     pub(super) fn of_nobody(cause: Cause, since: Tick, after: After) -> Self {
-        Self { cause, by: None, since, after, protocol_error: false, kill: None, steps: Vec::new() }
+        let kill = None;
+        Self { after, kill, ..Self::killed(cause, since, false) }
     }
 
     /// It is killed, with all it started; the policy decides what follows.
@@ -93,9 +98,15 @@ impl Ending {
             since,
             after: After::Judge,
             protocol_error,
+            oom: false,
             kill: Some(KillScope::Tree),
             steps: Vec::new(),
         }
+    }
+
+    /// It is killed, with all it started, because the kernel killed a part of it for memory.
+    pub(super) fn out_of_memory(since: Tick) -> Self {
+        Self { oom: true, ..Self::killed(Cause::Spontaneous, since, false) }
     }
 
     /// From now on nothing is asked any more.

@@ -149,6 +149,7 @@ pub(super) enum Heard {
         stuck: bool,
     },
     ProtocolError,
+    OutOfMemory,
 }
 
 /// What a step needs from outside, and where its actions go.

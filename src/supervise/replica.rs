@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::event::{Action, Rest};
 use crate::exit::{Cause, Signal};
 use crate::name::{ReplicaId, Requester};
-use crate::spec::{Overlap, Service};
+use crate::spec::{OnOom, Overlap, Service};
 use crate::time::Tick;
 
 use super::intensity::Intensity;
@@ -196,6 +196,14 @@ impl Replica {
                 // It is being ended anyway, or is over.
                 same @ (Down(_) | Queued(_) | Deferred(_) | Stopping(..) | Unkillable(..)
                 | Sweeping(..) | Backoff) => same,
+            },
+            Heard::OutOfMemory => match phase {
+                Starting(run) | Running(run) if self.service.limits.on_oom == OnOom::Kill => {
+                    self.stop(cx, run, Ending::out_of_memory(cx.now))
+                }
+                // It lives on, is being ended anyway, or is over.
+                same @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Running(_)
+                | Stopping(..) | Unkillable(..) | Sweeping(..) | Backoff) => same,
             },
         }
     }

@@ -128,6 +128,7 @@ impl Single {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Oom;
     use crate::exit::How;
     use crate::name::ServiceName;
     use crate::spec::Port;
@@ -142,7 +143,8 @@ mod tests {
         while let Some(at) = single.next_deadline() {
             assert!(!single.climb(at, true).is_empty());
         }
-        let end = End { how: How::Exited(0), oom: false, protocol_error: false, survivors: false };
+        let end =
+            End { how: How::Exited(0), oom: Oom::No, protocol_error: false, survivors: false };
         let stop = single.judge(&end, Tick(0)).stop.unwrap();
         stop.steps.into_iter().map(|step| step.step).collect()
     }
@@ -171,7 +173,7 @@ mod tests {
     fn the_same_end_has_its_own_cause() {
         let code = |code| End {
             how: How::Exited(code),
-            oom: false,
+            oom: Oom::No,
             protocol_error: false,
             survivors: false,
         };

@@ -126,6 +126,9 @@ impl Supervisor {
                 self.tell(now, incarnation, Heard::ProtocolError, out);
             }
             Event::Due { service } => self.due(now, &service, out),
+            Event::OutOfMemory { incarnation } => {
+                self.tell(now, incarnation, Heard::OutOfMemory, out);
+            }
             Event::Time => self.pass(now, out),
         }
         self.admit(now, out);

@@ -1,6 +1,8 @@
 //! The judgement on an end: reason, cause, evidence and certainty. It never decides what follows.
 
-use crate::event::{End, Verdict};
+use std::time::Duration;
+
+use crate::event::{End, Oom, Verdict};
 use crate::exit::{Cause, Certainty, Decision, How, Reason, RestartPart, Signal, Stage, StopPart};
 use crate::name::{Requester, ServiceName};
 use crate::spec::{Eof, Restart, Service};
@@ -22,6 +24,9 @@ pub(super) struct Facts<'a> {
     pub(super) past: Option<Cause>,
     pub(super) now: Tick,
 }
+
+/// How soon after the kernel killed a helper for memory a failure counts as due to that.
+const AFTERMATH: Duration = Duration::from_secs(5);
 
 /// What is to be said of an end.
 #[derive(Debug)]
@@ -49,7 +54,11 @@ pub(super) fn judge(facts: &Facts<'_>) -> Judgement {
             // The kernel names the signal; that a limit sent it, or that memory was the reason
             // when we had killed it ourselves, is a conclusion.
             Reason::ResourceLimit => Certainty::Inferred,
-            Reason::Signaled if facts.end.oom => Certainty::Inferred,
+            Reason::Signaled if facts.end.oom == Oom::Now => Certainty::Inferred,
+            // That it failed because of what it had lost is a conclusion too.
+            Reason::OomKilled if facts.end.how.code().is_some() && facts.ending.is_none() => {
+                Certainty::Inferred
+            }
             _ => known,
         },
     }
@@ -110,13 +119,17 @@ fn reason(facts: &Facts<'_>) -> Reason {
     if protocol_error {
         return Reason::ProtocolError;
     }
+    if facts.ending.is_some_and(|ending| ending.oom) {
+        return Reason::OomKilled;
+    }
     match facts.end.how {
         How::Exited(code) if facts.service.restart.success_exit_codes.contains(&code) => {
             Reason::Completed
         }
         How::Exited(_) if is_usual_at_end_of_input(facts) => Reason::Completed,
+        How::Exited(_) if lost_a_helper(facts) => Reason::OomKilled,
         How::Exited(_) => Reason::Failed,
-        How::Signaled(Signal::KILL) if facts.end.oom && !sent(facts, Signal::KILL) => {
+        How::Signaled(Signal::KILL) if facts.end.oom == Oom::Now && !sent(facts, Signal::KILL) => {
             Reason::OomKilled
         }
         How::Signaled(signal) | How::Dumped(signal)
@@ -130,6 +143,17 @@ fn reason(facts: &Facts<'_>) -> Reason {
         How::NotStarted(..) => Reason::SetupFailed,
         How::Unseen => Reason::Lost,
     }
+}
+
+/// Whether it failed so soon after the kernel had killed something it had started, for memory, that
+/// this is why: a shell that passes on how its last command ended, a master without its worker.
+fn lost_a_helper(facts: &Facts<'_>) -> bool {
+    let soon = match facts.end.oom {
+        Oom::No => false,
+        Oom::Now => true,
+        Oom::Before(ago) => ago <= AFTERMATH,
+    };
+    soon && facts.ending.is_none() && recent(facts).is_none()
 }
 
 /// Whether an error code is how this program ends when its input does, and that is what ended it.
@@ -177,8 +201,16 @@ fn cause(facts: &Facts<'_>, reason: Reason) -> (Cause, Option<Requester>, Certai
 
 fn evidence(facts: &Facts<'_>, cause: Cause) -> Vec<String> {
     let mut evidence = vec![facts.end.how.to_string()];
-    if facts.end.oom {
-        evidence.push("memory ran out in its control group".to_owned());
+    match facts.end.oom {
+        Oom::No => {}
+        Oom::Now => evidence.push("memory ran out in its control group".to_owned()),
+        Oom::Before(ago) => {
+            let ago = ago.as_secs_f64();
+            evidence.push(format!("memory ran out in its control group {ago:.1}s before"));
+        }
+    }
+    if facts.ending.is_some_and(|ending| ending.oom) {
+        evidence.push("it was killed for that with all it had started (on_oom: kill)".to_owned());
     }
     if facts.end.protocol_error || facts.ending.is_some_and(|ending| ending.protocol_error) {
         evidence.push("what it wrote was not its port's protocol".to_owned());
@@ -225,7 +257,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn end(how: How) -> End {
-        End { how, oom: false, protocol_error: false, survivors: false }
+        End { how, oom: Oom::No, protocol_error: false, survivors: false }
     }
 
     fn who(who: &str) -> Requester {
@@ -264,10 +296,9 @@ mod tests {
     #[test]
     fn memory_is_the_reason_only_of_a_kill_nobody_here_sent() {
         let service = service("a");
-        let kill = |how| End { oom: true, ..end(how) };
+        let kill = |how| End { oom: Oom::Now, ..end(how) };
         let judged = judge(&facts(&service, &kill(How::Signaled(Signal::KILL))));
         assert_eq!((judged.reason, judged.cause), (Reason::OomKilled, Cause::Spontaneous));
-        assert_eq!(judge(&facts(&service, &kill(How::Exited(1)))).reason, Reason::Failed);
 
         let mut ending = Ending::asked(Cause::StopRequested, &who("x"), Tick(0), After::Rest);
         ending.hurry(crate::spec::KillScope::Tree);
@@ -278,6 +309,31 @@ mod tests {
         assert_eq!(judged.reason, Reason::Signaled);
         assert_eq!(judged.certainty, Certainty::Inferred);
         assert!(judged.evidence.iter().any(|words| words.contains("memory ran out")));
+    }
+
+    #[test]
+    fn a_failure_soon_after_a_helper_was_lost_to_memory_is_due_to_it() {
+        let service = service("a");
+        let before = |seconds| Oom::Before(Duration::from_secs(seconds));
+        let sent = Sent { signal: Signal::TERM, by: who("x"), at: Tick(99 * SECOND) };
+        for (how, oom, sent, reason, certainty) in [
+            (How::Exited(137), Oom::Now, None, Reason::OomKilled, Certainty::Inferred),
+            (How::Exited(1), before(5), None, Reason::OomKilled, Certainty::Inferred),
+            (How::Exited(1), before(6), None, Reason::Failed, Certainty::Certain),
+            (How::Exited(0), Oom::Now, None, Reason::Completed, Certainty::Certain),
+            (How::Exited(1), Oom::Now, Some(&sent), Reason::Failed, Certainty::Inferred),
+            (How::Signaled(Signal::KILL), before(0), None, Reason::Signaled, Certainty::Certain),
+        ] {
+            let end = End { oom, ..end(how) };
+            let judged = judge(&Facts { signal: sent, ..facts(&service, &end) });
+            assert_eq!((judged.reason, judged.certainty), (reason, certainty), "{how} {oom:?}");
+        }
+        let ending = Ending::out_of_memory(Tick(0));
+        let end = end(How::Signaled(Signal::KILL));
+        let judged = judge(&Facts { ending: Some(&ending), ..facts(&service, &end) });
+        assert_eq!((judged.reason, judged.cause), (Reason::OomKilled, Cause::Spontaneous));
+        assert_eq!(judged.certainty, Certainty::Certain);
+        assert!(judged.evidence.iter().any(|words| words.contains("on_oom: kill")));
     }
 
     #[test]

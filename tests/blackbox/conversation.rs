@@ -249,7 +249,7 @@ fn a_port_says_which_exit_is_normal() {
 ",
     );
     wharf.wait_state("port", "finished");
-    assert_eq!(at(&wharf.records_of("port")[0], "exit.reason"), "completed");
+    assert_eq!(at(&wharf.wait_records("port", 1)[0], "exit.reason"), "completed");
     wharf.wait_state("both", "failed");
     for (service, reason) in [("error", "completed"), ("graceful", "failed")] {
         wharf.wait_state(service, "running");

@@ -50,6 +50,12 @@ const FIELDS: &[(&str, &str, bool)] = &[
     ("on_manager_exit", "keep", true),
     ("logging", "{ max_files: 4 }", false),
     ("limits", "{ nofile: 512 }", true),
+    ("umask", "'027'", true),
+    ("nice", "5", true),
+    ("oom_score_adj", "500", true),
+    ("group_add", "['4242']", true),
+    ("no_new_privileges", "true", true),
+    ("cap_drop", "[ALL]", true),
     ("labels", "{ a: b }", false),
 ];
 
@@ -59,7 +65,7 @@ fn every_field_has_exactly_its_effect() {
     let is_root = nix::unistd::geteuid().is_root();
     let same = state_of(&wharf, "same");
     for (field, value, restarts) in FIELDS {
-        if *field == "user" && !is_root {
+        if ["user", "group_add", "cap_drop"].contains(field) && !is_root {
             // Only root may become somebody; what an ordinary user gets is another test's matter.
             continue;
         }

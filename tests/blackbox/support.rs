@@ -349,3 +349,24 @@ pub(crate) fn script(folder: &Path, name: &str, content: &str) -> String {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path.to_str().unwrap().to_owned()
 }
+
+/// A program in C, compiled.
+pub(crate) fn compiled(folder: &Path, name: &str, source: &str) -> String {
+    let file = folder.join(format!("{name}.c"));
+    fs::write(&file, source).unwrap();
+    let program = folder.join(name);
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-O1", "-o"]).arg(&program).arg(&file);
+    let done = gcc.output().unwrap();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    program.to_str().unwrap().to_owned()
+}
+
+/// The living processes of which one argument is this.
+pub(crate) fn with_argument(argument: &str) -> Vec<i32> {
+    let all = wharf::os::procfs::all().unwrap().into_iter();
+    let living = all.filter(|stat| !stat.is_zombie()).map(|stat| stat.pid);
+    let has =
+        |pid: &i32| wharf::os::procfs::arguments(*pid).iter().any(|one| one == argument.as_bytes());
+    living.filter(has).collect()
+}

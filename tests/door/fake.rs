@@ -196,6 +196,7 @@ pub(crate) fn replica(service: &str, number: u32, state: State) -> ReplicaStatus
         next_start_s: None,
         last_exit: None,
         port: None,
+        limits: vec![],
         command: vec!["./server".to_owned()],
         labels: std::collections::BTreeMap::new(),
     }

@@ -75,6 +75,7 @@ pub(crate) struct Run {
 
 /// An end that was asked for.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Asked {
     pub(crate) cause: Cause,
     pub(crate) by: Option<Requester>,
@@ -83,6 +84,8 @@ pub(crate) struct Asked {
     /// It is killed without being asked, with its tree.
     pub(crate) kill: bool,
     pub(crate) protocol: bool,
+    /// Because memory ran out for a part of it.
+    pub(crate) oom: bool,
     pub(crate) hurried: bool,
 }
 
@@ -133,6 +136,7 @@ impl Book {
                         then,
                         kill: false,
                         protocol: false,
+                        oom: false,
                         hurried: false,
                     });
                 }
@@ -150,6 +154,7 @@ impl Book {
                 then: Then::Judge,
                 kill: true,
                 protocol,
+                oom: false,
                 hurried: false,
             });
         }

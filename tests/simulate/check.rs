@@ -314,6 +314,7 @@ impl Sim {
             if let Some(run) = &book.run {
                 if let Some(asked) = run.asked.as_ref().filter(|_| run.made) {
                     let oracle = match (asked.cause, asked.protocol) {
+                        _ if asked.oom => Oracle::OomEndsAll,
                         (_, true) => Oracle::ProtocolErrorKills,
                         (Cause::StartTimeout, _) => Oracle::StartTimeoutKills,
                         (Cause::ReadyTimeout, _) => Oracle::ReadyTimeoutKills,
@@ -345,6 +346,10 @@ impl Sim {
                         Some((Cause::ReadyTimeout, true))
                     );
                     t.hold(Oracle::ReadyTimeoutKills, !kills || run.steps.len() == 1, || {
+                        format!("{id} was asked before it was killed")
+                    })?;
+                    let oom = run.asked.as_ref().is_some_and(|asked| asked.oom);
+                    t.hold(Oracle::OomEndsAll, !oom || run.steps.len() == 1, || {
                         format!("{id} was asked before it was killed")
                     })?;
                     let protocol = run.asked.as_ref().is_some_and(|asked| asked.protocol);

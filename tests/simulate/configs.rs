@@ -5,8 +5,8 @@ use std::time::Duration;
 use wharf::exit::{Reason, Signal};
 use wharf::name::ServiceName;
 use wharf::spec::{
-    Eof, KillScope, Missed, OnGiveUp, OnProtocolError, Overlap, Policy, Port, Ready, Restart,
-    Rhythm, Schedule, Service, SignalName, Stop,
+    Eof, KillScope, Limits, Missed, OnGiveUp, OnOom, OnProtocolError, Overlap, Policy, Port, Ready,
+    Restart, Rhythm, Schedule, Service, SignalName, Stop,
 };
 
 use crate::world::Dice;
@@ -35,6 +35,10 @@ pub(crate) fn some_service(name: &str, dice: &mut Dice) -> Service {
         schedule: dice.one_in(4).then(|| some_schedule(dice)),
         restart: some_restart(dice),
         stop: some_stop(dice),
+        limits: Limits {
+            on_oom: if dice.one_in(3) { OnOom::Kill } else { OnOom::Continue },
+            ..Limits::default()
+        },
         ..plain(name)
     }
 }

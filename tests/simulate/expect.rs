@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wharf::event::{End, Rest, Verdict};
+use wharf::event::{End, Oom, Rest, Verdict};
 use wharf::exit::{Cause, Certainty, Decision, How, Reason, Signal, Stage};
 use wharf::spec::{Eof, OnGiveUp, OnProtocolError, Policy, Service};
 use wharf::time::Tick;
@@ -44,7 +44,7 @@ pub(crate) fn record(
             How::Unseen => true,
             How::Exited(_) => service.port.is_some(),
             How::Signaled(signal) => {
-                signal == Signal::PIPE || signal == Signal::KILL && !due.end.oom
+                signal == Signal::PIPE || signal == Signal::KILL && due.end.oom != Oom::Now
             }
             How::Dumped(_) | How::NotStarted(..) => false,
         };
@@ -112,18 +112,28 @@ fn judge(
     let limits = [Signal::XCPU, Signal::XFSZ];
     let reason = match end.how {
         _ if broke => Reason::ProtocolError,
+        _ if asked.is_some_and(|asked| asked.oom) => Reason::OomKilled,
         How::Exited(code) => {
             // The end of its input was the last step, and an error code is its way to end then.
             let last = run.and_then(|run| run.steps.last()).filter(|_| asked.is_some());
             let usual = service.port.as_ref().is_some_and(|port| port.eof == Eof::Error)
                 && last.is_some_and(|step| step.rank == 1);
+            let soon = match end.oom {
+                Oom::No => false,
+                Oom::Now => true,
+                Oom::Before(ago) => ago <= Duration::from_secs(5),
+            };
             if usual || service.restart.success_exit_codes.contains(&code) {
                 Reason::Completed
+            } else if soon && asked.is_none() && signal.is_none() {
+                Reason::OomKilled
             } else {
                 Reason::Failed
             }
         }
-        How::Signaled(Signal::KILL) if end.oom && !ours(Signal::KILL) => Reason::OomKilled,
+        How::Signaled(Signal::KILL) if end.oom == Oom::Now && !ours(Signal::KILL) => {
+            Reason::OomKilled
+        }
         How::Signaled(by) | How::Dumped(by) if limits.contains(&by) && !ours(by) => {
             Reason::ResourceLimit
         }
@@ -160,7 +170,8 @@ fn judge(
     let doubtful = due.past.is_some()
         || cause == Cause::SignalRequested && !died_of_it
         || reason == Reason::ResourceLimit
-        || reason == Reason::Signaled && end.oom;
+        || reason == Reason::Signaled && end.oom == Oom::Now
+        || reason == Reason::OomKilled && end.how.code().is_some() && asked.is_none();
     let certainty = match (reason, doubtful) {
         (Reason::Lost, _) => Certainty::Unknown,
         (_, true) => Certainty::Inferred,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Action, Alive, Configure, End, Event, Past, PastEnd, Rest, State, Verb};
+use wharf::event::{Action, Alive, Configure, End, Event, Oom, Past, PastEnd, Rest, State, Verb};
 use wharf::exit::{Cause, Errno, How, Signal, Stage as Step_};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{Cgroups, Service, Spec};
@@ -33,6 +33,7 @@ enum Kind {
     Command,
     Due,
     Protocol,
+    Memory,
     Stale,
     Reload,
     Upgrade,
@@ -41,13 +42,14 @@ enum Kind {
 }
 
 /// How often each kind of move comes up, of 100.
-const WEIGHTS: [(Kind, u64); 11] = [
-    (Kind::Progress, 36),
+const WEIGHTS: [(Kind, u64); 12] = [
+    (Kind::Progress, 34),
     (Kind::Die, 15),
     (Kind::Pass, 18),
     (Kind::Command, 14),
     (Kind::Due, 4),
     (Kind::Protocol, 2),
+    (Kind::Memory, 2),
     (Kind::Stale, 3),
     (Kind::Reload, 5),
     (Kind::Upgrade, 1),
@@ -169,6 +171,7 @@ impl Sim {
             Kind::Command => self.command(dice, t),
             Kind::Due => self.come_due(dice, t),
             Kind::Protocol => self.protocol_error(dice, t),
+            Kind::Memory => self.out_of_memory(dice, t),
             Kind::Stale => self.stale(dice, t),
             Kind::Reload => self.reload(dice, t),
             Kind::Upgrade => self.upgrade(t),
@@ -337,6 +340,16 @@ impl Sim {
         self.feed(&Event::ProtocolError { incarnation }, dice, t)
     }
 
+    /// The kernel kills something that a program had started.
+    pub(crate) fn out_of_memory(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        let runs = self.world.processes.iter().filter(|(_, process)| process.stage == Stage::Runs);
+        let runs: Vec<_> = runs.map(|(incarnation, _)| *incarnation).collect();
+        if runs.is_empty() {
+            return Ok(());
+        }
+        self.feed(&Event::OutOfMemory { incarnation: dice.pick(&runs) }, dice, t)
+    }
+
     /// Something is said of a run that is over or never was, or is said twice: nothing follows.
     pub(crate) fn stale(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         let mut runs = self.over.clone();
@@ -345,11 +358,12 @@ impl Sim {
         let incarnation = dice.pick(&runs);
         let end = End {
             how: How::Exited(1),
-            oom: false,
+            oom: Oom::No,
             protocol_error: false,
             survivors: dice.one_in(2),
         };
-        let event = match dice.below(8) {
+        let event = match dice.below(9) {
+            8 => Event::OutOfMemory { incarnation },
             7 => Event::Ready { incarnation },
             0 => Event::Spawned { incarnation },
             1 => Event::Started { incarnation },
@@ -430,7 +444,11 @@ impl Sim {
                     });
                     let end = End {
                         how,
-                        oom: how.signal() == Some(Signal::KILL) && dice.one_in(5),
+                        oom: if how.signal() == Some(Signal::KILL) && dice.one_in(5) {
+                            Oom::Now
+                        } else {
+                            Oom::No
+                        },
                         protocol_error: false,
                         survivors: how != How::Unseen && dice.one_in(4),
                     };

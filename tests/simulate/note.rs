@@ -6,7 +6,7 @@ use std::time::Duration;
 use wharf::event::{Alive, Configure, Event, Past, PastEnd, Rest, Verb};
 use wharf::exit::{Cause, Signal};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
-use wharf::spec::{Overlap, Service};
+use wharf::spec::{OnOom, Overlap, Service};
 use wharf::time::Tick;
 
 use crate::book::{Asked, Book, PATIENCE, Plan, Run, Then};
@@ -83,6 +83,21 @@ impl Sim {
                 }
             }
             Event::Due { service } => self.note_due(service),
+            Event::OutOfMemory { incarnation } => {
+                let book = self.books.values_mut().find(|book| {
+                    book.run.as_ref().is_some_and(|run| {
+                        run.incarnation == *incarnation
+                            && run.asked.is_none()
+                            && run.service.limits.on_oom == OnOom::Kill
+                    })
+                });
+                if let Some(book) = book {
+                    book.kill(Cause::Spontaneous, now, false);
+                    if let Some(asked) = book.run.as_mut().and_then(|run| run.asked.as_mut()) {
+                        asked.oom = true;
+                    }
+                }
+            }
             Event::Time => {
                 for book in self.books.values_mut() {
                     book.pass(now, step);
@@ -315,6 +330,7 @@ impl Book {
             then,
             kill: false,
             protocol: false,
+            oom: false,
             hurried: false,
         };
         self.run = Some(Run {

@@ -54,6 +54,7 @@ oracles! {
     ProtocolErrorKills = "protocol-error-kills",
     ProtocolErrorRests = "protocol-error-rests",
     RestartsAreCounted = "restarts-are-counted",
+    OomEndsAll = "oom-ends-all",
 
     StopIsHeard = "stop-is-heard",
     StoppedStays = "stopped-stays",

@@ -1,8 +1,9 @@
 //! A world that carries out actions: processes that are made, run, hear signals, and end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use wharf::event::{Action, End};
+use wharf::event::{Action, End, Oom};
 use wharf::exit::{How, Signal};
 use wharf::name::{Incarnation, ReplicaId};
 
@@ -175,7 +176,12 @@ impl World {
         let ran = !matches!(how, How::NotStarted(..) | How::Unseen);
         End {
             how,
-            oom: ran && how.signal().is_some_and(|signal| signal == Signal::KILL) && dice.one_in(4),
+            oom: if ran && dice.one_in(4) {
+                let ago = |seconds| Oom::Before(Duration::from_secs(seconds));
+                dice.pick(&[Oom::Now, Oom::Now, ago(1), ago(5), ago(6)])
+            } else {
+                Oom::No
+            },
             protocol_error: ran && dice.one_in(12),
             survivors: ran && dice.one_in(4),
         }

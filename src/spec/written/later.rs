@@ -177,11 +177,6 @@ pub enum HealthFailure {
     Report,
 }
 
-/// A capability by name, such as `NET_RAW`, or `ALL`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Capability(#[schemars(regex(pattern = r"^(CAP_)?[A-Z_]+$"))] pub String);
-
 /// Services that live and die together.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

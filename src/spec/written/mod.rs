@@ -5,6 +5,7 @@
 //! Nothing here fills in defaults or compares one key with another; that is `mean`'s.
 
 mod later;
+mod limits;
 mod metrics;
 mod port;
 mod schedule;
@@ -16,10 +17,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use later::{
-    Capability, Cluster, Condition, Dependencies, Dependency, DependencyLong, Destination, Group,
+    Cluster, Condition, Dependencies, Dependency, DependencyLong, Destination, Group,
     HealthFailure, Healthcheck, Listen, NotifyBy, OneOrMore, Ready, Retry, Secret, SecretLong,
     Strategy, Task,
 };
+pub use limits::{Capability, Limits, OnOom};
 pub use metrics::{AddressText, Metrics};
 pub use port::{
     Banner, Bracket, Channel, Counted, Eof, Framing, Handshake, Id, IdType, OnProtocolError, Port,
@@ -27,8 +29,8 @@ pub use port::{
 };
 pub use schedule::{Missed, Overlap, Schedule};
 pub use service::{
-    Command, Environment, Forward, KillScope, Limits, Logging, OnGiveUp, OnManagerExit, Policy,
-    Restart, RestartLong, Service, WhenFull,
+    Command, Environment, Forward, KillScope, Logging, OnGiveUp, OnManagerExit, Policy, Restart,
+    RestartLong, Service, WhenFull,
 };
 pub use values::{
     CoreSize, Cron, EnvEntry, Length, NameText, Octal, Pattern, ReasonWord, SignalText, Size,

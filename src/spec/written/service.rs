@@ -4,10 +4,10 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::later::{Capability, Dependencies, Healthcheck, Listen, OneOrMore, Ready, Secret};
+use super::later::{Dependencies, Healthcheck, Listen, OneOrMore, Ready, Secret};
 use super::{
-    CoreSize, EnvEntry, Length, NameText, Octal, Port, ReasonWord, Schedule, SignalText, Size,
-    SocketPath, User, Word,
+    Capability, EnvEntry, Length, Limits, NameText, Octal, Port, ReasonWord, Schedule, SignalText,
+    Size, SocketPath, User, Word,
 };
 
 /// One program that is kept running.
@@ -81,22 +81,18 @@ pub struct Service {
     #[schemars(extend("x-supported" = false))]
     pub max_lifetime: Option<Length>,
     /// The file mode bits that are off in what it creates, in octal.
-    #[schemars(extend("x-supported" = false))]
     pub umask: Option<Octal>,
     /// Its scheduling priority: -20 is the most favoured.
-    #[schemars(range(min = -20, max = 19), extend("x-supported" = false))]
+    #[schemars(range(min = -20, max = 19))]
     pub nice: Option<i32>,
     /// How readily the kernel kills it when memory runs out.
-    #[schemars(range(min = -1000, max = 1000), extend("x-supported" = false))]
+    #[schemars(range(min = -1000, max = 1000))]
     pub oom_score_adj: Option<i32>,
-    /// Further groups of its user.
-    #[schemars(extend("x-supported" = false))]
+    /// Further groups it is in, by name or number.
     pub group_add: Option<Vec<User>>,
     /// Whether it can never gain privileges by executing something.
-    #[schemars(extend("x-supported" = false))]
     pub no_new_privileges: Option<bool>,
     /// Capabilities that are taken from it.
-    #[schemars(extend("x-supported" = false))]
     pub cap_drop: Option<Vec<Capability>>,
     /// It is started by `up` only when one of these profiles is chosen.
     #[schemars(extend("x-supported" = false))]
@@ -230,26 +226,6 @@ pub enum OnManagerExit {
     Die,
     /// It lives on and is taken over by the next manager.
     Keep,
-}
-
-/// Limits on what a program may use.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// The most memory of a replica; beyond it the kernel kills.
-    #[schemars(extend("x-supported" = false))]
-    pub memory: Option<Size>,
-    /// The most processors' worth of time.
-    #[schemars(range(min = 0), extend("x-supported" = false))]
-    pub cpus: Option<f64>,
-    /// The most processes and threads.
-    #[schemars(range(min = 1), extend("x-supported" = false))]
-    pub pids: Option<u32>,
-    /// The most open descriptors of one process.
-    #[schemars(range(min = 8, max = 1_073_741_816))]
-    pub nofile: Option<u64>,
-    /// The largest core dump; 0 for none.
-    pub core: Option<CoreSize>,
 }
 
 /// What becomes of output.

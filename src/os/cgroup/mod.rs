@@ -1,7 +1,17 @@
-//! Control groups, version 2: finding a writable mount, one group a replica, killing a group.
+//! Control groups: one group a replica in version 2, killing a group, and limits in either version.
 //!
-//! Only what works without controllers is used here (`cgroup.procs`, `.kill`, `.events`), so a
-//! hybrid host's bare cgroup2 mount serves too. Version 1 is never touched.
+//! What is here works without controllers (`cgroup.procs`, `.kill`, `.events`), so a hybrid host's bare
+//! cgroup2 mount serves for trees; limits (`controllers`, `confine`) are the kernel's to enforce in
+//! whichever version has the controller.
+
+mod confine;
+mod controllers;
+mod hierarchy;
+
+pub use confine::{MemoryCount, Version, own_group};
+pub use controllers::{Controller, Controllers, Seat};
+
+use hierarchy::Hierarchies;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,12 +28,9 @@ impl Root {
     /// Makes a folder named `name` below this process's own group, if the mount is there and may be
     /// written to. `Err` says why not, in words for `status`.
     pub fn open(name: &str) -> Result<Self, String> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")
-            .map_err(|error| format!("cannot read the mounts: {error}"))?;
-        let mount = find_mount(&mounts).ok_or("there is no cgroup2 mount")?;
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-        let folder = mount.join(own.trim_start_matches('/')).join(name);
+        let found = Hierarchies::read()?;
+        let own = found.v2_own().ok_or("there is no cgroup2 mount")?;
+        let folder = controllers::beside(own, name).join(name);
         let made = match fs::create_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             answer => answer,
@@ -92,13 +99,9 @@ impl Root {
     }
 }
 
-/// The mount point of the cgroup2 hierarchy in the text of `/proc/self/mountinfo`.
-fn find_mount(mounts: &str) -> Option<PathBuf> {
-    mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let is_v2 = after.split(' ').next()? == "cgroup2";
-        is_v2.then(|| PathBuf::from(before.split(' ').nth(4).unwrap_or_default()))
-    })
+/// Writes a word to a file of a group.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).truncate(true).open(file)?.write_all(text.as_bytes())
 }
 
 /// One group.
@@ -112,8 +115,8 @@ impl Group {
     pub fn of(pid: i32) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-        let folder = find_mount(&mounts)?.join(path.trim_start_matches('/'));
+        let found = Hierarchies::parse(&mounts, &groups);
+        let folder = found.v2_own()?.to_owned();
         folder.is_dir().then_some(Self { folder })
     }
 
@@ -176,13 +179,6 @@ impl Group {
         fs::read_to_string(self.folder.join("memory.peak")).ok()?.trim().parse().ok()
     }
 
-    /// How many of its processes the kernel killed because memory ran out; `None` where the kernel
-    /// does not count memory (cgroup v2, `memory.events`).
-    pub fn oom_kills(&self) -> Option<u64> {
-        let text = fs::read_to_string(self.folder.join("memory.events")).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
-    }
-
     /// Sends `SIGKILL` to everything in it and below it, in one step that nothing can fork out of
     /// (kernel 5.14; before that one by one, and the caller looks again).
     pub fn kill(&self) -> io::Result<()> {
@@ -223,19 +219,5 @@ impl Census {
         let mut text = [0; 128];
         let length = self.0.read_at(&mut text, 0)?;
         Ok(text[..length].windows(11).any(|window| window == b"populated 1"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mount_is_found_wherever_it_is() {
-        let hybrid = "31 23 0:27 / /sys/fs/cgroup/unified rw,nosuid - cgroup2 cgroup2 rw\n";
-        let other = "24 1 0:22 / /proc rw - proc proc rw\n30 23 0:26 / /sys/fs/cgroup rw shared:9 - cgroup2 none rw\n";
-        assert_eq!(find_mount(hybrid).unwrap(), Path::new("/sys/fs/cgroup/unified"));
-        assert_eq!(find_mount(other).unwrap(), Path::new("/sys/fs/cgroup"));
-        assert_eq!(find_mount("24 1 0:22 / /proc rw - proc proc rw\n"), None);
     }
 }
