@@ -8,6 +8,8 @@ TEST_PROGRAMS = awk:mawk bash:bash bc:bc curl:curl git:git python3:python3 py-en
 # What speaks each framing: apt's methods in stanzas, ed and sqlite3 with prompts, and so on.
 TEST_PROGRAMS += /usr/lib/apt/methods/file:apt ed:ed gzip:gzip nvim:neovim pylsp:python3-pylsp \
 	sqlite3:sqlite3
+# What says how it is.
+TEST_PROGRAMS += systemd-notify:systemd
 # What scrapes us and what takes what we forward.
 TEST_PROGRAMS += journalctl:systemd prometheus:prometheus promtool:prometheus
 # What reads our documents: manual pages, completions, recipes.

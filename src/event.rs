@@ -92,8 +92,81 @@ pub enum Event {
         /// Which run.
         incarnation: Incarnation,
     },
+    /// A question to it has its answer; see [`Action::Probe`].
+    Probed {
+        /// Which run.
+        incarnation: Incarnation,
+        /// Which question.
+        number: u64,
+        /// Whether it was the right one, or what was wrong, in words that can follow a colon.
+        result: Result<(), Box<str>>,
+    },
+    /// It said something of itself (sd_notify(3)). That it is ready is [`Event::Ready`].
+    Said {
+        /// Which run.
+        incarnation: Incarnation,
+        /// What it said.
+        said: Said,
+    },
+    /// How much memory its processes hold; see [`Action::Measure`].
+    Measured {
+        /// Which run.
+        incarnation: Incarnation,
+        /// All together, in bytes.
+        bytes: u64,
+    },
     /// Time has passed; deadlines may be due.
     Time,
+}
+
+/// What a program says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// It lives: `WATCHDOG=1`.
+    Alive,
+    /// It is not well and knows it: `WATCHDOG=trigger`.
+    Unwell,
+    /// It will give signs of life this often from now on: `WATCHDOG_USEC`.
+    AliveEvery(Duration),
+    /// It needs so much time from now on for what it is doing: `EXTEND_TIMEOUT_USEC`.
+    NeedsTime(Duration),
+    /// It is about to end: `STOPPING=1`.
+    Stopping,
+}
+
+/// What a question to a program is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// To see whether it is ready.
+    Ready,
+    /// To see whether it is well.
+    Health,
+}
+
+/// What is known of a run's health, in the words of `ps`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "daemon", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Nothing yet.
+    Starting,
+    /// The last check succeeded, or too few have failed since one did.
+    Healthy,
+    /// As many checks as `retries` says have failed in a row.
+    Unhealthy,
+}
+
+impl Health {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
 }
 
 /// A configuration that takes effect.
@@ -279,6 +352,26 @@ pub enum Action {
         /// What a survivor is: anything it started, or members of its group. `Process` never asks
         /// for a sweep.
         scope: KillScope,
+    },
+    /// Ask a program whether it is ready or well, as its service says: answered by [`Event::Probed`]
+    /// once the program has answered or the question's own time is over. A run has one question
+    /// open at most; a newer one makes the older one worthless.
+    Probe {
+        /// Which run.
+        incarnation: Incarnation,
+        /// Which question of this run, counted from 1.
+        number: u64,
+        /// What it is for.
+        purpose: Purpose,
+        /// How the service is configured.
+        service: Arc<Service>,
+        /// How long the answer may take.
+        timeout: Duration,
+    },
+    /// Look at the memory of all its processes: answered by [`Event::Measured`], if by anything.
+    Measure {
+        /// Which run.
+        incarnation: Incarnation,
     },
     /// What [`View`](crate::supervise) shows of this replica has changed.
     Changed {

@@ -45,6 +45,8 @@ pub mod metrics;
 pub mod output;
 pub mod port;
 #[cfg(feature = "daemon")]
+pub mod probe;
+#[cfg(feature = "daemon")]
 pub mod state;
 pub mod supervise;
 

@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("journal", 31),
     ("output", 31),
     ("forward", 32),
+    ("probe", 32),
     ("metrics", 32),
     ("state", 32),
     ("process", 40),

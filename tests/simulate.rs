@@ -23,6 +23,8 @@ mod history;
 mod note;
 #[path = "simulate/oracles.rs"]
 mod oracles;
+#[path = "simulate/watch.rs"]
+mod watch;
 #[path = "simulate/world.rs"]
 mod world;
 

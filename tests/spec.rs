@@ -16,10 +16,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
-    self, Banner, Capability, Cgroups, ChangeKind, Channel, Effect, Eof, Forward, Framing,
-    Handshake, IdPlace, KillScope, Limits, Loaded, Logging, Metrics, Missed, OnGiveUp,
-    OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port, Ready, Replies,
-    Restart, Rhythm, Rights, Schedule, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    self, Banner, Capability, Cgroups, ChangeKind, Channel, Check, Effect, Eof, Forward, Framing, Handshake, HealthFailure, Healthcheck, IdPlace, KillScope, Limits, Loaded, Logging, Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port, READY_INTERVAL, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm, Rights, Schedule, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -420,6 +417,7 @@ fn every_field_of_a_service_shows_in_the_plan() {
                 oom_score_adj: 500, group_add: [staff], no_new_privileges: true, cap_drop: [ALL], \
                 logging: { journald: true, syslog: true }, port: { quit: q, stray: kill, banner: b, \
                 ready: { message: m }, framing: { counted: { header: '(1)', trailer: t } }, replies: { sentinel: { send: '{token}', expect: '{token}' } } }, \
+                ready: { timeout: 5s }, healthcheck: { call: h }, watchdog: 5s, max_memory: 5, max_lifetime: 5s, \
                 restart: { on_give_up: { retry_every: 1s }, success_signals: [TERM] } } }";
     let old = load(text);
     let whole = serde_json::to_value(&*old.services[0]).unwrap();
@@ -439,9 +437,10 @@ fn every_field_of_a_service_shows_in_the_plan() {
         }
     }
     assert!(leaves.len() >= 40, "{leaves:?}");
-    let blocks = ["restart.", "stop.", "logging.", "labels."];
+    let blocks = ["restart.", "stop.", "logging.", "labels.", "healthcheck."];
     live.retain(|field| !blocks.iter().any(|block| field.starts_with(block)));
-    assert_eq!(live, ["replicas", "port.timeout", "start_timeout"]);
+    let asked = ["ready.timeout", "ready.interval", "max_memory", "max_lifetime", "start_timeout"];
+    assert_eq!(live, [&["replicas", "port.timeout"], &asked[..]].concat());
 }
 
 fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
@@ -457,7 +456,7 @@ fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
 fn changed_at(whole: &Value, pointer: &str) -> Service {
     let words = [
         "7s", "SIGINT", "always", "group", "block", "stop", "ignored", "pty", "drop", "keep",
-        "kill", "another",
+        "kill", "report", "notify", "another",
     ];
     let before: Service = serde_json::from_value(whole.clone()).unwrap();
     words
@@ -677,6 +676,65 @@ fn any_greeting() -> impl Strategy<Value = (Banner, Ready)> {
     })
 }
 
+/// What a service is watched by, as far as it goes with its port.
+fn any_watch() -> impl Strategy<Value = Watch> {
+    let check = || {
+        prop_oneof![
+            Just(Check::Http("http://[::1]:80/a?b=%20".to_owned())),
+            Just(Check::Tcp("unix:/run/a b.sock".to_owned())),
+            (text().prop_filter("empty", |word| !word.is_empty()), vec(text(), 0..2)).prop_map(
+                |(first, rest)| Check::Exec(std::iter::once(first).chain(rest).collect())
+            ),
+            text().prop_map(Check::Call),
+        ]
+    };
+    let ready = prop_oneof![
+        check().prop_map(ReadyBy::Probe),
+        text().prop_map(|text| ReadyBy::LogLine(regex::escape(&text))),
+        Just(ReadyBy::Notify),
+        (4..=1023_u32).prop_map(ReadyBy::Fd),
+    ];
+    let longer = || (10_000_u64..10_000_000_000).prop_map(Duration::from_micros);
+    let readiness = (ready, longer(), longer()).prop_map(|(by, timeout, interval)| Readiness {
+        by,
+        timeout,
+        interval,
+    });
+    let health = (check(), (longer(), longer(), length(), longer()), 1..=1000_u32, any::<bool>())
+        .prop_map(|(by, (interval, timeout, start_period, start_interval), retries, report)| {
+            let on_failure = if report { HealthFailure::Report } else { HealthFailure::Restart };
+            Healthcheck { by, interval, timeout, retries, start_period, start_interval, on_failure }
+        });
+    let lifetime = (1_u64..1_000_000).prop_map(Duration::from_secs);
+    (
+        option::of(readiness),
+        option::of(health),
+        option::of(longer()),
+        option::of(1..u64::MAX / 2),
+        option::of(lifetime),
+    )
+}
+
+type Watch =
+    (Option<Readiness>, Option<Healthcheck>, Option<Duration>, Option<u64>, Option<Duration>);
+
+/// The same without what this port cannot have.
+fn fitting((ready, health, watchdog, memory, lifetime): Watch, port: Option<&Port>) -> Watch {
+    let replies = port.is_some_and(|port| port.replies != Replies::None);
+    let ready = match ready {
+        Some(ready) if port.is_some_and(Port::awaits_ready) => {
+            Some(Readiness { by: ReadyBy::Port, interval: READY_INTERVAL, ..ready })
+        }
+        Some(Readiness { by: ReadyBy::Probe(Check::Call(_)), .. }) => None,
+        Some(ready) if !matches!(ready.by, ReadyBy::Probe(_)) => {
+            Some(Readiness { interval: READY_INTERVAL, ..ready })
+        }
+        same => same,
+    };
+    let health = health.filter(|health| replies || !matches!(health.by, Check::Call(_)));
+    (ready, health, watchdog, memory, lifetime)
+}
+
 fn any_restart() -> impl Strategy<Value = Restart> {
     let policy = prop_oneof![
         Just(Policy::No),
@@ -786,7 +844,14 @@ fn any_service() -> impl Strategy<Value = Service> {
             btree_map(key, text(), 0..4),
             option::of("[a-z0-9]{1,8}(:[a-z]{1,4})?"),
         ),
-        (0..=10_000_u32, option::of(any_port()), any_restart(), length(), limits),
+        (
+            0..=10_000_u32,
+            option::of(any_port().boxed()).boxed(),
+            any_watch().boxed(),
+            any_restart().boxed(),
+            length(),
+            limits,
+        ),
         (
             (1024..u64::MAX / 2, 0..=1000_u32, any::<bool>(), forward),
             btree_map("[ -~]{1,8}", text(), 0..4),
@@ -797,31 +862,40 @@ fn any_service() -> impl Strategy<Value = Service> {
         .prop_map(
             |(
                 (name, (first, rest), folder, environment, user),
-                (replicas, port, restart, length, (limits, rights)),
+                (replicas, port, watch, restart, length, (limits, rights)),
                 ((max_size, max_files, compress, forward), labels, schedule, on_manager_exit),
-            )| Service {
-                name: name.parse().unwrap(),
-                command: std::iter::once(first).chain(rest).collect(),
-                working_dir: Path::new("/srv").join(folder.trim_start_matches('/')),
-                environment,
-                user,
-                replicas,
-                port,
-                restart,
-                start_timeout: length,
-                stop: Stop { signal: Signal::INT, grace: length, kill: KillScope::Group },
-                on_manager_exit,
-                logging: Logging {
-                    max_size,
-                    max_files,
-                    compress,
-                    when_full: WhenFull::Block,
-                    forward,
-                },
-                limits,
-                rights,
-                schedule,
-                labels,
+            )| {
+                let (ready, healthcheck, watchdog, max_memory, max_lifetime) =
+                    fitting(watch, port.as_ref());
+                Service {
+                    name: name.parse().unwrap(),
+                    command: std::iter::once(first).chain(rest).collect(),
+                    working_dir: Path::new("/srv").join(folder.trim_start_matches('/')),
+                    environment,
+                    user,
+                    replicas,
+                    port,
+                    restart,
+                    start_timeout: length,
+                    stop: Stop { signal: Signal::INT, grace: length, kill: KillScope::Group },
+    on_manager_exit,
+                    logging: Logging {
+                        max_size,
+                        max_files,
+                        compress,
+                        when_full: WhenFull::Block,
+                        forward,
+                    },
+                    limits,
+                    rights,
+                    schedule,
+                    labels,
+                    ready,
+                    healthcheck,
+                    watchdog,
+                    max_memory,
+                    max_lifetime,
+                }
             },
         )
 }
@@ -832,7 +906,7 @@ proptest! {
     /// What `wharf config` prints can be loaded again and means the same.
     #[test]
     fn a_configuration_survives_being_written_out(
-        services in vec(any_service(), 0..4),
+        services in vec(any_service().boxed(), 0..4),
         metrics in option::of((any::<std::net::IpAddr>(), 1..=u16::MAX)),
     ) {
         let folder = tempfile::tempdir().unwrap();

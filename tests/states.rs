@@ -8,11 +8,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Action, Configure, End, Event, Oom, Verb};
+use wharf::event::{Action, Configure, End, Event, Oom, Said, Verb};
 use wharf::exit::{Cause, Errno, How, Signal};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{
-    Cgroups, Missed, OnOom, Overlap, Policy, Port, Ready, Restart, Rhythm, Schedule, Service, Spec,
+    Cgroups, Check, Healthcheck, Missed, OnOom, Overlap, Policy, Port, Readiness, Ready, ReadyBy,
+    Restart, Rhythm, Schedule, Service, Spec,
 };
 use wharf::supervise::{MAX_STARTING, Supervisor, View};
 use wharf::time::Tick;
@@ -40,6 +41,11 @@ const EVENTS: &[&str] = &[
     "protocol error",
     "its time comes",
     "a helper out of memory",
+    "good answer",
+    "bad answer",
+    "too much memory",
+    "WATCHDOG=trigger",
+    "STOPPING=1",
     "deadline",
 ];
 
@@ -50,7 +56,10 @@ const SITUATIONS: &[(&str, &[&str])] = &[
     ("ordered", &[]),
     ("made", &["made"]),
     ("runs, not ready yet", &["slow", "made", "runs"]),
+    ("asked whether it is ready", &["checked", "made", "runs"]),
     ("running", &["made", "runs"]),
+    ("asked whether it is well", &["checked", "made", "runs", "good answer", "deadline"]),
+    ("about to end by itself", &["checked", "made", "runs", "good answer", "STOPPING=1"]),
     ("running after a failure", &["made", "runs", "exit 1", "made", "runs"]),
     ("backing off", &["made", "runs", "exit 1", "made", "runs", "exit 1"]),
     ("to stop, not made yet", &["stop"]),
@@ -80,6 +89,8 @@ struct Bench {
     crowd: Option<Arc<Service>>,
     /// The last run that the replica had.
     run: Incarnation,
+    /// The last question it was asked.
+    question: u64,
 }
 
 fn id() -> ReplicaId {
@@ -98,6 +109,19 @@ fn service(name: &str) -> Service {
     }
 }
 
+/// The same, watched in every way.
+fn checked(service: Service) -> Service {
+    let check = || Check::Tcp("localhost:1".to_owned());
+    let (timeout, interval) = (Duration::from_secs(60), Duration::from_secs(1));
+    Service {
+        ready: Some(Readiness { by: ReadyBy::Probe(check()), timeout, interval }),
+        healthcheck: Some(Healthcheck { retries: 1, ..Healthcheck::new(check()) }),
+        watchdog: Some(timeout),
+        max_memory: Some(1 << 30),
+        ..service
+    }
+}
+
 impl Bench {
     /// A replica in the situation that these events lead to.
     fn new(path: &[&str]) -> Self {
@@ -107,6 +131,7 @@ impl Bench {
             service: service("web"),
             crowd: None,
             run: Incarnation(0),
+            question: 0,
         };
         bench.service.limits.on_oom = OnOom::Kill;
         if path.contains(&"policy no") {
@@ -126,13 +151,18 @@ impl Bench {
             bench.service.schedule = Some(Schedule { rhythm, overlap, missed: Missed::Run });
             bench.service.restart.policy = Policy::No;
         }
+        if path.contains(&"checked") {
+            bench.service = checked(bench.service);
+        }
         if path.contains(&"crowded") {
             let replicas = u32::try_from(MAX_STARTING).unwrap();
             bench.crowd = Some(Arc::new(Service { replicas, ..service("crowd") }));
         }
         bench.configure(true);
         for event in path {
-            if !["policy no", "crowded", "slow", "scheduled", "queue", "kill"].contains(event) {
+            if !["policy no", "crowded", "slow", "scheduled", "queue", "kill", "checked"]
+                .contains(event)
+            {
                 bench.happens(event);
             }
         }
@@ -160,6 +190,9 @@ impl Bench {
                 && *replica == id()
             {
                 self.run = *incarnation;
+            }
+            if let Action::Probe { number, .. } = action {
+                self.question = *number;
             }
         }
         actions
@@ -204,6 +237,14 @@ impl Bench {
             "protocol error" => Event::ProtocolError { incarnation },
             "its time comes" => Event::Due { service: id().service },
             "a helper out of memory" => Event::OutOfMemory { incarnation },
+            "good answer" | "bad answer" => {
+                let good = event == "good answer";
+                let result = if good { Ok(()) } else { Err("refused".into()) };
+                Event::Probed { incarnation, number: self.question, result }
+            }
+            "too much memory" => Event::Measured { incarnation, bytes: 1 << 40 },
+            "WATCHDOG=trigger" => Event::Said { incarnation, said: Said::Unwell },
+            "STOPPING=1" => Event::Said { incarnation, said: Said::Stopping },
             "deadline" => {
                 self.now = self.supervisor.next_deadline().unwrap_or(self.now);
                 Event::Time
@@ -244,6 +285,12 @@ impl Bench {
                 Action::Sweep { incarnation, .. } if mine(incarnation) => {
                     told.push("Sweep".to_owned());
                 }
+                Action::Probe { incarnation, purpose, .. } if mine(incarnation) => {
+                    told.push(format!("Probe ({purpose:?})"));
+                }
+                Action::Measure { incarnation } if mine(incarnation) => {
+                    told.push("Measure".to_owned());
+                }
                 Action::Forget { replica } if *replica == id() => told.push("Forget".to_owned()),
                 Action::Overlapped { replica } if *replica == id() => {
                     told.push("Overlapped".to_owned());
@@ -254,6 +301,8 @@ impl Bench {
                 | Action::Kill { .. }
                 | Action::Record { .. }
                 | Action::Sweep { .. }
+                | Action::Probe { .. }
+                | Action::Measure { .. }
                 | Action::Forget { .. }
                 | Action::Overlapped { .. }
                 | Action::SendQuit { .. }

@@ -75,9 +75,32 @@ impl Ps {
 
 /// The table of all replicas.
 pub(super) fn listed(replicas: &[ReplicaStatus], now: Wall, show: Show) -> String {
-    let head = ["SERVICE", "STATE", "PID", "UPTIME", "RESTARTS", "READY", "LAST EXIT"];
-    let rows: Vec<_> = replicas.iter().map(|replica| row(replica, replicas, now)).collect();
+    let mut head = vec!["SERVICE", "STATE", "PID", "UPTIME", "RESTARTS", "READY", "LAST EXIT"];
+    let mut rows: Vec<_> = replicas.iter().map(|replica| row(replica, replicas, now)).collect();
+    // Where nobody's health is looked at, nothing is to be said of it.
+    if replicas.iter().any(|replica| replica.health.is_some()) {
+        let at = head.len() - 1;
+        head.insert(at, "HEALTH");
+        for (row, replica) in rows.iter_mut().zip(replicas) {
+            row.insert(at, health(replica).unwrap_or_else(|| "-".to_owned()).into());
+        }
+    }
     table(&head, &rows, show)
+}
+
+/// What is known of its health, in a few words.
+pub(super) fn health(replica: &ReplicaStatus) -> Option<String> {
+    let health = replica.health?;
+    let word = health.state.as_str();
+    Some(match health.failures {
+        0 => word.to_owned(),
+        many => format!("{word} ({many} failed)"),
+    })
+}
+
+/// What was wrong with the last answer, where it is not ready or not well because of that.
+pub(super) fn wrong(replica: &ReplicaStatus) -> Option<&str> {
+    replica.check.as_ref()?.error.as_deref()
 }
 
 fn row(replica: &ReplicaStatus, all: &[ReplicaStatus], now: Wall) -> Vec<Cell> {
@@ -130,8 +153,9 @@ pub(super) fn last_exit(last: &LastExit, now: Wall) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::event::Health;
     use crate::exit::{Cause, Reason};
-    use crate::manager::PortStatus;
+    use crate::manager::{CheckStatus, HealthStatus, PortStatus};
     use crate::name::Incarnation;
     use std::collections::BTreeMap;
 
@@ -156,6 +180,9 @@ pub(super) mod tests {
             failures_in_a_row: 0,
             since: ago(192),
             next_start_s: None,
+            health: None,
+            check: None,
+            status_text: None,
             last_exit: None,
             port: None,
             limits: vec![],
@@ -201,6 +228,33 @@ pub(super) mod tests {
         let mut missing = replica("mail", 1, State::Failed);
         missing.last_exit = Some(last(Reason::ExecFailed, None, None));
         vec![port, crashing, killed, missing, replica("batch", 1, State::Stopping)]
+    }
+
+    /// Three that are looked at: one that starts, one that is well and one that is not.
+    pub(in crate::cli) fn checked() -> Vec<ReplicaStatus> {
+        let check = |error: Option<&str>| CheckStatus {
+            at: ago(4),
+            ok: error.is_none(),
+            error: error.map(str::to_owned),
+            output: None,
+        };
+        let mut starting = replica("db", 1, State::Starting);
+        starting.health = Some(HealthStatus { state: Health::Starting, failures: 0 });
+        starting.check = Some(check(Some("connection refused")));
+        let mut well = replica("web", 1, State::Running);
+        well.health = Some(HealthStatus { state: Health::Healthy, failures: 0 });
+        well.check = Some(check(None));
+        well.status_text = Some("serving\x1b[31m 3 people".to_owned());
+        let mut ill = replica("web", 2, State::Running);
+        ill.health = Some(HealthStatus { state: Health::Unhealthy, failures: 3 });
+        ill.check = Some(check(Some("status 503: no database")));
+        vec![starting, well, ill, replica("batch", 1, State::Running)]
+    }
+
+    #[test]
+    fn health_is_shown_where_it_is_looked_at() {
+        let plain = Show { terminal: true, color: false };
+        insta::assert_snapshot!(listed(&checked(), NOW, plain));
     }
 
     #[test]

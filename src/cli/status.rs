@@ -200,7 +200,8 @@ fn next(replica: &ReplicaStatus, policy: Option<&str>) -> String {
     match state_and_wait(replica) {
         (State::Running, _) => after.to_owned(),
         (State::Starting, _) if replica.uptime_s.is_some() => {
-            "its program runs and is not ready yet; it has its `start_timeout` for that".to_owned()
+            "its program runs and is not ready yet; it is killed when it is not so in time"
+                .to_owned()
         }
         (State::Starting, _) => "its program is being started".to_owned(),
         (State::Waiting, Some(wait)) => format!("it starts in {wait}"),
@@ -256,6 +257,7 @@ impl Page {
         self.field(&mut text, "Command", &show.foreign(&shell_words::join(&replica.command)));
         self.process(&mut text, replica, facts);
         self.field(&mut text, "Ready", if replica.ready { "yes" } else { "no" });
+        self.health(&mut text, replica);
         let row = match replica.failures_in_a_row {
             0 => String::new(),
             many => format!(", {many} failures in a row"),
@@ -308,6 +310,25 @@ impl Page {
         let _ = writeln!(text, "{}", cut(&format!("{name:>12}: {value}"), self.width));
     }
 
+    /// What is known of its health, and what it says of itself.
+    fn health(&self, text: &mut String, replica: &ReplicaStatus) {
+        if let Some(health) = ps::health(replica) {
+            self.field(text, "Health", &health);
+        }
+        if let Some(check) = &replica.check {
+            let age = since(check.at, self.now);
+            let told = match &check.error {
+                None => format!("good, {age} ago"),
+                // What is wrong is never cut.
+                Some(error) => format!("{age} ago: {}", self.show.foreign(error)),
+            };
+            let _ = writeln!(text, "{:>12}: {told}", "Last check");
+        }
+        if let Some(said) = &replica.status_text {
+            self.field(text, "Status", &self.show.foreign(said));
+        }
+    }
+
     fn process(&self, text: &mut String, replica: &ReplicaStatus, facts: &Facts) {
         let (Some(pid), Some(run)) = (replica.pid, replica.incarnation) else { return };
         let program = match &facts.executable {
@@ -355,7 +376,7 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ps::tests::{NOW, replica, some};
+    use super::super::ps::tests::{NOW, checked, replica, some};
     use super::super::tree;
     use super::*;
     use crate::output::{Source, Stream};
@@ -402,6 +423,13 @@ mod tests {
         let plain = all.iter().skip(1).map(|one| page(None).block(one, &facts(one, "on-failure")));
         blocks.extend(plain);
         insta::assert_snapshot!(blocks.join("\n"));
+    }
+
+    #[test]
+    fn health_is_told() {
+        let blocks = checked();
+        let blocks = blocks.iter().map(|one| page(None).block(one, &facts(one, "on-failure")));
+        insta::assert_snapshot!(blocks.collect::<Vec<_>>().join("\n"));
     }
 
     #[test]

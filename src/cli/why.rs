@@ -177,14 +177,16 @@ fn now(named: bool, replicas: Option<&[ReplicaStatus]>, show: Show) -> String {
         let state = show.state(replica.state, &ps::state(replica));
         let pid = replica.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
         let up = replica.uptime_s.map(|up| format!(", up {}", span(up))).unwrap_or_default();
-        format!("now: {name} is {state}{pid}{up}\n")
+        let health = ps::health(replica).map(|health| format!(", {health}")).unwrap_or_default();
+        let wrong = ps::wrong(replica).map(|wrong| format!(": {}", show.foreign(wrong)));
+        format!("now: {name} is {state}{pid}{up}{health}{}\n", wrong.unwrap_or_default())
     };
     replicas.iter().map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::ps::tests::some;
+    use super::super::ps::tests::{checked, some};
     use super::*;
 
     #[test]
@@ -192,6 +194,7 @@ mod tests {
         let show = Show { terminal: true, color: false };
         let text = format!("{}{}", now(true, Some(&some()), show), now(true, None, show));
         insta::assert_snapshot!(text);
+        insta::assert_snapshot!(now(true, Some(&checked()), show));
         let none = || Some("nothing has ended yet\n".to_owned());
         let nothing = told(true, none(), &[], Some(&[]), show);
         assert_eq!(nothing, "nothing has ended yet\n\n");

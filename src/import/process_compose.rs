@@ -384,12 +384,18 @@ fn probe(job: &mut Job<'_>, draft: &mut Draft, to: &str, value: &Node, from: &Or
                 let port = text("port").map(|port| format!(":{port}")).unwrap_or_default();
                 let path = text("path").unwrap_or("/");
                 let slash = if path.starts_with('/') { "" } else { "/" };
-                keys.insert(
-                    "http".to_owned(),
-                    json!(format!("{scheme}://{host}{port}{slash}{path}")),
-                );
+                let url = format!("{scheme}://{host}{port}{slash}{path}");
+                let (key, question) = if scheme == "https" {
+                    ("exec", json!(["curl", "-fsS", "-o", "/dev/null", url]))
+                } else {
+                    ("http", json!(url))
+                };
+                keys.insert(key.to_owned(), question);
             }
             "period_seconds" => number(job, &mut keys, "interval", entry, &origin),
+            "timeout_seconds" if to == "ready" => {
+                draft.lose(&origin, "a question whether it is ready has 3s at most", "");
+            }
             "timeout_seconds" => number(job, &mut keys, "timeout", entry, &origin),
             "failure_threshold" if to == "healthcheck" => {
                 let count = entry.value.text().and_then(|text| text.parse::<u32>().ok());

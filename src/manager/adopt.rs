@@ -212,7 +212,10 @@ impl Control {
         tracing::info!(%replica, %incarnation, pid, in_step = alive.in_step, "took over a run");
         self.present.insert(replica, incarnation);
         self.runs.insert(incarnation, Box::new(run));
-        self.wire(incarnation, Ends::of(Some(pidfd), ends));
+        self.wire(incarnation, Ends::of(Some(pidfd), ends, service.ready_fd().is_some()));
+        if let Err(error) = self.reopen_notices(incarnation) {
+            tracing::error!(%incarnation, %error, "cannot hear what a run that goes on says of itself");
+        }
         self.note_conversation(incarnation);
     }
 

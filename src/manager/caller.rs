@@ -27,6 +27,13 @@ pub(super) enum Caller {
     },
     /// Those who wait for the handshake of this run.
     Handshake(Incarnation),
+    /// A health check of this run: its question of this number.
+    Probe {
+        /// Which run.
+        incarnation: Incarnation,
+        /// Which question.
+        number: u64,
+    },
     /// Nobody: a message of the manager's own.
     Nobody,
 }
@@ -37,7 +44,11 @@ impl Caller {
         match self {
             Self::Request(reply) => reply.is_closed(),
             // These say so when they go.
-            Self::Guest { .. } | Self::Sender { .. } | Self::Handshake(_) | Self::Nobody => false,
+            Self::Guest { .. }
+            | Self::Sender { .. }
+            | Self::Handshake(_)
+            | Self::Probe { .. }
+            | Self::Nobody => false,
         }
     }
 }
@@ -55,6 +66,9 @@ impl Control {
                 }
             }
             Caller::Handshake(incarnation) => self.shaken(incarnation, result),
+            Caller::Probe { incarnation, number } => {
+                self.call_probed(incarnation, number, result);
+            }
             Caller::Nobody => {}
         }
     }

@@ -372,7 +372,8 @@ impl Control {
     fn tell_change(&mut self, replica: &ReplicaId, view: &View) {
         let (state, incarnation) = (view.state, view.incarnation);
         let crash_looping = view.crash_looping;
-        let shown = Shown { state, incarnation, crash_looping };
+        let health = view.health;
+        let shown = Shown { state, incarnation, crash_looping, health };
         let before = self.shown.insert(replica.clone(), shown);
         if before == Some(shown) {
             return;
@@ -384,6 +385,14 @@ impl Control {
             }
             let replica = replica.clone();
             tell(What::CrashLoop { replica, active: crash_looping, failures: view.row });
+        }
+        let same_run = before.filter(|before| before.incarnation == incarnation);
+        if let (Some(health), Some(incarnation)) = (health, incarnation)
+            && same_run
+                .is_some_and(|before| before.health != Some(health) && before.health.is_some())
+        {
+            let (replica, failures) = (replica.clone(), view.failed_checks);
+            tell(What::Health { replica, incarnation, health, failures });
         }
         let same = before.map(|before| (before.state, before.incarnation));
         if same == Some((state, incarnation)) {

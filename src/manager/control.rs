@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::event::{Action, Event, State, Verdict};
+use crate::event::{Action, Event, Health as RunHealth, State, Verdict};
 use crate::exit::Errno;
 use crate::metrics::Book;
 use crate::name::{Incarnation, Realm, ReplicaId, Requester, ServiceName};
@@ -38,8 +38,10 @@ use super::ending::Pending;
 use super::forward::Forwarder;
 use super::guest::Guests;
 use super::launch::Surroundings;
+use super::probes::Probes;
 use super::prompts::Prompts;
 use super::published::{SkipReason, What};
+use super::readiness::Patterns;
 use super::record::Origin;
 use super::request::{Handle, LastExit, Request};
 use super::run::Run;
@@ -50,7 +52,7 @@ use super::sweeper::{Report, Sweeper};
 use super::terminal::Terminal;
 use super::timing::LastDue;
 use super::vault::Vault;
-use super::{room, spawner, speak};
+use super::{probe_exec, room, spawner, speak};
 
 /// Tokens of the descriptors that are not a run's. A run's are its incarnation, shifted, and a kind.
 pub(super) mod token {
@@ -75,6 +77,10 @@ pub(super) enum Kind {
     Log,
     /// Tells that memory ran out.
     Memory,
+    /// Where it writes a line when it is ready.
+    Ready,
+    /// Where it says how it is.
+    Notice,
 }
 
 impl Kind {
@@ -91,7 +97,9 @@ impl Kind {
             2 => Self::Error,
             3 => Self::Input,
             4 => Self::Log,
-            _ => Self::Memory,
+            5 => Self::Memory,
+            6 => Self::Ready,
+            _ => Self::Notice,
         };
         (Incarnation(token >> 3), kind)
     }
@@ -187,6 +195,11 @@ pub(super) struct Control {
     pub(super) port_deadlines: BTreeSet<(Tick, Incarnation)>,
     pub(super) protocols: speak::Protocols,
 
+    /// What asks programs whether they are ready and well.
+    pub(super) probes: Probes,
+    /// The compiled expressions of `ready.log_line`, by their text.
+    pub(super) patterns: Patterns,
+
     /// The version of the small files that was last asked for.
     pub(super) intent: u64,
     /// The version of the small files that is on disk.
@@ -244,6 +257,7 @@ pub(super) struct Shown {
     pub(super) state: State,
     pub(super) incarnation: Option<Incarnation>,
     pub(super) crash_looping: bool,
+    pub(super) health: Option<RunHealth>,
 }
 
 /// What a look-up of a user found, for the run that waits for it.
@@ -302,10 +316,8 @@ impl Control {
                     token::CHILDREN => self.children_ended(),
                     token::LOGS => some.0 = true,
                     token::PORTS => some.1 = true,
-                    token => match Kind::of(token) {
-                        (incarnation, Kind::Memory) => self.memory_told(incarnation),
-                        (incarnation, _) => self.process_ended(incarnation),
-                    },
+                    token if token & probe_exec::TOKEN != 0 => self.question_ready(token),
+                    token => self.run_ready(token),
                 }
             }
             if some.1 {
@@ -337,6 +349,16 @@ impl Control {
         Ok(())
     }
 
+    /// A descriptor of a run is ready that is none of its streams.
+    fn run_ready(&mut self, token: u64) {
+        match Kind::of(token) {
+            (incarnation, Kind::Ready) => self.ready_line(incarnation),
+            (incarnation, Kind::Notice) => self.take_notices(incarnation),
+            (incarnation, Kind::Memory) => self.memory_told(incarnation),
+            (incarnation, _) => self.process_ended(incarnation),
+        }
+    }
+
     /// How long nothing needs to happen by itself; `None` for ever.
     fn patience(&self) -> Option<Duration> {
         let now = clock::now();
@@ -353,6 +375,7 @@ impl Control {
             self.untold_due(),
             self.vault.due(),
             self.memory_looks.first().map(|(at, _)| *at),
+            self.probes.due(),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
@@ -376,6 +399,7 @@ impl Control {
         }
         self.look_at_clocks(now);
         self.intent_due(now);
+        self.questions_due(now);
         self.overdue_records(now);
         self.look_for_ends();
         if self.vault.due().is_some_and(|at| at <= now) {
@@ -427,6 +451,10 @@ impl Control {
                 self.verdicts.push((incarnation, replica, verdict));
             }
             Action::Sweep { incarnation, scope } => self.sweep(incarnation, scope),
+            Action::Probe { incarnation, number, purpose, service, timeout } => {
+                self.probe(incarnation, number, purpose, &service, timeout);
+            }
+            Action::Measure { incarnation } => self.measure(incarnation),
             Action::Changed { replica } => self.changed(&replica),
             Action::Forget { replica } => self.forget(&replica),
             Action::Overlapped { replica } => self.skipped_one(replica, SkipReason::Overlap),
@@ -466,6 +494,7 @@ impl Control {
             self.user_found(incarnation, found);
         }
         self.take_recalled();
+        self.take_probed();
         if self.forward.has_news() {
             self.publish_health();
         }

@@ -115,6 +115,8 @@ impl Control {
         // Any later death of this manager still leaves the truth about this run in the table.
         self.table.slot(run.slot).keep_end(how, &ended.usage);
         self.drain(incarnation);
+        self.end_questions(incarnation);
+        self.close_notices(incarnation);
         let run = self.runs.get(&incarnation);
         let unread = run.and_then(|run| run.input.as_ref()).map_or(Some(0), Input::unread);
         self.end_exchange(incarnation, unread);
@@ -467,7 +469,8 @@ impl Control {
             return;
         }
         while let Ok(Some(ended)) = wait::peek_any() {
-            if self.runs.values().any(|run| self.process_of(run) == Some(ended.pid)) {
+            let is_run = self.runs.values().any(|run| self.process_of(run) == Some(ended.pid));
+            if is_run || self.probes.execs.may_own(ended.pid) {
                 // Its pidfd tells in a moment.
                 return;
             }

@@ -119,7 +119,10 @@ pub(super) struct Order<'a> {
     pub(super) cgroup: Option<(&'a Path, bool)>,
     /// Those of further groups, that limit it.
     pub(super) entered: &'a [PathBuf],
-    pub(super) pid_cell: PidCell,
+    /// Where the kernel is to write its number.
+    pub(super) pid_cell: Option<PidCell>,
+    /// Variables of the manager's own, beside those that every run has.
+    pub(super) more: Vec<(&'static str, String)>,
 }
 
 /// Why a start cannot even be tried.
@@ -138,9 +141,11 @@ pub(super) fn prepare(
     order: Order<'_>,
 ) -> Result<Box<Launch>, Refusal> {
     let invalid = |_| Refusal { stage: Stage::Exec, errno: Errno(libc::EINVAL), why: None };
-    let Order { service, replica, incarnation, identity, cgroup, entered, pid_cell } = order;
+    let Order { service, replica, incarnation, identity, cgroup, entered, pid_cell, more } = order;
     let mut environment =
         surroundings.environment(service, replica, incarnation, identity.as_ref());
+    let is_watched = more.iter().any(|(name, _)| *name == "WATCHDOG_USEC");
+    environment.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
     if service.port.as_ref().is_some_and(|port| port.unbuffer == Unbuffer::Stdbuf) {
         let path = surroundings.clean.get("PATH").map(String::as_str).unwrap_or_default();
         let library = stdbuf::library(path).map_err(|why| Refusal {
@@ -153,7 +158,12 @@ pub(super) fn prepare(
     let pairs = environment.iter().map(|(name, value)| (&**name, &**value));
     let mut launch = Box::new(Launch::new(&service.command, pairs).map_err(invalid)?);
     launch.folder(&service.working_dir).map_err(invalid)?;
-    launch.pid_cell(pid_cell);
+    if let Some(cell) = pid_cell {
+        launch.pid_cell(cell);
+    }
+    if is_watched {
+        launch.pid_variable("WATCHDOG_PID").map_err(invalid)?;
+    }
     if service.is_kept() {
         launch.outlives_parent();
     }

@@ -241,6 +241,7 @@ impl Control {
             service,
             state: view.state,
             wanted: view.wanted,
+            healthy: view.healthy,
             backoff: waits.map_or(Duration::ZERO, |until| until.since(view.since)),
             budget: if view.state == State::Failed { 0 } else { budget },
             process: run.map(|run| process_sample(run, now)),

@@ -20,9 +20,13 @@ mod history;
 mod launch;
 mod measure;
 mod notice;
+mod notify;
 mod oom;
+mod probe_exec;
+mod probes;
 mod prompts;
 mod published;
+mod readiness;
 mod record;
 mod recover;
 mod refused;
@@ -70,13 +74,12 @@ pub use history::{
     Cursor, CursorError, Gap, GapReason, History, Missing, Recalled, Since, SinceTextError,
 };
 pub use notice::{
-    AboutPart, CleanedPart, CrashLoopPart, ExitEvent, ExitKind, MemoryPart, MessagePart, Notice,
-    StreamEvent, Teller, event_schema,
+    AboutPart, CleanedPart, CrashLoopPart, ExitEvent, ExitKind, HealthPart, MemoryPart,
+    MessagePart, Notice, ProbePart, StreamEvent, Teller, event_schema,
 };
 pub use published::{Kind, Published, SkipReason, What};
 pub use request::{
-    EVENTS, Handle, LastExit, LimitStatus, ManagerStatus, PortStatus, REQUESTS, ReadState, Refusal,
-    ReplicaStatus, Request, Snapshot, SpeakError, Speech,
+    CheckStatus, EVENTS, Handle, HealthStatus, LastExit, LimitStatus, ManagerStatus, PortStatus, REQUESTS, ReadState, Refusal, ReplicaStatus, Request, Snapshot, SpeakError, Speech,
 };
 
 /// How a manager is run.
@@ -283,7 +286,7 @@ fn start(
         poller: poller()?,
         logs: poller()?,
         ports: poller()?,
-        waker,
+        waker: waker.clone(),
         children: Inbox::open(&[child]).map_err(system("receiving signals"))?,
         guardian,
         requests: inbox,
@@ -325,6 +328,8 @@ fn start(
         manners: HashMap::new(),
         port_deadlines: BTreeSet::new(),
         protocols: speak::Protocols::default(),
+        probes: probes::Probes::new(waker.clone()),
+        patterns: readiness::Patterns::default(),
         intent: 0,
         persisted: 0,
         intent_again: None,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{Cursor, Gap, GapReason, Missing};
 use super::published::{Kind, Published, SkipReason, What};
-use crate::event::State;
+use crate::event::{Health, Purpose, State};
 use crate::exit::{
     Decision, EventPart, ExecutablePart, ExitRecord, HostPart, ManagerPart, ProcessPart, Reason,
     RestartPart,
@@ -92,6 +92,12 @@ pub struct Notice {
     /// `skipped`: why a start by the schedule was left out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub skipped: Option<SkipReason>,
+    /// `health`: what is known of it now.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub health: Option<HealthPart>,
+    /// `probe_failed`: what was asked for, and what was wrong.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub probe: Option<ProbePart>,
     /// `unrecorded`: why it ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<Reason>,
@@ -142,6 +148,24 @@ pub struct CrashLoopPart {
     pub active: bool,
     /// Failures in a row.
     pub failures: u32,
+}
+
+/// `health.*`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HealthPart {
+    /// What is known.
+    pub state: Health,
+    /// So many checks in a row have failed, as far as they count.
+    pub failures: u32,
+}
+
+/// `probe.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbePart {
+    /// What the question was for: `ready` or `health`.
+    pub purpose: Purpose,
+    /// What was wrong with the answer.
+    pub error: String,
 }
 
 /// `cleaned.*`
@@ -230,6 +254,8 @@ impl Notice {
             restart: None,
             crash_loop: None,
             skipped: None,
+            health: None,
+            probe: None,
             reason: None,
             cleaned: None,
             oom: None,
@@ -278,6 +304,15 @@ impl Notice {
             What::Skipped { why, .. } => {
                 self.skipped = Some(*why);
                 warns = true;
+            }
+            What::Health { health, failures, .. } => {
+                self.health = Some(HealthPart { state: *health, failures: *failures });
+                warns = *health == Health::Unhealthy;
+            }
+            What::ProbeFailed { purpose, error, .. } => {
+                self.probe = Some(ProbePart { purpose: *purpose, error: error.to_string() });
+                // Before it is ready an answer is not to be expected.
+                warns = *purpose == Purpose::Health;
             }
             What::Unrecorded { reason, .. } => {
                 self.reason = Some(*reason);
@@ -351,6 +386,16 @@ fn sentence(what: &What) -> String {
         What::Skipped { replica, why: SkipReason::Missed } => {
             format!("{replica} is not started by its schedule: its time has gone by")
         }
+        What::ProbeFailed { replica, purpose: Purpose::Ready, error, .. } => {
+            format!("{replica} is not ready yet: {error}")
+        }
+        What::ProbeFailed { replica, purpose: Purpose::Health, error, .. } => {
+            format!("the health check of {replica} failed: {error}")
+        }
+        What::Health { replica, health: Health::Unhealthy, failures, .. } => {
+            format!("{replica} is unhealthy: {failures} checks in a row have failed")
+        }
+        What::Health { replica, health, .. } => format!("{replica} is {}", health.as_str()),
         What::Unrecorded { msg, .. } => {
             format!("{msg}; its record cannot be written yet and follows when it is")
         }

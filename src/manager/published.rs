@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::event::State;
+use crate::event::{Health, Purpose, State};
 use crate::exit::{ExitRecord, Reason};
 use crate::name::{Incarnation, ReplicaId, Requester, Target};
 use crate::time::Wall;
@@ -106,6 +106,29 @@ pub enum What {
         /// Why.
         why: SkipReason,
     },
+    /// A question whether a run is ready, or well, had no good answer. The same failure again and again
+    /// is told `retries` times, or once before it is ready.
+    ProbeFailed {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// Its run.
+        incarnation: Incarnation,
+        /// What the question was for.
+        purpose: Purpose,
+        /// What was wrong.
+        error: Box<str>,
+    },
+    /// What is known of a run's health changed.
+    Health {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// Its run.
+        incarnation: Incarnation,
+        /// What is known now.
+        health: Health,
+        /// So many checks in a row have failed.
+        failures: u32,
+    },
     /// A run ended and the disk does not take its record: the exit is told once it does.
     Unrecorded {
         /// Of which replica.
@@ -199,6 +222,8 @@ impl What {
             Self::GiveUp { .. } => Kind::GiveUp,
             Self::CrashLoop { .. } => Kind::CrashLoop,
             Self::Skipped { .. } => Kind::Skipped,
+            Self::ProbeFailed { .. } => Kind::ProbeFailed,
+            Self::Health { .. } => Kind::Health,
             Self::Unrecorded { .. } => Kind::Unrecorded,
             Self::Cleaned { .. } => Kind::Cleaned,
             Self::Oom { .. } => Kind::Oom,
@@ -221,6 +246,8 @@ impl What {
             Self::GiveUp { .. } => "restart.giveup",
             Self::CrashLoop { .. } => "service.crash_loop",
             Self::Skipped { .. } => "schedule.skipped",
+            Self::ProbeFailed { .. } => "probe.failed",
+            Self::Health { .. } => "service.health",
             Self::Unrecorded { .. } => "process.exit_unrecorded",
             Self::Cleaned { .. } => "process.cleaned",
             Self::Oom { .. } => "process.oom",
@@ -250,6 +277,8 @@ impl What {
             | Self::Ready { replica, incarnation, .. }
             | Self::Restart { replica, incarnation, .. }
             | Self::GiveUp { replica, incarnation }
+            | Self::ProbeFailed { replica, incarnation, .. }
+            | Self::Health { replica, incarnation, .. }
             | Self::Unrecorded { replica, incarnation, .. }
             | Self::Cleaned { replica, incarnation, .. }
             | Self::Oom { replica, incarnation, .. }
@@ -280,7 +309,7 @@ impl What {
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Message { text, .. } => text.as_ref().map_or(0, |text| text.len()),
-            Self::ProtocolError { error, .. } => error.len(),
+            Self::ProtocolError { error, .. } | Self::ProbeFailed { error, .. } => error.len(),
             Self::Unrecorded { msg, .. } => msg.len(),
             Self::Cleaned { killed, left, spared, .. } => {
                 4 * (killed.len() + left.len() + spared.len())
@@ -348,6 +377,10 @@ kinds! {
     CrashLoop = "crash_loop",
     /// A start by the schedule is left out.
     Skipped = "skipped",
+    /// A question whether a replica is ready or well had no good answer.
+    ProbeFailed = "probe_failed",
+    /// What is known of a replica's health changed.
+    Health = "health",
     /// A run ended and its record cannot be written yet; the exit follows when it is.
     Unrecorded = "unrecorded",
     /// What a run left behind was killed.

@@ -95,10 +95,20 @@ pub(super) fn record(
 
 /// `warn` where somebody should look.
 fn level(verdict: &Verdict, survivors: &[i32]) -> &'static str {
-    let asked_for =
-        !matches!(verdict.cause, Cause::Spontaneous | Cause::StartTimeout | Cause::ReadyTimeout);
+    let cause = verdict.cause;
+    let asked_for = !matches!(
+        cause,
+        Cause::Spontaneous
+            | Cause::StartTimeout
+            | Cause::ReadyTimeout
+            | Cause::HealthFailed
+            | Cause::Watchdog
+            | Cause::MaxMemory
+            | Cause::StopTimeout
+    );
     // A program that puts itself into the background seems to have done its work, and has not.
-    let done = verdict.reason == Reason::Completed && survivors.is_empty();
+    let completed = verdict.reason == Reason::Completed && cause == Cause::Spontaneous;
+    let done = completed && survivors.is_empty();
     if verdict.restart.decision != Decision::GaveUp && (done || asked_for) {
         "info"
     } else {

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use crate::event::{State, Verb};
+use crate::event::{Health, State, Verb};
 use crate::exit::{Cause, Reason};
 use crate::message::Failure;
 use crate::metrics::Sample;
@@ -393,6 +393,15 @@ pub struct ReplicaStatus {
     pub since: Wall,
     /// Seconds until its next start, in backoff.
     pub next_start_s: Option<f64>,
+    /// What is known of its health, where a health check is declared and it runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub health: Option<HealthStatus>,
+    /// What came of the last question whether it is ready or well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub check: Option<CheckStatus>,
+    /// What it says of itself (`STATUS` of sd_notify(3)).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub status_text: Option<String>,
     /// Its last end.
     pub last_exit: Option<LastExit>,
     /// Its counters, where it is a port and runs.
@@ -449,6 +458,30 @@ pub struct LastExit {
     pub signal: Option<String>,
     /// The whole story as one sentence.
     pub msg: String,
+}
+
+/// What is known of a replica's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HealthStatus {
+    /// The word.
+    pub state: Health,
+    /// Checks in a row that failed, as far as they count.
+    pub failures: u32,
+}
+
+/// What came of a question whether a replica is ready or well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckStatus {
+    /// When the answer came, or its time was up.
+    pub at: Wall,
+    /// Whether it was a good one.
+    pub ok: bool,
+    /// What was wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// What the program, or the command that asked, said: its last 4 KiB, or the first of a page.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub output: Option<String>,
 }
 
 /// A running port's counters.

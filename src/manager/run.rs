@@ -8,6 +8,7 @@ use crate::exit::PortPart;
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::cgroup::{Census, Group};
 use crate::os::input::Input;
+use crate::os::user::Identity;
 use crate::os::wait::Ended;
 use crate::output::{LineFormatter, Stream};
 use crate::port::exchange::{Exchange, Unanswered};
@@ -15,7 +16,10 @@ use crate::spec::Service;
 use crate::time::{Tick, Wall};
 
 use super::control::Kind;
+use super::notify::Notices;
 use super::oom::Watched;
+use super::probes::Checked;
+use super::readiness::Awaited;
 use super::request::LimitStatus;
 use super::spawner::{Answer, Wiring};
 
@@ -58,6 +62,18 @@ pub(super) struct Run {
     pub(super) log: Option<OwnedFd>,
     /// Our end of its terminal where it has left that and lives on: to close it would be to hang up.
     pub(super) left: Option<OwnedFd>,
+    /// The user that it runs as, where that is said.
+    pub(super) identity: Option<Identity>,
+    /// Where it writes a line when it is ready.
+    pub(super) ready: Option<OwnedFd>,
+    /// Where it says how it is, and what it has said.
+    pub(super) notices: Option<Box<Notices>>,
+    /// What is looked for in its output to see that it is ready.
+    pub(super) line: Option<Box<Awaited>>,
+    /// Whether it has shown that it is ready, perhaps before the word that it runs.
+    pub(super) said_ready: bool,
+    /// What came of the last question to it.
+    pub(super) checked: Option<Box<Checked>>,
     pub(super) created: Wall,
     /// When it was ordered.
     pub(super) ordered: Tick,
@@ -131,6 +147,12 @@ impl Run {
             error: None,
             log: None,
             left: None,
+            identity: None,
+            ready: None,
+            notices: None,
+            line: None,
+            said_ready: false,
+            checked: None,
             created: now,
             ordered,
             keeping: Keeping::Dies,
@@ -170,12 +192,25 @@ impl Run {
         Wiring::of(self.service.port.as_ref())
     }
 
+    /// What it says of itself.
+    pub(super) fn status_text(&self) -> Option<String> {
+        let notices = self.notices.as_ref()?;
+        match (&notices.status, notices.reloading) {
+            (status, false) => status.clone(),
+            (None, true) => Some("reloading".to_owned()),
+            (Some(status), true) => Some(format!("reloading: {status}")),
+        }
+    }
+
     /// A stream that is read.
     pub(super) fn stream(&mut self, kind: Kind) -> &mut Option<OwnedFd> {
         match kind {
             Kind::Error => &mut self.error,
             Kind::Log => &mut self.log,
-            Kind::Output | Kind::Process | Kind::Input | Kind::Memory => &mut self.output,
+            Kind::Ready => &mut self.ready,
+            Kind::Output | Kind::Process | Kind::Input | Kind::Memory | Kind::Notice => {
+                &mut self.output
+            }
         }
     }
 
@@ -201,7 +236,12 @@ impl Run {
             Kind::Output if self.exchange.is_none() && !self.wiring().is_shown() => {
                 Some(Stream::Stdout)
             }
-            Kind::Output | Kind::Process | Kind::Input | Kind::Memory => None,
+            Kind::Output
+            | Kind::Process
+            | Kind::Input
+            | Kind::Memory
+            | Kind::Ready
+            | Kind::Notice => None,
         }
     }
 

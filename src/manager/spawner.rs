@@ -32,6 +32,8 @@ pub(super) struct Request {
     pub(super) owner: Option<(u32, u32)>,
     /// Whether it is to outlive this manager.
     pub(super) kept: bool,
+    /// The descriptor to which it writes a line when it is ready.
+    pub(super) ready_fd: Option<RawFd>,
 }
 
 /// What a program's descriptors are. Standard error is a pipe of its own in every case.
@@ -47,6 +49,8 @@ pub(super) enum Wiring {
     Terminal,
     /// Its input is a pipe, its output a terminal, for the look of it.
     Display,
+    /// No input; output and error are one pipe.
+    Question,
 }
 
 impl Wiring {
@@ -72,6 +76,7 @@ impl Wiring {
 pub(super) enum Answer {
     /// The process exists; its descriptors come with the message, in the order pidfd, error, output,
     /// input, and standard output where that is none of the channel's; the last two where there are.
+    /// Of a question: pidfd and output. What it writes to when it is ready comes last.
     Spawned { pid: i32 },
     /// There is no process: this step failed.
     Refused { stage: Stage, errno: Errno },
@@ -137,14 +142,17 @@ struct Ends {
     /// Ours, in the order of [`Answer::Spawned`].
     ours: Vec<OwnedFd>,
     /// The program's, each with the numbers it gets there.
-    theirs: Vec<(OwnedFd, &'static [RawFd])>,
+    theirs: Vec<(OwnedFd, Vec<RawFd>)>,
 }
 
 impl Ends {
     fn new(wiring: Wiring) -> io::Result<Self> {
         let mut ends = Self { ours: Vec::new(), theirs: Vec::new() };
-        ends.reads(&[2])?;
+        if wiring != Wiring::Question {
+            ends.reads(&[2])?;
+        }
         match wiring {
+            Wiring::Question => ends.reads(&[1, 2])?,
             Wiring::Server => ends.reads(&[1])?,
             Wiring::Pipes => {
                 ends.reads(&[1])?;
@@ -162,7 +170,7 @@ impl Ends {
             Wiring::Display => {
                 let Terminal { ours, theirs } = terminal::open()?;
                 ends.ours.push(ours);
-                ends.theirs.push((theirs, &[1]));
+                ends.theirs.push((theirs, vec![1]));
                 ends.writes()?;
             }
         }
@@ -170,10 +178,10 @@ impl Ends {
     }
 
     /// A pipe that we read.
-    fn reads(&mut self, places: &'static [RawFd]) -> io::Result<()> {
+    fn reads(&mut self, places: &[RawFd]) -> io::Result<()> {
         let Pipe { read, write } = fds::pipe()?;
         self.ours.push(read);
-        self.theirs.push((write, places));
+        self.theirs.push((write, places.to_vec()));
         Ok(())
     }
 
@@ -181,16 +189,16 @@ impl Ends {
     fn writes(&mut self) -> io::Result<()> {
         let Pipe { read, write } = fds::pipe()?;
         self.ours.push(write);
-        self.theirs.push((read, &[0]));
+        self.theirs.push((read, vec![0]));
         Ok(())
     }
 
     /// Something that is read and written: two descriptors of ours, so that each can be watched and
     /// closed by itself.
-    fn both(&mut self, ours: OwnedFd, theirs: OwnedFd, places: &'static [RawFd]) -> io::Result<()> {
+    fn both(&mut self, ours: OwnedFd, theirs: OwnedFd, places: &[RawFd]) -> io::Result<()> {
         let input = fds::duplicate(&ours)?;
         self.ours.extend([ours, input]);
-        self.theirs.push((theirs, places));
+        self.theirs.push((theirs, places.to_vec()));
         Ok(())
     }
 }
@@ -277,7 +285,11 @@ impl Spawner {
 
     fn start(&mut self, request: Request) -> Result<(), (Stage, Errno)> {
         let failed = |error: io::Error| (Stage::Clone, errno_of(&error));
-        let Ends { ours, theirs } = Ends::new(request.wiring).map_err(failed)?;
+        let mut ends = Ends::new(request.wiring).map_err(failed)?;
+        if let Some(number) = request.ready_fd {
+            ends.reads(&[number]).map_err(failed)?;
+        }
+        let Ends { ours, theirs } = ends;
         if let Some((uid, gid)) = request.owner {
             theirs
                 .iter()

@@ -379,7 +379,10 @@ impl Control {
 
     /// A program can be spoken to. Where the word that it runs is still on its way, that comes first.
     fn became_ready(&mut self, incarnation: Incarnation) {
-        if self.runs.get(&incarnation).is_some_and(|run| run.landing == Some(Answer::Executed)) {
+        let is_word = self.runs.get(&incarnation).is_some_and(|run| {
+            run.service.is_ready_by_port() && run.landing == Some(Answer::Executed)
+        });
+        if is_word {
             self.feed(Event::Ready { incarnation });
         }
     }

@@ -18,6 +18,7 @@ use crate::spec::Service;
 
 use super::control::{Control, Found, Kind};
 use super::launch::{self, Order};
+use super::probe_exec;
 use super::published::What;
 use super::refused;
 use super::run::Run;
@@ -36,19 +37,23 @@ pub(super) struct Ends {
     output: Option<OwnedFd>,
     input: Option<OwnedFd>,
     log: Option<OwnedFd>,
+    /// Where it writes a line when it is ready.
+    ready: Option<OwnedFd>,
 }
 
 impl Ends {
-    /// In the order in which they are handed over: error, output, input, log.
-    pub(super) fn of(pidfd: Option<OwnedFd>, ends: Vec<OwnedFd>) -> Self {
+    /// In the order in which they are handed over: error, output, input, log; and last, where there is
+    /// one, what it writes to when it is ready.
+    pub(super) fn of(pidfd: Option<OwnedFd>, mut ends: Vec<OwnedFd>, has_ready: bool) -> Self {
+        let ready = if has_ready { ends.pop() } else { None };
         let mut ends = ends.into_iter();
         let (error, output, input, log) = (ends.next(), ends.next(), ends.next(), ends.next());
-        Self { pidfd, error, output, input, log }
+        Self { pidfd, error, output, input, log, ready }
     }
 }
 
 /// Errors that mean "not now".
-fn is_lack(errno: Errno) -> bool {
+pub(super) fn is_lack(errno: Errno) -> bool {
     matches!(errno.0, libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::ENOMEM | libc::ENOSPC)
 }
 
@@ -170,6 +175,13 @@ impl Control {
         let Some(entered) = self.confine_run(incarnation, &name) else { return };
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let owner = identity.as_ref().map(|identity| (identity.uid, identity.gid));
+        run.identity.clone_from(&identity);
+        let ready_fd = run.service.ready_fd().and_then(|number| i32::try_from(number).ok());
+        let notified = match self.open_notices(incarnation) {
+            Ok(variables) => variables,
+            Err(error) => return self.not_now(incarnation, errno_of(&error)),
+        };
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let procs = run.group.as_ref().map(crate::os::cgroup::Group::procs);
         let inside = self.make_inside && !self.killed_groups.contains(&run.replica);
         let order = Order {
@@ -179,7 +191,8 @@ impl Control {
             identity,
             cgroup: procs.as_deref().map(|procs| (procs, inside)),
             entered: &entered,
-            pid_cell: self.table.slot(run.slot).pid_cell(),
+            pid_cell: Some(self.table.slot(run.slot).pid_cell()),
+            more: notified,
         };
         let wiring = run.wiring();
         let launch = match launch::prepare(&self.surroundings, order) {
@@ -190,7 +203,7 @@ impl Control {
             }
         };
         let kept = run.is_kept();
-        let request = spawner::Request { incarnation, launch, wiring, owner, kept };
+        let request = spawner::Request { incarnation, launch, wiring, owner, kept, ready_fd };
         // The supervisor starts few at once, so the channel is never full.
         let sent = self.spawner.try_send(request).map_err(|_| Errno(libc::EAGAIN));
         self.bell.wake();
@@ -252,6 +265,10 @@ impl Control {
             let Some((incarnation, answer)) = Answer::decode(&buffer[..received.bytes]) else {
                 return Err(io::Error::other("the spawner is gone"));
             };
+            if probe_exec::is_question(incarnation) {
+                self.question_answered(incarnation, answer, received);
+                continue;
+            }
             match answer {
                 Answer::Spawned { pid } => self.spawned(incarnation, pid, received),
                 Answer::Refused { stage, errno } if stage == Stage::Clone && is_lack(errno) => {
@@ -284,7 +301,7 @@ impl Control {
         };
         let mut arrived = received.fds.into_iter();
         let pidfd = arrived.next();
-        let ends = Ends::of(pidfd, arrived.collect());
+        let ends = Ends::of(pidfd, arrived.collect(), run.service.ready_fd().is_some());
         if received.lost || ends.output.is_none() {
             // The kernel had no descriptor left for us: undo it and try again later.
             tracing::warn!(%incarnation, pid, "no descriptors for a new process; it is started again");
@@ -307,13 +324,14 @@ impl Control {
     /// Has the descriptors of a run watched.
     pub(super) fn wire(&mut self, incarnation: Incarnation, ends: Ends) {
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
-        let Ends { pidfd, error, output, input, log } = ends;
+        let Ends { pidfd, error, output, input, log, ready } = ends;
         let streams = if run.exchange.is_some() { &self.ports } else { &self.logs };
         let watched = [
             (&self.poller, pidfd.as_ref(), Kind::Process),
             (streams, output.as_ref(), Kind::Output),
             (&self.logs, error.as_ref(), Kind::Error),
             (&self.logs, log.as_ref(), Kind::Log),
+            (&self.poller, ready.as_ref(), Kind::Ready),
         ];
         for (poller, fd, kind) in watched {
             let Some(fd) = fd else { continue };
@@ -328,10 +346,11 @@ impl Control {
         run.output = output;
         run.error = error;
         run.log = log;
+        run.ready = ready;
         run.input = input.map(match run.wiring() {
             Wiring::Socket => Input::socket,
             Wiring::Terminal => Input::terminal,
-            Wiring::Server | Wiring::Pipes | Wiring::Display => Input::pipe,
+            Wiring::Server | Wiring::Pipes | Wiring::Display | Wiring::Question => Input::pipe,
         });
     }
 
@@ -355,7 +374,10 @@ impl Control {
                 self.feed(Event::Started { incarnation });
                 let run = self.runs.get(&incarnation).filter(|run| run.service.awaits_ready());
                 // What it said may have been read before the word that it runs.
-                if run.and_then(|run| run.exchange.as_ref()).is_some_and(|one| one.is_ready()) {
+                let spoken = run.filter(|run| run.service.is_ready_by_port());
+                let spoken = spoken.and_then(|run| run.exchange.as_ref());
+                if spoken.is_some_and(|one| one.is_ready()) || run.is_some_and(|run| run.said_ready)
+                {
                     self.feed(Event::Ready { incarnation });
                 }
                 self.write_input(incarnation);

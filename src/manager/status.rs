@@ -7,7 +7,7 @@ use crate::time::{Tick, Wall};
 
 use super::confine;
 use super::control::Control;
-use super::request::{ManagerStatus, PortStatus, ReplicaStatus, Snapshot};
+use super::request::{HealthStatus, ManagerStatus, PortStatus, ReplicaStatus, Snapshot};
 
 impl Control {
     /// Everything at this instant.
@@ -111,6 +111,9 @@ impl Control {
             failures_in_a_row: view.row,
             since: wall_of(view.since, now),
             next_start_s: next_start.map(|wait| wait.as_secs_f64()),
+            health: view.health.map(|state| HealthStatus { state, failures: view.failed_checks }),
+            check: run.and_then(|run| run.checked.as_ref()).map(|checked| checked.status()),
+            status_text: run.and_then(|run| run.status_text()),
             last_exit: last,
             port,
             limits: match run {

@@ -39,7 +39,12 @@ impl Lingering {
         match kind {
             Kind::Error => &mut self.error,
             Kind::Log => &mut self.log,
-            Kind::Output | Kind::Process | Kind::Input | Kind::Memory => &mut self.output,
+            Kind::Output
+            | Kind::Process
+            | Kind::Input
+            | Kind::Memory
+            | Kind::Ready
+            | Kind::Notice => &mut self.output,
         }
     }
 
@@ -182,6 +187,7 @@ impl Control {
         };
         let mut lines = Vec::new();
         run.formatter.push(stream, clock::wall(), bytes, &mut lines);
+        let is_ready = run.line.as_mut().is_some_and(|line| line.is_in(stream, bytes));
         if let Some(counts) = self.book.of(&run.replica.service) {
             counts.log_lines[stream as usize] += memchr_iter(b'\n', &lines).count() as u64;
         }
@@ -190,6 +196,9 @@ impl Control {
         }
         let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
         self.write_log(incarnation, replica, &service, lines);
+        if is_ready {
+            self.shown_ready(incarnation);
+        }
     }
 
     /// Sends lines to the log file, to the terminal and to whoever else is to have them.

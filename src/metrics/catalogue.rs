@@ -103,6 +103,8 @@ pub const CATALOGUE: &[Metric] = &{
         "Replicas of the service in each state."),
     metric("wharf_service_replicas", Gauge, Service, SERVICE,
         "Replicas of the service that run."),
+    metric("wharf_service_replicas_healthy", Gauge, Service, SERVICE,
+        "Replicas of the service that are ready and, where it has a health check, seen to be well."),
     metric("wharf_service_replicas_desired", Gauge, Service, SERVICE,
         "Replicas of the service that are to run: configured, not stopped by an operator, and not finished."),
 
@@ -112,6 +114,8 @@ pub const CATALOGUE: &[Metric] = &{
         counted!("Exit records of the service by reason: each is counted when it is published, once it is in the journal (or a second later, where the journal cannot be written).")),
     metric("wharf_service_restarts_total", Counter, Service, SERVICE,
         counted!("Restarts that the service's restart policy decided upon. Those that somebody asked for are not among them.")),
+    metric("wharf_probe_failures_total", Counter, Service, SERVICE,
+        counted!("Questions whether a replica of the service is ready or well (http, tcp, exec, call) that had no good answer.")),
     metric("wharf_restart_backoff_seconds", Gauge, Service, SERVICE,
         "The whole length of the wait before the next start, of the replica that waits longest; 0 when none waits."),
     metric("wharf_restart_budget_remaining", Gauge, Service, SERVICE,

@@ -52,6 +52,8 @@ pub struct Counts {
     pub log_dropped: u64,
     /// Processes that the kernel killed because memory ran out.
     pub oom_kills: u64,
+    /// Questions whether it is ready or well that had no good answer.
+    pub probe_failures: u64,
     /// What its ends brought; `None` before the first.
     pub ends: Option<Box<Ends>>,
     /// What went over its port; `None` where nothing has.

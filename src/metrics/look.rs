@@ -39,6 +39,7 @@ pub(super) struct ServiceRow {
     pub(super) counts: Counts,
     pub(super) states: [u32; State::ALL.len()],
     pub(super) desired: u32,
+    pub(super) healthy: u32,
     pub(super) backoff: Duration,
     pub(super) budget: u32,
     pub(super) queued: u64,
@@ -93,6 +94,7 @@ impl Looker {
                 counts: one.counts,
                 states: [0; State::ALL.len()],
                 desired: 0,
+                healthy: 0,
                 backoff: Duration::ZERO,
                 budget: u32::MAX,
                 queued: 0,
@@ -147,6 +149,7 @@ impl Looker {
 impl ServiceRow {
     fn add(&mut self, replica: &ReplicaSample) {
         self.states[replica.state as usize] += 1;
+        self.healthy += u32::from(replica.healthy);
         self.desired += u32::from(replica.wanted && replica.state != State::Finished);
         self.backoff = self.backoff.max(replica.backoff);
         self.budget = self.budget.min(replica.budget);
@@ -226,6 +229,7 @@ mod tests {
             id: crate::name::ReplicaId { service: service.name.clone(), replica: 1 },
             state: State::Running,
             wanted: true,
+            healthy: true,
             backoff: Duration::ZERO,
             budget: 10,
             process: pid.map(|pid| ProcessSample {

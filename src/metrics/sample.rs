@@ -58,6 +58,8 @@ pub struct ReplicaSample {
     pub state: State,
     /// Whether it is to run.
     pub wanted: bool,
+    /// Whether it is ready and, as far as that is looked at, well.
+    pub healthy: bool,
     /// The whole length of the wait it is in, in backoff.
     pub backoff: Duration,
     /// How many restarts it has left before it is given up.

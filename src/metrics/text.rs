@@ -132,6 +132,10 @@ fn reading(name: &str) -> Option<Reading> {
                 put.value(&[reason.as_str()], number(count));
             }
         }),
+        "wharf_service_replicas_healthy" => Service(|row, put| put.value(&[], row.healthy.into())),
+        "wharf_probe_failures_total" => Service(|row, put| {
+            put.value(&[], number(row.counts.probe_failures));
+        }),
         "wharf_service_restarts_total" => Service(|row, put| put.value(&[], number(ends(row).restarts))),
         "wharf_restart_backoff_seconds" => Service(|row, put| put.value(&[], row.backoff.as_secs_f64())),
         "wharf_restart_budget_remaining" => Service(|row, put| {
@@ -301,6 +305,7 @@ mod tests {
             id: ReplicaId { service: service.name.clone(), replica: 1 },
             state: State::Backoff,
             wanted: true,
+            healthy: false,
             backoff: Duration::from_millis(1500),
             budget: 3,
             process: None,

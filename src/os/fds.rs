@@ -9,6 +9,7 @@ use nix::sys::socket::{
 };
 
 use super::io as to_io;
+use super::socket::Peer;
 
 /// A pipe; both ends are closed on exec.
 #[derive(Debug)]
@@ -150,23 +151,41 @@ pub struct Received {
     pub fds: Vec<OwnedFd>,
     /// Whether descriptors were lost because this process had no room for them.
     pub lost: bool,
+    /// Who sent it, as the kernel vouches for it; only of sockets that ask for it (`SO_PASSCRED`).
+    pub sender: Option<Peer>,
 }
 
 /// The most descriptors a message carries here.
 pub const MAX_FDS: usize = 16;
 
-/// Room for one header and [`MAX_FDS`] descriptors, as sendmsg(2) lays them out.
+/// Room for a header and [`MAX_FDS`] descriptors, as sendmsg(2) lays them out …
 // SAFETY: CMSG_SPACE only computes.
 const CONTROL: u32 = unsafe { libc::CMSG_SPACE(64) };
-const _: () = assert!(MAX_FDS * size_of::<RawFd>() == 64);
+/// … and for these and the sender.
+// SAFETY: as above.
+const CONTROL_FROM: u32 = CONTROL + unsafe { libc::CMSG_SPACE(12) };
+const _: () = assert!(MAX_FDS * size_of::<RawFd>() == 64 && size_of::<libc::ucred>() == 12);
 
 /// Receives one message without waiting; `None` when there is none.
 ///
 /// A peer that closed with something of ours unread is at its end too, though the kernel calls that
 /// `ECONNRESET`.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Received>> {
+    receive_with(socket, buffer, CONTROL)
+}
+
+/// The same, with the sender, from a socket that asks for that.
+pub fn receive_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Received>> {
+    receive_with(socket, buffer, CONTROL_FROM)
+}
+
+fn receive_with(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    room: u32,
+) -> io::Result<Option<Received>> {
     // Not through `nix`: where descriptors were lost it keeps back those that did arrive.
-    let mut control = [0_u64; CONTROL as usize / 8 + 1];
+    let mut control = [0_u64; CONTROL_FROM as usize / 8 + 1];
     let mut piece = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: a msghdr is numbers and pointers, for which all zeroes is a value.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -175,7 +194,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<R
     header.msg_control = control.as_mut_ptr().cast();
     let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
     let bytes = loop {
-        header.msg_controllen = CONTROL as _;
+        header.msg_controllen = room as _;
         // SAFETY: recvmsg(2) writes into the buffer and the control space, both ours alone and of the
         // lengths given.
         let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
@@ -189,15 +208,17 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<R
             },
         }
     };
-    let fds = arrived(&header);
-    Ok(Some(Received { bytes, fds, lost: header.msg_flags & libc::MSG_CTRUNC != 0 }))
+    let (fds, sender) = arrived(&header);
+    let lost = header.msg_flags & libc::MSG_CTRUNC != 0;
+    Ok(Some(Received { bytes, fds, lost, sender }))
 }
 
-/// The descriptors that came with a message: all of them, or as many as there was room for.
-fn arrived(header: &libc::msghdr) -> Vec<OwnedFd> {
-    let mut fds = Vec::new();
+/// What came with a message: descriptors, all of them or as many as there was room for, and who sent it.
+fn arrived(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<Peer>) {
+    let (mut fds, mut sender) = (Vec::new(), None);
     // SAFETY: the CMSG macros walk the control space within the length that the kernel wrote; what
-    // it wrote as SCM_RIGHTS are descriptors it has just made for us, owned by nobody else.
+    // it wrote as SCM_RIGHTS are descriptors it has just made for us, owned by nobody else, and as
+    // SCM_CREDENTIALS one ucred, which is read without asking where it lies.
     unsafe {
         let mut part = libc::CMSG_FIRSTHDR(header);
         while !part.is_null() {
@@ -209,10 +230,15 @@ fn arrived(header: &libc::msghdr) -> Vec<OwnedFd> {
                     fds.push(OwnedFd::from_raw_fd(RawFd::from_ne_bytes(numbers.add(at).read())));
                 }
             }
+            if (*part).cmsg_level == libc::SOL_SOCKET && (*part).cmsg_type == libc::SCM_CREDENTIALS
+            {
+                let who = libc::CMSG_DATA(part).cast::<libc::ucred>().read_unaligned();
+                sender = Some(Peer { pid: who.pid, uid: who.uid });
+            }
             part = libc::CMSG_NXTHDR(header, part);
         }
     }
-    fds
+    (fds, sender)
 }
 
 /// A counter that wakes a poller in another thread (eventfd(2)).

@@ -9,7 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::sockopt::{PassCred, PeerCredentials};
+use nix::sys::socket::{getsockopt, setsockopt};
 
 /// Who is at the other end, as the kernel vouches for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,18 @@ pub fn connect_datagram(path: &Path) -> io::Result<UnixDatagram> {
     let (_folder, short) = short(path)?;
     let socket = UnixDatagram::unbound()?;
     socket.connect(short)?;
+    Ok(socket)
+}
+
+/// A socket for datagrams at an abstract address (unix(7)), which names no file and needs no folder that
+/// another user may enter. Whoever sends is told with what was sent (`SO_PASSCRED`); nothing that is
+/// received waits.
+pub fn listen_abstract(name: &str) -> io::Result<UnixDatagram> {
+    use std::os::linux::net::SocketAddrExt;
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+    let socket = UnixDatagram::bind_addr(&address)?;
+    setsockopt(&socket, PassCred, &true).map_err(super::io)?;
+    socket.set_nonblocking(true)?;
     Ok(socket)
 }
 

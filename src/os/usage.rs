@@ -115,6 +115,16 @@ pub fn memory(pid: i32) -> Option<Memory> {
     })
 }
 
+/// A process's share of memory, in bytes: pages that several processes share count in each by the share
+/// it has of them (proc(5), `smaps_rollup`). The kernel walks through all its memory for this: some
+/// milliseconds a GiB, so never on the loop.
+pub fn proportional(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib.saturating_mul(1024))
+}
+
 /// Bytes from and to storage.
 pub fn storage(pid: i32) -> Option<Storage> {
     let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
@@ -194,6 +204,8 @@ mod tests {
         let memory = memory(pid).unwrap();
         assert!(memory.resident > 1 << 16 && memory.peak >= memory.resident / 2);
         assert!(memory.threads >= 1);
+        let share = proportional(pid).unwrap();
+        assert!(share > 1 << 16 && share <= memory.peak, "{share}");
         let open = open_descriptors(pid).unwrap();
         assert!(open >= 3 && open <= descriptor_limit(pid).unwrap());
         assert!(storage(pid).is_some());

@@ -149,6 +149,8 @@ impl Driver {
                 Action::Spawn { .. }
                 | Action::Record { .. }
                 | Action::Sweep { .. }
+                | Action::Probe { .. }
+                | Action::Measure { .. }
                 | Action::Changed { .. }
                 | Action::Forget { .. }
                 | Action::Overlapped { .. }

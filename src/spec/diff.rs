@@ -14,9 +14,14 @@ use crate::name::ServiceName;
 /// Fields that take effect without touching a running process, and why each can. A field counts
 /// with everything below it.
 const LIVE: &[(&str, &str)] = &[
+    ("healthcheck", "the next question is another one"),
     ("labels", "words for people; no process sees them"),
     ("logging", "the log files belong to the manager"),
+    ("max_lifetime", "it is asked of what runs as well"),
+    ("max_memory", "it is asked at the next look"),
     ("port.timeout", "a deadline of the manager's, for the next call"),
+    ("ready.interval", "it is asked at the next start"),
+    ("ready.timeout", "it is asked at the next start"),
     ("replicas", "replicas are added or stopped; the others run on"),
     ("restart", "it is asked when something ends"),
     ("schedule", "the clock is the manager's; a run goes on"),

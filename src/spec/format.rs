@@ -2,6 +2,7 @@
 
 use core::net::SocketAddr;
 
+use super::{Endpoint, HttpUrl};
 use crate::exit::Signal;
 use crate::name::ServiceName;
 use crate::time::cron::Cron;
@@ -38,6 +39,10 @@ pub(super) enum Format {
     Address,
     /// The path of a socket.
     Socket,
+    /// An address that is asked over HTTP.
+    Url,
+    /// Where something listens.
+    Endpoint,
 }
 
 impl Format {
@@ -57,6 +62,8 @@ impl Format {
             "wharf-cron" => Self::Cron,
             "wharf-address" => Self::Address,
             "wharf-socket" => Self::Socket,
+            "wharf-url" => Self::Url,
+            "wharf-endpoint" => Self::Endpoint,
             _ => Self::Free,
         }
     }
@@ -78,6 +85,8 @@ impl Format {
             Self::Cron => "a time pattern of five fields such as 0 3 * * *",
             Self::Address => "an address such as 127.0.0.1:9464 or [::1]:9464",
             Self::Socket => "an absolute path, true or false",
+            Self::Url => "an address such as http://127.0.0.1:8080/healthz",
+            Self::Endpoint => "an address such as localhost:5432 or unix:/run/app.sock",
         }
     }
 
@@ -98,6 +107,8 @@ impl Format {
             Self::Octal => octal(text),
             Self::Cron => cron(text),
             Self::Address => address(text).map(drop),
+            Self::Url => HttpUrl::parse(text).map(drop),
+            Self::Endpoint => Endpoint::parse(text).map(drop),
             Self::Socket if text.starts_with('/') && !text.contains('\0') => Ok(()),
             Self::Socket => Err(format!("`{text}` is not {}", self.expected())),
         }

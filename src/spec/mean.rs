@@ -14,7 +14,7 @@ use super::tree::{Entry, Node, Place};
 use super::{
     Forward, JOURNALD, KillScope, Logging, Missed, OnGiveUp, OnManagerExit, Overlap, Policy,
     Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Stop, WhenFull,
-    mean_port, mean_rights, written,
+    mean_health, mean_port, mean_rights, written,
 };
 use crate::name::ServiceName;
 
@@ -51,6 +51,10 @@ impl Mean<'_> {
         let name = ServiceName::new(&entry.key).ok()?;
         let mut subject = Subject { mean: self, entry };
         let codes = written.port.as_ref().and_then(|port| port.success_exit_codes.clone());
+        let mut spoken = written.port;
+        let mut ready = written.ready;
+        mean_health::give_to_port(&mut subject, ready.as_mut(), spoken.as_mut());
+        let port = spoken.map(|port| mean_port::port(&mut subject, port));
         Some(Arc::new(Service {
             name,
             command: subject.command(written.command, written.shell.unwrap_or(false)),
@@ -58,7 +62,12 @@ impl Mean<'_> {
             environment: subject.variables(written.environment),
             user: written.user.map(|user| user.0),
             replicas: written.replicas.unwrap_or(1),
-            port: written.port.map(|port| mean_port::port(&mut subject, port)),
+            ready: mean_health::ready(&mut subject, ready, port.as_ref()),
+            healthcheck: mean_health::healthcheck(&mut subject, written.healthcheck, port.as_ref()),
+            watchdog: mean_health::watchdog(&mut subject, written.watchdog),
+            max_memory: mean_health::max_memory(&mut subject, written.max_memory),
+            max_lifetime: mean_health::max_lifetime(&mut subject, written.max_lifetime),
+            port,
             restart: subject.restart(written.restart, codes, written.schedule.is_some()),
             start_timeout: subject.start_timeout(written.start_timeout),
             stop: stop(written.stop_signal, written.stop_grace_period, written.stop_kill),
@@ -85,6 +94,12 @@ impl Mean<'_> {
 impl Subject<'_, '_> {
     fn node(&self) -> &Node {
         &self.entry.value
+    }
+
+    /// Whether one of these keys is written in a block, rightly or wrongly.
+    pub(super) fn has_any(&self, block: &str, keys: &[&str]) -> bool {
+        let block = self.node().get(block);
+        block.is_some_and(|block| keys.iter().any(|key| block.get(key).is_some()))
     }
 
     /// A mistake at the value with this path, below the service.

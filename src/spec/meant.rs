@@ -3,6 +3,7 @@
 //! This is what the supervisor works from and what is persisted as the applied configuration.
 //! A difference between two configurations is derived from the serialised form (`diff`).
 
+mod health;
 mod life;
 mod limits;
 mod port;
@@ -22,6 +23,10 @@ use crate::exit::{Signal, signal_name};
 use crate::name::ServiceName;
 use crate::time::duration_text;
 
+pub use health::{
+    Check, Endpoint, HealthFailure, Healthcheck, HttpUrl, READY_INTERVAL, READY_TIMEOUT, Readiness,
+    ReadyBy,
+};
 pub use life::OnManagerExit;
 pub use limits::{Limits, OnOom};
 pub use port::{
@@ -83,6 +88,21 @@ pub struct Service {
     pub replicas: u32,
     /// How it is spoken to; `None` is a plain server.
     pub port: Option<Port>,
+    /// When it is ready; `None` as soon as it runs, or as its port says.
+    #[serde(default)]
+    pub ready: Option<Readiness>,
+    /// How it is seen to be well.
+    #[serde(default)]
+    pub healthcheck: Option<Healthcheck>,
+    /// The longest time between two signs of life (`WATCHDOG=1`).
+    #[serde(default, with = "health::optional_length")]
+    pub watchdog: Option<Duration>,
+    /// The memory beyond which a replica is restarted, in bytes.
+    #[serde(default)]
+    pub max_memory: Option<u64>,
+    /// The age beyond which a replica is restarted.
+    #[serde(default, with = "health::optional_length")]
+    pub max_lifetime: Option<Duration>,
     /// What follows an end.
     pub restart: Restart,
     /// How long a start may take.
@@ -118,6 +138,11 @@ impl Service {
             user: None,
             replicas: 1,
             port: None,
+            ready: None,
+            healthcheck: None,
+            watchdog: None,
+            max_memory: None,
+            max_lifetime: None,
             restart: Restart::default(),
             start_timeout: START_TIMEOUT,
             stop: Stop::default(),
@@ -138,7 +163,37 @@ impl Service {
     /// Whether a run of it counts as ready only once something has been seen of it, and not as soon
     /// as its program runs.
     pub fn awaits_ready(&self) -> bool {
-        self.port.as_ref().is_some_and(Port::awaits_ready)
+        self.ready.is_some() || self.port.as_ref().is_some_and(Port::awaits_ready)
+    }
+
+    /// Whether what it says on its port is what shows that it is ready.
+    pub fn is_ready_by_port(&self) -> bool {
+        match &self.ready {
+            Some(ready) => ready.by == ReadyBy::Port,
+            None => self.awaits_ready(),
+        }
+    }
+
+    /// The question that is asked until it is ready, if there is one.
+    pub fn ready_check(&self) -> Option<&Check> {
+        match &self.ready.as_ref()?.by {
+            ReadyBy::Probe(check) => Some(check),
+            ReadyBy::LogLine(_) | ReadyBy::Notify | ReadyBy::Fd(_) | ReadyBy::Port => None,
+        }
+    }
+
+    /// The descriptor to which it writes a line when it is ready.
+    pub fn ready_fd(&self) -> Option<u32> {
+        match &self.ready.as_ref()?.by {
+            ReadyBy::Fd(number) => Some(*number),
+            ReadyBy::Probe(_) | ReadyBy::LogLine(_) | ReadyBy::Notify | ReadyBy::Port => None,
+        }
+    }
+
+    /// Whether it has a socket to say how it is, as sd_notify(3) does.
+    pub fn is_notifying(&self) -> bool {
+        self.watchdog.is_some()
+            || self.ready.as_ref().is_some_and(|ready| ready.by == ReadyBy::Notify)
     }
 }
 

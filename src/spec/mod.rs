@@ -21,6 +21,8 @@ mod load;
 #[cfg(feature = "daemon")]
 mod mean;
 #[cfg(feature = "daemon")]
+mod mean_health;
+#[cfg(feature = "daemon")]
 mod mean_port;
 #[cfg(feature = "daemon")]
 mod mean_rights;
@@ -48,10 +50,12 @@ mod yaml;
 pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect, fingerprint};
 pub use disk::disk_bound;
 pub use meant::{
-    Banner, Capability, Cgroups, Channel, Eof, Forward, Framing, Handshake, IdPlace, IdType,
-    JOURNALD, KillScope, Limits, Logging, Metrics, Missed, OnGiveUp, OnManagerExit, OnOom,
-    OnProtocolError, Overlap, PacketWidth, Policy, Port, Ready, Replies, Restart, Rhythm, Rights,
-    START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    Banner, Capability, Cgroups, Channel, Check, Endpoint, Eof, Forward, Framing, Handshake,
+    HealthFailure, Healthcheck, HttpUrl, IdPlace, IdType, JOURNALD, KillScope, Limits, Logging,
+    Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy,
+    Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm,
+    Rights, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Spec, Stop, Stray, Unbuffer,
+    WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {

@@ -6,8 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Banner, Cgroups, Framing, IdPlace, Limits, Logging, OnGiveUp, OnOom, Port, Ready, Replies,
-    Restart, Rights, START_TIMEOUT, Service, Spec, Stop,
+    Banner, Cgroups, Check, Framing, Healthcheck, IdPlace, Limits, Logging, OnGiveUp, OnOom, Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart, Rights, START_TIMEOUT, Service, Spec, Stop,
 };
 use crate::time::{format_duration, format_size};
 
@@ -62,6 +61,21 @@ pub(super) fn written(service: &Service, mask: bool) -> Value {
     put("replicas", json!(service.replicas));
     if let Some(spoken) = &service.port {
         put("port", port(spoken));
+    }
+    if let Some(ready) = &service.ready {
+        put("ready", readiness(ready));
+    }
+    if let Some(check) = &service.healthcheck {
+        put("healthcheck", healthcheck(check));
+    }
+    if let Some(length) = service.watchdog {
+        put("watchdog", json!(format_duration(length)));
+    }
+    if let Some(size) = service.max_memory {
+        put("max_memory", json!(format_size(size)));
+    }
+    if let Some(length) = service.max_lifetime {
+        put("max_lifetime", json!(format_duration(length)));
     }
     put("restart", restart(&service.restart));
     put("start_timeout", json!(format_duration(service.start_timeout)));
@@ -208,6 +222,67 @@ pub(super) fn port(port: &Port) -> Value {
         put("quit", json!(quit));
     }
     keys
+}
+
+/// A `ready:` block. What a port says of being ready stands in its own block.
+pub(super) fn readiness(ready: &Readiness) -> Value {
+    let mut keys = Map::new();
+    match &ready.by {
+        ReadyBy::Probe(check) => {
+            question(check, &mut keys);
+            keys.insert("interval".to_owned(), json!(format_duration(ready.interval)));
+        }
+        ReadyBy::LogLine(pattern) => drop(keys.insert("log_line".to_owned(), json!(pattern))),
+        ReadyBy::Notify => drop(keys.insert("notify".to_owned(), json!("systemd"))),
+        ReadyBy::Fd(number) => drop(keys.insert("fd".to_owned(), json!(number))),
+        ReadyBy::Port => {}
+    }
+    keys.insert("timeout".to_owned(), json!(format_duration(ready.timeout)));
+    Value::Object(keys)
+}
+
+/// A `healthcheck:` block.
+pub(super) fn healthcheck(check: &Healthcheck) -> Value {
+    let mut keys = Map::new();
+    question(&check.by, &mut keys);
+    for (key, length) in [
+        ("interval", check.interval),
+        ("timeout", check.timeout),
+        ("start_period", check.start_period),
+        ("start_interval", check.start_interval),
+    ] {
+        keys.insert(key.to_owned(), json!(format_duration(length)));
+    }
+    keys.insert("retries".to_owned(), json!(check.retries));
+    keys.insert("on_failure".to_owned(), json!(check.on_failure));
+    Value::Object(keys)
+}
+
+/// What holds where a `ready:` block leaves a key out.
+pub(super) fn ready_defaults() -> Value {
+    json!({
+        "timeout": format_duration(READY_TIMEOUT),
+        "interval": format_duration(READY_INTERVAL),
+    })
+}
+
+/// What holds where a `healthcheck:` block leaves a key out.
+pub(super) fn health_defaults() -> Value {
+    let mut keys = healthcheck(&Healthcheck::new(Check::Call(String::new())));
+    if let Value::Object(keys) = &mut keys {
+        keys.remove("call");
+    }
+    keys
+}
+
+fn question(check: &Check, keys: &mut Map<String, Value>) {
+    let (key, value) = match check {
+        Check::Http(url) => ("http", json!(url)),
+        Check::Tcp(address) => ("tcp", json!(address)),
+        Check::Exec(command) => ("exec", json!(command)),
+        Check::Call(message) => ("call", json!(message)),
+    };
+    keys.insert(key.to_owned(), value);
 }
 
 fn limits(limits: &Limits) -> Value {

@@ -10,7 +10,7 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use super::resolve::{logging, port, restart, service_defaults};
+use super::resolve::{health_defaults, logging, port, ready_defaults, restart, service_defaults};
 use super::shape::{MapShape, Shape};
 use super::written::{File, Profile};
 use super::{Logging, Port, Restart};
@@ -33,6 +33,8 @@ fn schema_of<T: JsonSchema>() -> Value {
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     for (name, defaults) in [
         ("Service", service_defaults()),
+        ("Ready", ready_defaults()),
+        ("Healthcheck", health_defaults()),
         ("RestartLong", restart(&Restart::default())),
         ("Logging", logging(&Logging::default())),
         ("Port", port(&Port::default())),

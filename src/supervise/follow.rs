@@ -28,7 +28,10 @@ impl Replica {
         why: Option<&Ending>,
         end: &End,
     ) -> Phase {
-        if run.ready.is_some_and(|at| cx.now.since(at) >= self.service.restart.reset_after) {
+        let was_long = |at| cx.now.since(at) >= self.service.restart.reset_after;
+        // Who became as old as it may did not fail, however short that is.
+        let was_old = why.is_some_and(|why| why.cause == Cause::MaxLifetime);
+        if was_old || run.ready.is_some_and(was_long) {
             self.machine.row = 0;
         }
         let after = why.map_or(After::Judge, |why| why.after);
@@ -65,8 +68,7 @@ impl Replica {
             (true, true) => After::Again,
             (true, false) => After::Judge,
         };
-        let run =
-            Run { incarnation, tries: 0, spawned: true, started: None, ready: None, signal: None };
+        let run = Run { spawned: true, ..Run::ordered(incarnation, 0) };
         let facts = Facts {
             service: &Arc::clone(&self.service),
             end,
@@ -93,13 +95,14 @@ impl Replica {
             After::Rest => (Decision::Stopped, None, None, Next::Rest(Rest::Stopped)),
             After::Again => (Decision::Restart, Some(Duration::ZERO), None, Next::Start(cx.now)),
             After::Judge => {
-                let judged = self.policy(cx, judged.reason, how, &mut judged.evidence);
-                match judged {
+                let failed = facts.ending.is_some_and(Ending::is_failure);
+                let told = (judged.reason, how, failed);
+                match self.policy(cx, told, &mut judged.evidence) {
                     // Its time has come again meanwhile.
                     (Decision::No, .., Next::Rest(_)) if self.machine.due => {
                         (Decision::Restart, Some(Duration::ZERO), None, Next::Start(cx.now))
                     }
-                    judged => judged,
+                    decided => decided,
                 }
             }
         };
@@ -134,17 +137,16 @@ impl Replica {
         self.go(cx, next)
     }
 
-    /// What the restart policy says to an end.
+    /// What the restart policy says to an end, which may be a failure whatever the program says.
     fn policy(
         &mut self,
         cx: &mut Context<'_>,
-        reason: Reason,
-        how: How,
+        (reason, how, failed): (Reason, How, bool),
         evidence: &mut Vec<String>,
     ) -> (Decision, Option<Duration>, Option<u32>, Next) {
         let service = Arc::clone(&self.service);
         let restart = &service.restart;
-        let success = verdict::is_success(reason, how, restart);
+        let success = !failed && verdict::is_success(reason, how, restart);
         let stays_broken = reason == Reason::ProtocolError
             && service
                 .port

@@ -144,19 +144,15 @@ impl Replica {
     /// to any more is ended, and so is one that is to be down by now.
     pub(super) fn take_over_run(&mut self, cx: &mut Context<'_>, alive: &Alive, by: &Requester) {
         let Alive { incarnation, started, ready, in_step } = *alive;
-        let run = Run {
-            incarnation,
-            tries: 0,
-            spawned: true,
-            started: Some(started),
-            ready,
-            signal: None,
-        };
+        let run =
+            Run { spawned: true, started: Some(started), ready, ..Run::ordered(incarnation, 0) };
         self.machine.phase = if !in_step {
             let after = if self.is_wanted() { After::Again } else { After::Rest };
             self.stop(cx, run, Ending::of_nobody(Cause::ManagerDied, cx.now, after))
         } else if ready.is_some() {
             self.running(cx, run)
+        } else if self.service.ready.is_some() {
+            self.readying(cx, run)
         } else {
             self.machine.deadline = Some(started + self.service.start_timeout);
             Starting(run)

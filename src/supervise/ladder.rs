@@ -64,6 +64,9 @@ pub(super) struct Ending {
     /// Whether it is ended because the kernel killed a part of it for memory.
     #[serde(default)]
     pub(super) oom: bool,
+    /// What is to be said of the cause in the record.
+    #[serde(default)]
+    pub(super) why: Option<Box<str>>,
     /// Nothing is asked any more, only killed, and as far as this.
     kill: Option<KillScope>,
     steps: Vec<(Rung, Tick)>,
@@ -79,6 +82,7 @@ impl Ending {
             after,
             protocol_error: false,
             oom: false,
+            why: None,
             kill: None,
             steps: Vec::new(),
         }
@@ -90,6 +94,30 @@ impl Ending {
         Self { after, kill, ..Self::killed(cause, since, false) }
     }
 
+    /// It is asked first, because of what was seen of it; nobody wanted that.
+    pub(super) fn ordered(cause: Cause, since: Tick, after: After, why: String) -> Self {
+        let kill = None;
+        Self { after, kill, ..Self::killed(cause, since, false) }.because(why)
+    }
+
+    /// The same with what is to be said of the cause.
+    pub(super) fn because(self, why: String) -> Self {
+        Self { why: Some(why.into()), ..self }
+    }
+
+    /// Whether an end like this is a failure, whatever the program's exit code says.
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::HealthFailed | Cause::Watchdog | Cause::MaxMemory | Cause::StopTimeout
+        )
+    }
+
+    /// Whether the program has been asked and not been killed.
+    pub(super) fn is_asked(&self) -> bool {
+        self.steps.last().is_some_and(|(rung, _)| *rung != Rung::Kill)
+    }
+
     /// It is killed, with all it started; the policy decides what follows.
     pub(super) fn killed(cause: Cause, since: Tick, protocol_error: bool) -> Self {
         Self {
@@ -99,6 +127,7 @@ impl Ending {
             after: After::Judge,
             protocol_error,
             oom: false,
+            why: None,
             kill: Some(KillScope::Tree),
             steps: Vec::new(),
         }

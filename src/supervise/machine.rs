@@ -4,12 +4,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Action, End, Rest};
+use crate::event::{Action, End, Rest, Said};
 use crate::exit::{Cause, Signal};
 use crate::name::{Incarnation, Requester};
 use crate::time::Tick;
 
 use super::backoff::Chance;
+use super::health::Care;
 use super::intensity::Intensity;
 use super::ladder::{After, Ending};
 use super::view::LastEnd;
@@ -44,9 +45,11 @@ pub(super) enum Phase {
     Queued(Turn),
     /// There were no resources; it will queue again at the deadline or when something ended.
     Deferred(Retry),
-    /// Its start has been ordered, and it is not ready yet; the deadline is that of the start.
+    /// Its start has been ordered, and it is not ready yet; the deadline is that of the start, or of
+    /// the next question whether it is ready.
     Starting(Run),
-    /// The program runs and is ready. The deadline, if any, ends the row of failures.
+    /// The program runs and is ready. The deadline, if any, ends the row of failures or is that of
+    /// what is watched of it.
     Running(Run),
     /// Its end has been ordered; the deadline is that of the ladder's present step.
     Stopping(Run, Box<Ending>),
@@ -89,6 +92,9 @@ pub(super) struct Run {
     /// When it became ready; as soon as it ran, where nothing else was declared.
     pub(super) ready: Option<Tick>,
     pub(super) signal: Option<Box<Sent>>,
+    /// What is watched of it, once its program runs.
+    #[serde(default)]
+    pub(super) care: Option<Box<Care>>,
 }
 
 /// A signal that an operator had sent to a run.
@@ -150,6 +156,12 @@ pub(super) enum Heard {
     },
     ProtocolError,
     OutOfMemory,
+    Probed {
+        number: u64,
+        result: Result<(), Box<str>>,
+    },
+    Said(Said),
+    Measured(u64),
 }
 
 /// What a step needs from outside, and where its actions go.
@@ -192,6 +204,19 @@ impl Phase {
 }
 
 impl Run {
+    /// A run that has just been ordered.
+    pub(super) fn ordered(incarnation: Incarnation, tries: u32) -> Self {
+        Self {
+            incarnation,
+            tries,
+            spawned: false,
+            started: None,
+            ready: None,
+            signal: None,
+            care: None,
+        }
+    }
+
     pub(super) fn retry(&self) -> Retry {
         Retry { incarnation: self.incarnation, tries: self.tries.saturating_add(1) }
     }

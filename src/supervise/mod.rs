@@ -8,6 +8,7 @@
 mod backoff;
 mod configure;
 mod follow;
+mod health;
 mod intensity;
 mod keep;
 mod ladder;
@@ -23,9 +24,11 @@ mod supervisor;
 mod timetable;
 mod verdict;
 mod view;
+mod watch;
 
 pub use backoff::CRASH_LOOPING;
 pub use follow::SWEEP_PATIENCE;
+pub use health::{LONGEST_EXTENSION, MEMORY_INTERVAL, PROBE_PATIENCE, READY_QUESTION};
 pub use keep::{Conversation, Fate, Resume, fate, resume};
 pub use ladder::KILL_PATIENCE;
 pub use persisted::STATE_VERSION;

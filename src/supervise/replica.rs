@@ -141,9 +141,11 @@ impl Replica {
                 | Unkillable(..) | Sweeping(..) | Backoff) => same,
             },
             Heard::Started => match phase {
+                // Said twice.
+                Starting(run) if run.started.is_some() => Starting(run),
                 Starting(run) => {
                     let run = self.runs(cx, run);
-                    if run.ready.is_some() { self.running(cx, run) } else { Starting(run) }
+                    if run.ready.is_some() { self.running(cx, run) } else { self.readying(cx, run) }
                 }
                 Stopping(run, why) | Unkillable(run, why) if !run.spawned => {
                     let run = self.runs(cx, run);
@@ -205,6 +207,29 @@ impl Replica {
                 same @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Running(_)
                 | Stopping(..) | Unkillable(..) | Sweeping(..) | Backoff) => same,
             },
+            Heard::Probed { number, result } => match phase {
+                Starting(run) => self.asked_ready(cx, run, number, result),
+                Running(run) => self.asked_health(cx, run, number, result),
+                // What was asked is of no interest any more.
+                same @ (Down(_) | Queued(_) | Deferred(_) | Stopping(..) | Unkillable(..)
+                | Sweeping(..) | Backoff) => same,
+            },
+            Heard::Said(said) => match phase {
+                Starting(run) => self.said_unready(cx, run, said),
+                Running(run) => self.said(cx, run, said),
+                Stopping(run, why) => {
+                    self.said_stopping(cx, &why, said);
+                    Stopping(run, why)
+                }
+                // Nothing that it says helps it any more.
+                same @ (Down(_) | Queued(_) | Deferred(_) | Unkillable(..) | Sweeping(..)
+                | Backoff) => same,
+            },
+            Heard::Measured(bytes) => match phase {
+                Running(run) => self.measured(cx, run, bytes),
+                same @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Stopping(..)
+                | Unkillable(..) | Sweeping(..) | Backoff) => same,
+            },
         }
     }
 
@@ -212,16 +237,8 @@ impl Replica {
     fn deadline(&mut self, cx: &mut Context<'_>, phase: Phase) -> Phase {
         match phase {
             Deferred(retry) => Queued(Turn::Again(retry)),
-            Starting(run) => {
-                let ran = run.started.is_some();
-                let cause = if ran { Cause::ReadyTimeout } else { Cause::StartTimeout };
-                self.stop(cx, run, Ending::killed(cause, cx.now, false))
-            }
-            Running(run) => {
-                self.machine.row = 0;
-                self.machine.deadline = None;
-                Running(run)
-            }
+            Starting(run) => self.still_unready(cx, run),
+            Running(run) => self.look_after(cx, run),
             Stopping(run, why) if run.spawned => self.climb(cx, run, why),
             Stopping(run, why) => Unkillable(run, why),
             Sweeping(_, next) => {
@@ -323,14 +340,7 @@ impl Replica {
             replica: self.id.clone(),
             service: Arc::clone(&self.service),
         });
-        Starting(Run {
-            incarnation,
-            tries,
-            spawned: false,
-            started: None,
-            ready: None,
-            signal: None,
-        })
+        Starting(Run::ordered(incarnation, tries))
     }
 
     fn deferred(&mut self, cx: &Context<'_>, run: &Run) -> Phase {
@@ -346,18 +356,9 @@ impl Replica {
         Run { spawned: true, started: Some(started), ready, ..run }
     }
 
-    pub(super) fn running(&mut self, cx: &Context<'_>, run: Run) -> Phase {
-        self.machine.deadline = self.end_of_row(run.ready.unwrap_or(cx.now));
-        Running(run)
-    }
-
-    /// When a run that was ready at `ready` will have ended the row of failures.
-    fn end_of_row(&self, ready: Tick) -> Option<Tick> {
-        (self.machine.row > 0).then(|| ready + self.service.restart.reset_after)
-    }
-
     /// Begins to end a run. What does not exist yet is waited for, but not for long.
-    pub(super) fn stop(&mut self, cx: &mut Context<'_>, run: Run, why: Ending) -> Phase {
+    pub(super) fn stop(&mut self, cx: &mut Context<'_>, mut run: Run, why: Ending) -> Phase {
+        run.care = None;
         self.machine.deadline = Some(cx.now + KILL_PATIENCE);
         self.climb(cx, run, Box::new(why))
     }
@@ -395,15 +396,19 @@ impl Replica {
     /// A configuration that takes effect in place. Another limit of restarts is a new allowance: what
     /// was forgotten under the old one cannot count under the new one.
     pub(super) fn take_over(&mut self, cx: &mut Context<'_>, service: &Arc<Service>) {
+        let before = Arc::clone(&self.service);
         let present = self.next.as_mut().unwrap_or(&mut self.service);
         let (old, new) = (&present.restart, &service.restart);
         if (old.max_restarts, old.within) != (new.max_restarts, new.within) {
             self.machine.recent.clear();
         }
         *present = Arc::clone(service);
-        if let Running(Run { ready: Some(ready), .. }) = &self.machine.phase {
-            self.machine.deadline = self.end_of_row(*ready);
-        }
+        let phase = std::mem::replace(&mut self.machine.phase, Backoff);
+        self.machine.phase = match phase {
+            Running(run) => self.watch_anew(cx, run, &before),
+            same @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Stopping(..)
+            | Unkillable(..) | Sweeping(..) | Backoff) => same,
+        };
         // What waited for its time waits for nothing where there is no schedule any more.
         if service.schedule.is_none() && matches!(self.machine.phase, Down(Rest::Scheduled)) {
             self.step(cx, Input::Start);

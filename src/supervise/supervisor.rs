@@ -129,6 +129,15 @@ impl Supervisor {
             Event::OutOfMemory { incarnation } => {
                 self.tell(now, incarnation, Heard::OutOfMemory, out);
             }
+            Event::Probed { incarnation, number, result } => {
+                self.tell(now, incarnation, Heard::Probed { number, result }, out);
+            }
+            Event::Said { incarnation, said } => {
+                self.tell(now, incarnation, Heard::Said(said), out);
+            }
+            Event::Measured { incarnation, bytes } => {
+                self.tell(now, incarnation, Heard::Measured(bytes), out);
+            }
             Event::Time => self.pass(now, out),
         }
         self.admit(now, out);

@@ -221,11 +221,12 @@ fn evidence(facts: &Facts<'_>, cause: Cause) -> Vec<String> {
             Cause::StartTimeout => {
                 evidence.push(format!("it did not run within start_timeout ({limit})"));
             }
-            Cause::ReadyTimeout => {
+            Cause::ReadyTimeout if ending.why.is_none() => {
                 evidence.push(format!("it was not ready within start_timeout ({limit})"));
             }
             _ => {}
         }
+        evidence.extend(ending.why.as_deref().map(str::to_owned));
         let steps: Vec<_> =
             ending.part(facts.now).steps.into_iter().map(|step| step.step).collect();
         if !steps.is_empty() {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Rest, State};
+use crate::event::{Health, Rest, State};
 use crate::exit::{Cause, How, Reason};
 use crate::name::{Incarnation, ReplicaId};
 use crate::time::Tick;
@@ -17,6 +17,7 @@ use super::replica::Replica;
 
 /// One replica as it stands.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact of a replica")]
 pub struct View {
     /// The replica.
     pub replica: ReplicaId,
@@ -46,6 +47,12 @@ pub struct View {
     pub left_behind: bool,
     /// Why nothing of it runs and nothing happens by itself; `None` where something does.
     pub rest: Option<Rest>,
+    /// What is known of its health, where a health check is declared and a run is there to be asked.
+    pub health: Option<Health>,
+    /// Health checks that failed in a row, as far as they count.
+    pub failed_checks: u32,
+    /// Whether it is ready and, where that is looked at, seen to be well: `service_healthy`.
+    pub healthy: bool,
 }
 
 /// The end of a run in four words.
@@ -148,6 +155,9 @@ impl Replica {
                 Down(rest) => Some(*rest),
                 _ => None,
             },
+            health: self.health(),
+            failed_checks: self.failed_checks(),
+            healthy: self.is_healthy(),
         }
     }
 }

@@ -23,6 +23,7 @@ mod flow;
 mod forward;
 mod framings;
 mod half_close;
+mod health;
 mod identity;
 mod keep;
 mod ladders;

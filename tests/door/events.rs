@@ -355,6 +355,30 @@ fn every_kind_has_its_sample_and_the_schema() {
         What::Skipped { replica: replica(), why: SkipReason::Missed },
         What::CrashLoop { replica: replica(), active: true, failures: 5 },
         What::CrashLoop { replica: replica(), active: false, failures: 0 },
+        What::ProbeFailed {
+            replica: replica(),
+            incarnation,
+            purpose: wharf::event::Purpose::Health,
+            error: "status 503: no database".into(),
+        },
+        What::ProbeFailed {
+            replica: replica(),
+            incarnation,
+            purpose: wharf::event::Purpose::Ready,
+            error: "connection refused".into(),
+        },
+        What::Health {
+            replica: replica(),
+            incarnation,
+            health: wharf::event::Health::Unhealthy,
+            failures: 3,
+        },
+        What::Health {
+            replica: replica(),
+            incarnation,
+            health: wharf::event::Health::Healthy,
+            failures: 0,
+        },
         What::GiveUp { replica: replica(), incarnation },
         What::Unrecorded {
             replica: replica(),

@@ -33,7 +33,10 @@ impl Stage<'_> {
         };
         fs::create_dir_all(&folder).unwrap();
         service["working_dir"] = folder.to_str().unwrap().into();
-        service.as_object_mut().unwrap().remove("user");
+        // A stand-in serves nobody and says nothing of itself.
+        for key in ["user", "ready", "healthcheck", "watchdog"] {
+            service.as_object_mut().unwrap().remove(key);
+        }
         if let Some(nofile) = service["limits"]["nofile"].as_u64() {
             let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
             service["limits"]["nofile"] = nofile.min(hard).into();

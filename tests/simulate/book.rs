@@ -11,6 +11,8 @@ use wharf::name::{Incarnation, Requester};
 use wharf::spec::{Eof, KillScope, Service};
 use wharf::time::Tick;
 
+use crate::watch::Watch;
+
 /// How long a kill or a process that is still being made is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -71,6 +73,7 @@ pub(crate) struct Run {
     pub(crate) signal: Option<(Signal, Requester, Tick)>,
     pub(crate) steps: Vec<Step>,
     pub(crate) unkillable: bool,
+    pub(crate) watch: Watch,
 }
 
 /// An end that was asked for.

@@ -14,6 +14,7 @@ use crate::book::{PATIENCE, Plan, Run, Step};
 use crate::expect;
 use crate::history::{Sim, short};
 use crate::oracles::{Fault, Oracle, Tally};
+use crate::watch::{Watch, oracle_of};
 use crate::world::Dice;
 
 impl Sim {
@@ -75,6 +76,7 @@ impl Sim {
             | Action::Kill { .. }
             | Action::SendQuit { .. }
             | Action::CloseInput { .. } => self.check_step(action, event, signals, t)?,
+            Action::Probe { .. } | Action::Measure { .. } => self.check_question(action, t)?,
             Action::Changed { replica } => {
                 t.hold(Oracle::ChangesAreTold, self.books.contains_key(replica), || {
                     format!("{replica} changed but is unknown")
@@ -191,6 +193,7 @@ impl Sim {
             signal: None,
             steps: Vec::new(),
             unkillable: false,
+            watch: Watch::default(),
         });
         Ok(())
     }
@@ -231,6 +234,7 @@ impl Sim {
             signals.remove(at.expect("it was looked at"));
             return Ok(());
         }
+        self.check_age(incarnation, event, t)?;
         let Some(run) = self.run(incarnation) else {
             return t.hold(Oracle::NothingToTheDead, false, || short(action));
         };
@@ -321,7 +325,7 @@ impl Sim {
                         (Cause::ConfigChanged, _) => Oracle::ChangedRunsAnew,
                         (Cause::RestartRequested, _) => Oracle::RestartRunsAnew,
                         (Cause::ManagerDied, _) => Oracle::KeptOutOfStepIsRenewed,
-                        _ => Oracle::StopIsHeard,
+                        (cause, _) => oracle_of(cause).unwrap_or(Oracle::StopIsHeard),
                     };
                     t.hold(oracle, !run.steps.is_empty(), || {
                         format!("nothing is done to end {id}: {run:?}")
@@ -474,6 +478,7 @@ impl Sim {
                 })?;
             }
         }
+        self.agree_on_health(t)?;
         let known = self.books.len();
         t.hold(Oracle::BeliefIsWorld, shown == known, || format!("{known} are, {shown} shown"))
     }

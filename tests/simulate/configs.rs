@@ -9,6 +9,7 @@ use wharf::spec::{
     Restart, Rhythm, Schedule, Service, SignalName, Stop,
 };
 
+use crate::watch::watched;
 use crate::world::Dice;
 
 pub(crate) fn plain(name: &str) -> Service {
@@ -27,7 +28,7 @@ pub(crate) fn some_service(name: &str, dice: &mut Dice) -> Service {
         ready: if dice.one_in(3) { Ready::FirstMessage } else { Ready::Started },
         ..Port::default()
     });
-    Service {
+    let mut service = Service {
         // Whether a configuration needs a new run is told by the command alone here.
         command: vec!["server".to_owned(), dice.roll().to_string()],
         replicas: dice.few(4),
@@ -40,7 +41,9 @@ pub(crate) fn some_service(name: &str, dice: &mut Dice) -> Service {
             ..Limits::default()
         },
         ..plain(name)
-    }
+    };
+    watched(&mut service, dice);
+    service
 }
 
 /// When it is due the history says; only what follows an overlap is drawn here.

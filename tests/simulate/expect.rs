@@ -9,6 +9,7 @@ use wharf::time::Tick;
 
 use crate::book::{Book, Plan, Run, Then};
 use crate::oracles::{Fault, Oracle, Tally};
+use crate::watch::is_failure;
 
 /// An end that has to be recorded.
 #[derive(Debug, Clone)]
@@ -36,7 +37,8 @@ pub(crate) fn record(
         format!("started at {started:?}, recorded {:?}", verdict.started_at)
     })?;
     let ready = run.as_ref().and_then(|run| run.ready);
-    if ready.is_some_and(|at| now.since(at) >= service.restart.reset_after) {
+    let old = verdict.cause == Cause::MaxLifetime;
+    if old || ready.is_some_and(|at| now.since(at) >= service.restart.reset_after) {
         book.row = 0;
     }
     let with_manager = due.past.is_some()
@@ -68,6 +70,7 @@ pub(crate) fn record(
                 None if verdict.cause == Cause::ConfigChanged => Oracle::ChangedRunsAnew,
                 None if verdict.cause == Cause::Replaced => Oracle::OverlapIsReplaced,
                 None if verdict.cause == Cause::ManagerDied => Oracle::KeptOutOfStepIsRenewed,
+                None if verdict.cause == Cause::MaxLifetime => Oracle::LifetimeIsBounded,
                 None => Oracle::RestartRunsAnew,
             };
             let at_once = part.decision == Decision::Restart && part.delay_s == Some(0.0);
@@ -76,7 +79,11 @@ pub(crate) fn record(
             })?;
             book.plan = Plan::Due(None, step);
         }
-        Then::Judge => policy(book, &service, reason, verdict, now, step, t)?,
+        Then::Judge => {
+            let asked = run.as_ref().and_then(|run| run.asked.as_ref());
+            let failed = asked.is_some_and(|asked| is_failure(asked.cause));
+            policy(book, &service, (reason, failed), verdict, now, step, t)?;
+        }
     }
     let scope = service.stop.kill;
     if due.end.survivors && scope != wharf::spec::KillScope::Process {
@@ -200,7 +207,7 @@ fn judge(
 fn policy(
     book: &mut Book,
     service: &Service,
-    reason: Reason,
+    (reason, failed): (Reason, bool),
     verdict: &Verdict,
     now: Tick,
     step: u64,
@@ -214,6 +221,12 @@ fn policy(
                 .how
                 .signal()
                 .is_some_and(|signal| restart.success_signals.iter().any(|good| good.0 == signal));
+    let well = success && restart.policy == Policy::OnFailure && failed;
+    if well && !restart.never_on.contains(&reason) {
+        let decided = part.decision != Decision::No;
+        t.hold(Oracle::OwnEndsAreFailures, decided, || format!("decided {part:?}"))?;
+    }
+    let success = success && !failed;
     let rest = if success { Rest::Finished } else { Rest::Failed };
     let refuses =
         service.port.as_ref().is_some_and(|port| port.on_protocol_error == OnProtocolError::Stop);

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Action, Alive, Configure, End, Event, Oom, Past, PastEnd, Rest, State, Verb};
+use wharf::event::{
+    Action, Alive, Configure, End, Event, Oom, Past, PastEnd, Rest, Said, State, Verb,
+};
 use wharf::exit::{Cause, Errno, How, Signal, Stage as Step_};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{Cgroups, Service, Spec};
@@ -16,6 +18,7 @@ use crate::book::{Book, Plan, Run};
 use crate::configs::{some_restart, some_schedule, some_service, some_stop};
 use crate::expect::Due;
 use crate::oracles::{Fault, Oracle, Tally};
+use crate::watch::live;
 use crate::world::{Dice, Stage, Temper, World};
 
 /// One move. It carries its own chance, so that leaving out others does not change it.
@@ -28,6 +31,7 @@ pub(crate) struct Move {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Progress,
+    Say,
     Die,
     Pass,
     Command,
@@ -42,11 +46,12 @@ enum Kind {
 }
 
 /// How often each kind of move comes up, of 100.
-const WEIGHTS: [(Kind, u64); 12] = [
-    (Kind::Progress, 34),
+const WEIGHTS: [(Kind, u64); 13] = [
+    (Kind::Progress, 32),
+    (Kind::Say, 5),
     (Kind::Die, 15),
-    (Kind::Pass, 18),
-    (Kind::Command, 14),
+    (Kind::Pass, 16),
+    (Kind::Command, 13),
     (Kind::Due, 4),
     (Kind::Protocol, 2),
     (Kind::Memory, 2),
@@ -166,6 +171,7 @@ impl Sim {
     fn make(&mut self, kind: Kind, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         match kind {
             Kind::Progress => self.progress(dice, t),
+            Kind::Say => self.say_something(dice, t),
             Kind::Die => self.die(dice, t),
             Kind::Pass => self.pass(dice, t),
             Kind::Command => self.command(dice, t),
@@ -237,8 +243,40 @@ impl Sim {
                 process.unready = false;
                 self.feed(&Event::Ready { incarnation }, dice, t)
             }
-            Stage::Runs => Ok(()),
+            Stage::Runs if process.measured => {
+                process.measured = false;
+                let bytes = if kind { 1 } else { dice.below(120) };
+                self.feed(&Event::Measured { incarnation, bytes }, dice, t)
+            }
+            Stage::Runs => match process.question.take() {
+                Some(number) => {
+                    let good = kind || dice.one_in(2);
+                    let result = if good { Ok(()) } else { Err("refused".into()) };
+                    self.feed(&Event::Probed { incarnation, number, result }, dice, t)
+                }
+                None => Ok(()),
+            },
         }
+    }
+
+    /// A running program says something of itself.
+    pub(crate) fn say_something(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
+        let running = self.world.processes.iter().filter(|(_, one)| one.stage == Stage::Runs);
+        let running: Vec<_> = running.map(|(incarnation, _)| *incarnation).collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        let incarnation = dice.pick(&running);
+        let length = Duration::from_secs(dice.pick(&[1, 7, 20]));
+        let said = dice.pick(&[
+            Said::Alive,
+            Said::Alive,
+            Said::Unwell,
+            Said::AliveEvery(length),
+            Said::NeedsTime(length),
+            Said::Stopping,
+        ]);
+        self.feed(&Event::Said { incarnation, said }, dice, t)
     }
 
     /// A running program ends by itself.
@@ -362,8 +400,11 @@ impl Sim {
             protocol_error: false,
             survivors: dice.one_in(2),
         };
-        let event = match dice.below(9) {
+        let event = match dice.below(12) {
             8 => Event::OutOfMemory { incarnation },
+            9 => Event::Probed { incarnation, number: 1, result: Err("late".into()) },
+            10 => Event::Said { incarnation, said: Said::Stopping },
+            11 => Event::Measured { incarnation, bytes: 1_000 },
             7 => Event::Ready { incarnation },
             0 => Event::Spawned { incarnation },
             1 => Event::Started { incarnation },
@@ -377,7 +418,11 @@ impl Sim {
                     return Ok(());
                 };
                 let incarnation = *incarnation;
-                if dice.one_in(2) {
+                if dice.one_in(3) {
+                    // An answer to a question that nobody asks any more.
+                    let number = u64::MAX;
+                    Event::Probed { incarnation, number, result: Err("late".into()) }
+                } else if dice.one_in(2) {
                     Event::Spawned { incarnation }
                 } else {
                     Event::Started { incarnation }
@@ -540,6 +585,7 @@ impl Sim {
                 2 => new.stop = some_stop(dice),
                 3 => drop(new.labels.insert("k".to_owned(), dice.below(9).to_string())),
                 4 => new.replicas = dice.few(4),
+                5 if dice.one_in(2) => live(&mut new, dice),
                 5 => new.command.push(dice.below(9).to_string()),
                 6 => new.schedule = dice.one_in(2).then(|| some_schedule(dice)),
                 _ => {
@@ -603,7 +649,14 @@ impl Sim {
 
     /// Lets happen whatever will, until nothing is left that would.
     pub(crate) fn settle(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
-        for _ in 0..2_000 {
+        for _ in 0..20_000 {
+            // What lived too long is followed by another, which is no harder to end in a kind world.
+            if !self.closing {
+                let stuck = self.world.processes.values_mut();
+                for process in stuck.filter(|process| process.temper == Temper::Stuck) {
+                    process.temper = Temper::Stubborn;
+                }
+            }
             let ready = self.world.under_way().next();
             // A process that hangs in a kill does end once the world is kind, unless it is stuck.
             let hung = self.books.values().find_map(|book| {
@@ -621,7 +674,18 @@ impl Sim {
                 }
             } else if let Some(incarnation) = hung {
                 self.finish(incarnation, How::Signaled(Signal::KILL), dice, t)?;
+            } else if self.is_at_rest() {
+                return Ok(());
             } else if let Some(next) = self.supervisor.next_deadline() {
+                // Who is to give signs of life gives them in time.
+                let due = |book: &Book| book.sign_due().is_some_and(|at| at <= next);
+                let silent = self.books.values().find(|book| due(book));
+                if let Some(run) = silent.and_then(|book| book.run.as_ref()) {
+                    let incarnation = run.incarnation;
+                    self.now = Tick(next.0.saturating_sub(1)).max(self.now);
+                    self.feed(&Event::Said { incarnation, said: Said::Alive }, dice, t)?;
+                    continue;
+                }
                 self.now = next.max(self.now);
                 self.feed(&Event::Time, dice, t)?;
             } else {
@@ -629,6 +693,16 @@ impl Sim {
             }
         }
         t.hold(Oracle::WantedMovesOn, false, || "it never comes to rest".to_owned())
+    }
+
+    /// Whether what is still to come are only questions, looks and signs of life.
+    fn is_at_rest(&self) -> bool {
+        self.books.values().all(|book| {
+            let state = book.state();
+            state.is_resting()
+                || state == State::Unkillable
+                || state == State::Running && book.row == 0
+        })
     }
 
     // ---- one step ----------------------------------------------------------------------------
@@ -654,8 +728,17 @@ impl Sim {
                 let told: Vec<_> = services
                     .map(|s| {
                         format!(
-                            "{}x{} {:?} {:?} {:?}",
-                            s.name, s.replicas, s.command, s.restart, s.stop
+                            "{}x{} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+                            s.name,
+                            s.replicas,
+                            s.command,
+                            s.restart,
+                            s.stop,
+                            s.ready,
+                            s.healthcheck,
+                            s.watchdog,
+                            s.max_memory,
+                            s.max_lifetime
                         )
                     })
                     .collect();
@@ -700,6 +783,7 @@ impl Sim {
         }
         self.after_shutdown(event, &asked, t)?;
         self.after_all(event, t)?;
+        self.after_watch(event, t)?;
         let stopped: Vec<_> = self
             .services
             .iter()
@@ -764,6 +848,8 @@ fn about(action: &Action, id: &ReplicaId, books: &BTreeMap<ReplicaId, Book>) -> 
                 == Some(*incarnation)
         }
         Action::Sweep { .. }
+        | Action::Probe { .. }
+        | Action::Measure { .. }
         | Action::Changed { .. }
         | Action::Forget { .. }
         | Action::Overlapped { .. }
@@ -780,6 +866,9 @@ pub(crate) fn short(action: &Action) -> String {
             "Record {incarnation} {replica} {} {} {:?} {:?}",
             verdict.reason, verdict.cause, verdict.restart, verdict.stop
         ),
+        Action::Probe { incarnation, number, purpose, timeout, .. } => {
+            format!("Probe {incarnation} number {number} {purpose:?} {timeout:?}")
+        }
         other => format!("{other:?}"),
     }
 }

@@ -13,6 +13,7 @@ use crate::book::{Asked, Book, PATIENCE, Plan, Run, Then};
 use crate::configs::plain;
 use crate::expect::Due;
 use crate::history::{Known, Sim};
+use crate::watch::Watch;
 
 impl Sim {
     /// Enters an event into the books. Returns the runs to which a signal has to be sent.
@@ -49,12 +50,15 @@ impl Sim {
                     if matches!(event, Event::Started { .. }) {
                         run.started = Some(now);
                         run.ready = (!run.service.awaits_ready()).then_some(now);
+                        if run.asked.is_none() {
+                            run.note_started(now);
+                        }
                     }
                 }
             }
             Event::Ready { incarnation } => {
                 if let Some(run) = self.run(*incarnation).filter(|run| run.asked.is_none()) {
-                    run.ready = Some(now);
+                    run.note_ready(now);
                 }
             }
             Event::Deferred { incarnation, .. } => self.note_deferral(*incarnation),
@@ -97,6 +101,9 @@ impl Sim {
                         asked.oom = true;
                     }
                 }
+            }
+            Event::Probed { .. } | Event::Said { .. } | Event::Measured { .. } => {
+                self.note_watched(event);
             }
             Event::Time => {
                 for book in self.books.values_mut() {
@@ -333,7 +340,7 @@ impl Book {
             oom: false,
             hurried: false,
         };
-        self.run = Some(Run {
+        let mut run = Run {
             incarnation: alive.incarnation,
             service: Arc::clone(&self.service),
             outdated: false,
@@ -346,20 +353,34 @@ impl Book {
             signal: None,
             steps: Vec::new(),
             unkillable: false,
-        });
+            watch: Watch::default(),
+        };
+        if alive.in_step {
+            run.note_started(now);
+            run.ready = alive.ready;
+        }
+        self.run = Some(run);
     }
 
     /// Time has passed.
     pub(crate) fn pass(&mut self, now: Tick, step: u64) {
         if let Some(run) = &mut self.run {
             match (&run.asked, run.ready) {
+                (None, None) if run.started.is_some() && run.service.ready.is_some() => {
+                    run.note_time(now);
+                }
                 (None, None) if now >= run.ordered + run.service.start_timeout => {
                     let ran = run.started.is_some();
                     let cause = if ran { Cause::ReadyTimeout } else { Cause::StartTimeout };
                     self.kill(cause, now, false);
                 }
-                (None, Some(at)) if now >= at + run.service.restart.reset_after => self.row = 0,
-                (None, _) => {}
+                (None, Some(at)) => {
+                    if now >= at + run.service.restart.reset_after {
+                        self.row = 0;
+                    }
+                    run.note_time(now);
+                }
+                (None, None) => {}
                 (Some(asked), _) => {
                     let hung = match run.steps.last() {
                         Some(last) => last.rank == 3 && now >= last.at + last.patience,
@@ -410,7 +431,8 @@ impl Book {
         }
         if !changed && !returns {
             if let Some(run) = self.run.as_mut().filter(|run| !run.outdated) {
-                run.service = Arc::clone(new);
+                let old = std::mem::replace(&mut run.service, Arc::clone(new));
+                run.note_settings(&old, now);
             }
             if new.schedule.is_none() && self.plan == Plan::Rest(Rest::Scheduled) {
                 self.due(step);

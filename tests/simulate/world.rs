@@ -77,6 +77,10 @@ pub(crate) struct Process {
     pub(crate) unready: bool,
     /// It is about to end like this.
     pub(crate) doom: Option<How>,
+    /// The question it has been asked.
+    pub(crate) question: Option<u64>,
+    /// Its memory is to be looked at.
+    pub(crate) measured: bool,
 }
 
 /// All processes, by run, and what is left of ended ones.
@@ -106,8 +110,10 @@ impl World {
                     replica: replica.clone(),
                     stage: Stage::Ordered,
                     temper,
-                    unready: service.awaits_ready(),
+                    unready: service.awaits_ready() && service.ready_check().is_none(),
                     doom: None,
+                    question: None,
+                    measured: false,
                 };
                 if self.processes.insert(*incarnation, process).is_some() {
                     return Err(format!("run {incarnation} was started twice"));
@@ -141,6 +147,10 @@ impl World {
                     process.doom.get_or_insert(How::Exited(code));
                 }
             }
+            Action::Probe { incarnation, number, .. } => {
+                self.alive(*incarnation)?.question = Some(*number);
+            }
+            Action::Measure { incarnation } => self.alive(*incarnation)?.measured = true,
             Action::Sweep { incarnation, .. } => self.sweeps.push(*incarnation),
             Action::Record { .. }
             | Action::Changed { .. }
@@ -155,7 +165,11 @@ impl World {
     /// The runs with which something will happen by itself.
     pub(crate) fn under_way(&self) -> impl Iterator<Item = Incarnation> {
         let under_way = |process: &Process| {
-            process.stage != Stage::Runs || process.unready || process.doom.is_some()
+            process.stage != Stage::Runs
+                || process.unready
+                || process.doom.is_some()
+                || process.question.is_some()
+                || process.measured
         };
         let processes = self.processes.iter().filter(move |(_, process)| under_way(process));
         processes.map(|(incarnation, _)| *incarnation).chain(self.sweeps.iter().copied())

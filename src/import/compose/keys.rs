@@ -398,6 +398,18 @@ fn healthcheck(job: &mut Job<'_>, draft: &mut Draft, value: &Node, from: &Origin
     if value.get("disable").and_then(Node::text) == Some("true") {
         return;
     }
+    let none = |test: &Node| match &test.kind {
+        Kind::List(items) => items.first().and_then(Node::text) == Some("NONE"),
+        _ => false,
+    };
+    match value.get("test") {
+        Some(test) if none(test) => return,
+        Some(_) => {}
+        None => {
+            let why = "what the image asks of itself is not known here";
+            return draft.lose(from, why, "write the command as `exec`");
+        }
+    }
     for entry in value.entries() {
         let origin = Origin::new(format!("healthcheck.{}", entry.key), entry.place);
         let path = format!("healthcheck.{}", entry.key);
@@ -409,7 +421,6 @@ fn healthcheck(job: &mut Job<'_>, draft: &mut Draft, value: &Node, from: &Origin
                 let mut test: Vec<_> = test.into_iter().map(|(text, _)| text).collect();
                 let listed = matches!(entry.value.kind, Kind::List(_));
                 match test.first().map(String::as_str) {
-                    Some("NONE") if listed => return,
                     Some("CMD") if listed => drop(test.remove(0)),
                     _ => {
                         let line = test.pop().unwrap_or_default();
@@ -427,6 +438,8 @@ fn healthcheck(job: &mut Job<'_>, draft: &mut Draft, value: &Node, from: &Origin
             _ => draft.lose_by(TABLE, &origin),
         }
     }
+    // For docker compose health is something to look at.
+    draft.put("healthcheck.on_failure", "report", from);
     // One word about all of it is enough.
     draft.origins.retain(|path, _| !path.starts_with("healthcheck."));
     draft.origins.insert("healthcheck".to_owned(), from.clone());

@@ -36,7 +36,8 @@ pub(super) fn restart(job: &mut Job<'_>, draft: &mut Draft, unit: &Unit, top: &O
         "always" | "on-success" => "always",
         "on-failure" | "on-abnormal" | "on-abort" => "on-failure",
         "on-watchdog" => {
-            draft.lose(&from, "there is no watchdog", "see `healthcheck`");
+            let why = "no policy restarts after a missed watchdog alone";
+            draft.lose(&from, why, "`restart: on-failure` is the nearest");
             "no"
         }
         _ => {

@@ -150,6 +150,7 @@ fn take(
         "ExecStop" => stop(draft, from, value),
         "Type" => kind(draft, from, value),
         "TimeoutStopSec" | "TimeoutStartSec" | "TimeoutSec" => timeout(job, draft, line),
+        "WatchdogSec" => watchdog(job, draft, line),
         "KillSignal" => match value.parse::<Signal>() {
             Ok(signal) => draft.put("stop_signal", signal.to_string(), from),
             Err(error) => job.wrong(from, error.to_string(), ""),
@@ -264,6 +265,16 @@ fn timeout(job: &mut Job<'_>, draft: &mut Draft, line: &Line) {
     }
     if line.from.key != "TimeoutStopSec" {
         draft.put("start_timeout", length, &line.from);
+    }
+}
+
+fn watchdog(job: &mut Job<'_>, draft: &mut Draft, line: &Line) {
+    // Both mean that there is none.
+    if line.value == "infinity" || span(&line.value).as_deref() == Some("0") {
+        return;
+    }
+    if let Some(length) = length(job, line) {
+        draft.put("watchdog", length, &line.from);
     }
 }
 

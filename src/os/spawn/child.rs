@@ -81,7 +81,29 @@ fn prepare(plan: &mut Plan) -> Result<(), Failure> {
     if let Some(folder) = &plan.launch.folder {
         checked(Stage::WorkingDir, libc::SYS_chdir, [at(folder.as_ptr()), 0, 0, 0, 0])?;
     }
+    if !plan.numbered.is_empty() {
+        let own = checked(Stage::Exec, libc::SYS_getpid, [0; 5])?;
+        plan.numbered.iter_mut().for_each(|variable| write_number(variable, own));
+    }
     reset_signals(plan)
+}
+
+/// The most digits that a process's number has.
+pub(super) const DIGITS: usize = 10;
+
+/// Writes a number behind the `=` of a variable, which ends in room for it and a NUL.
+pub(super) fn write_number(variable: &mut [u8], mut number: usize) {
+    let mut digits = [0; DIGITS];
+    let mut count = 0;
+    while count == 0 || (number > 0 && count < DIGITS) {
+        digits[count] = b"0123456789"[number % 10];
+        number /= 10;
+        count += 1;
+    }
+    let Some(from) = variable.len().checked_sub(DIGITS + 1) else { return };
+    for (place, digit) in variable[from..].iter_mut().zip(digits[..count].iter().rev()) {
+        *place = *digit;
+    }
 }
 
 /// A caught signal becomes the default one by exec, an ignored one would stay ignored. All are reset

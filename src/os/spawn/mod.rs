@@ -81,6 +81,8 @@ pub struct Launch {
     outlives_parent: bool,
     sealed: bool,
     pid_cell: Option<PidCell>,
+    /// Variables whose value is the child's own number.
+    pid_variables: Vec<CString>,
 }
 
 /// A word, a variable or a path that holds a NUL byte and so cannot be handed to the kernel.
@@ -138,6 +140,7 @@ impl Launch {
             outlives_parent: false,
             sealed: false,
             pid_cell: None,
+            pid_variables: Vec::new(),
         })
     }
 
@@ -232,6 +235,12 @@ impl Launch {
     pub fn pid_cell(&mut self, cell: PidCell) -> &mut Self {
         self.pid_cell = Some(cell);
         self
+    }
+
+    /// Gives the program a variable with its own number, which nobody knows before there is a process.
+    pub fn pid_variable(&mut self, name: &str) -> Result<&mut Self, NulInside> {
+        self.pid_variables.push(c_string(name.as_bytes())?);
+        Ok(self)
     }
 
     /// Makes the process. `fds` are pairs of a descriptor of ours and the number it gets in the

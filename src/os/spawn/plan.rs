@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Launch;
-use super::child::{at, child, fd};
+use super::child::{DIGITS, at, child, fd};
 use super::stack::{Reached, Stack};
 use crate::exit::Errno;
 use crate::os::{errno_of, prctl, raw, signal};
@@ -19,6 +19,8 @@ pub(super) struct Plan {
     pub(super) launch: Box<Launch>,
     pub(super) argv: Vec<*const c_char>,
     pub(super) envp: Vec<*const c_char>,
+    /// Variables whose value the child fills in: `NAME=` and room for a number.
+    pub(super) numbered: Vec<Vec<u8>>,
     pub(super) moves: Vec<(RawFd, RawFd)>,
     /// The first number above all targets in `moves`.
     pub(super) above: RawFd,
@@ -38,9 +40,20 @@ impl Plan {
             let ends = std::iter::once(std::ptr::null());
             strings.iter().map(|string| string.as_ptr()).chain(ends).collect()
         };
+        let mut numbered: Vec<Vec<u8>> = launch
+            .pid_variables
+            .iter()
+            .map(|name| [name.to_bytes(), b"=", &[0; DIGITS + 1]].concat())
+            .collect();
+        // Their bytes stay where they are however the plan is moved.
+        let ends = numbered.iter_mut().map(|variable| variable.as_mut_ptr().cast_const().cast());
+        let mut envp: Vec<*const c_char> = launch.envp.iter().map(|text| text.as_ptr()).collect();
+        envp.extend(ends);
+        envp.push(std::ptr::null());
         Ok(Self {
             argv: pointers(&launch.argv),
-            envp: pointers(&launch.envp),
+            envp,
+            numbered,
             moves: fds.iter().map(|(fd, target)| (fd.as_raw_fd(), *target)).collect(),
             above: fds.iter().map(|(_, target)| target + 1).max().unwrap_or(3).max(3),
             status,

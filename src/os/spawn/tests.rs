@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::child::{DIGITS, write_number};
 use super::*;
 use crate::exit::How;
 
@@ -124,4 +125,18 @@ fn the_kernel_writes_the_number_before_the_child_moves() {
     });
     assert_eq!(how, How::Exited(3));
     assert!(table.slot(slot).pid().is_some());
+}
+
+#[test]
+fn a_variable_can_hold_the_childs_own_number() {
+    let script = "test $PID = $$ && test $OTHER = $$ && env | grep -qx OTHER=$$";
+    let (_, how) = run(&["sh", "-c", script], |launch| {
+        launch.pid_variable("PID").unwrap().pid_variable("OTHER").unwrap();
+    });
+    assert_eq!(how, How::Exited(0));
+    for (number, text) in [(0, &b"A=0\0"[..]), (7, b"A=7\0"), (4_194_304, b"A=4194304\0")] {
+        let mut variable = [&b"A="[..], &[0; DIGITS + 1]].concat();
+        write_number(&mut variable, number);
+        assert_eq!(&variable[..text.len()], text);
+    }
 }

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Command, Environment, Length, NameText, Pattern, SignalText, User, Word};
+use super::{Command, Environment, Length, NameText, SignalText, User, Word};
 
 /// One text or several.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -105,76 +105,6 @@ pub enum Condition {
     ServiceHealthy,
     /// It has ended with success.
     ServiceCompletedSuccessfully,
-}
-
-/// How a service says that it is ready.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NotifyBy {
-    /// By the datagram protocol of systemd.
-    Systemd,
-}
-
-/// When a service counts as ready.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Ready {
-    /// An address that answers with a status of 200 to 399.
-    pub http: Option<String>,
-    /// An address that accepts a connection.
-    pub tcp: Option<String>,
-    /// A command that exits with 0.
-    pub exec: Option<Command>,
-    /// A line of output that matches.
-    pub log_line: Option<Pattern>,
-    /// It says so itself.
-    pub notify: Option<NotifyBy>,
-    /// It writes to this descriptor.
-    #[schemars(range(min = 3, max = 1023))]
-    pub fd: Option<u32>,
-    /// A message that matches.
-    pub message: Option<Pattern>,
-    /// How long it may take.
-    pub timeout: Option<Length>,
-    /// How often it is asked.
-    pub interval: Option<Length>,
-}
-
-/// How a service is seen to be well.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Healthcheck {
-    /// An address that answers with a status of 200 to 399.
-    pub http: Option<String>,
-    /// An address that accepts a connection.
-    pub tcp: Option<String>,
-    /// A command that exits with 0.
-    pub exec: Option<Command>,
-    /// A message whose reply comes in time.
-    pub call: Option<String>,
-    /// How often it is asked.
-    pub interval: Option<Length>,
-    /// How long an answer may take.
-    pub timeout: Option<Length>,
-    /// How many failures in a row mean that it is not well.
-    #[schemars(range(min = 1, max = 1000))]
-    pub retries: Option<u32>,
-    /// Failures in this time after a start do not count.
-    pub start_period: Option<Length>,
-    /// How often it is asked until the first success.
-    pub start_interval: Option<Length>,
-    /// What follows when it is not well.
-    pub on_failure: Option<HealthFailure>,
-}
-
-/// What follows when a service is not well.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum HealthFailure {
-    /// It is restarted.
-    Restart,
-    /// It is shown as not well.
-    Report,
 }
 
 /// Services that live and die together.

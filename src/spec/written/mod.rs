@@ -4,6 +4,7 @@
 //! marked `x-supported: false` is known and checked, and refused until its behaviour exists.
 //! Nothing here fills in defaults or compares one key with another; that is `mean`'s.
 
+mod health;
 mod later;
 mod limits;
 mod metrics;
@@ -16,10 +17,10 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use health::{HealthFailure, Healthcheck, NotifyBy, Ready};
 pub use later::{
-    Cluster, Condition, Dependencies, Dependency, DependencyLong, Destination, Group,
-    HealthFailure, Healthcheck, Listen, NotifyBy, OneOrMore, Ready, Retry, Secret, SecretLong,
-    Strategy, Task,
+    Cluster, Condition, Dependencies, Dependency, DependencyLong, Destination, Group, Listen,
+    OneOrMore, Retry, Secret, SecretLong, Strategy, Task,
 };
 pub use limits::{Capability, Limits, OnOom};
 pub use metrics::{AddressText, Metrics};
@@ -33,8 +34,8 @@ pub use service::{
     RestartLong, Service, WhenFull,
 };
 pub use values::{
-    CoreSize, Cron, EnvEntry, Length, NameText, Octal, Pattern, ReasonWord, SignalText, Size,
-    SocketPath, User, Word,
+    CoreSize, Cron, EndpointText, EnvEntry, Length, NameText, Octal, Pattern, ReasonWord,
+    SignalText, Size, SocketPath, UrlText, User, Word,
 };
 
 /// The services that wharf keeps running, and how.

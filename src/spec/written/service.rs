@@ -4,7 +4,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::later::{Dependencies, Healthcheck, Listen, OneOrMore, Ready, Secret};
+use super::health::{Healthcheck, Ready};
+use super::later::{Dependencies, Listen, OneOrMore, Secret};
 use super::{
     Capability, EnvEntry, Length, Limits, NameText, Octal, Port, ReasonWord, Schedule, SignalText,
     Size, SocketPath, User, Word,
@@ -44,15 +45,17 @@ pub struct Service {
     /// What must be there before it is started.
     #[schemars(extend("x-supported" = false))]
     pub depends_on: Option<Dependencies>,
-    /// When it counts as ready; without it, as soon as it runs.
-    #[schemars(extend("x-supported" = false))]
+    /// When it counts as ready; without it, as soon as it runs, or as its port says.
     pub ready: Option<Ready>,
-    /// How it is seen to be well.
-    #[schemars(extend("x-supported" = false))]
+    /// How it is seen to be well, once it is ready.
     pub healthcheck: Option<Healthcheck>,
+    /// The longest time between two signs of life (`WATCHDOG=1`, see sd_notify(3)); beyond it the
+    /// replica is ended, which counts as a failure. The program is told in `WATCHDOG_USEC`.
+    pub watchdog: Option<Length>,
     /// What follows an end.
     pub restart: Option<Restart>,
-    /// How long a start may take, until the program is ready.
+    /// How long a start may take: until the program is ready, or until it runs where `ready` says how
+    /// long it may take from there.
     pub start_timeout: Option<Length>,
     /// The signal that asks it to end.
     pub stop_signal: Option<SignalText>,
@@ -74,11 +77,11 @@ pub struct Service {
     /// Whether one runs in the whole cluster.
     #[schemars(extend("x-supported" = false))]
     pub singleton: Option<bool>,
-    /// The memory beyond which a replica is restarted.
-    #[schemars(extend("x-supported" = false))]
+    /// The memory beyond which a replica is ended, which counts as a failure: what all its processes
+    /// hold together, pages that they share counted once. It is looked at every 5 s.
     pub max_memory: Option<Size>,
-    /// The age beyond which a replica is restarted.
-    #[schemars(extend("x-supported" = false))]
+    /// The age at which a replica is restarted, or up to a tenth earlier, so that replicas which began
+    /// together do not end together.
     pub max_lifetime: Option<Length>,
     /// The file mode bits that are off in what it creates, in octal.
     pub umask: Option<Octal>,

@@ -137,6 +137,26 @@ schema!(SocketPath, {
     "examples": ["/dev/log"]
 });
 
+/// An address that is asked over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct UrlText(pub String);
+schema!(UrlText, {
+    "type": "string",
+    "format": "wharf-url",
+    "examples": ["http://127.0.0.1:8080/healthz", "http://unix:/run/app.sock:/healthz"]
+});
+
+/// Where something listens: `localhost:5432` or `unix:/run/app.sock`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct EndpointText(pub String);
+schema!(EndpointText, {
+    "type": "string",
+    "format": "wharf-endpoint",
+    "examples": ["localhost:5432", "unix:/run/app.sock"]
+});
+
 /// Why a run ended, as one of the words of an exit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
