@@ -16,7 +16,11 @@ use proptest::prelude::*;
 use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
-    self, Banner, Capability, Cgroups, ChangeKind, Channel, Check, Effect, Eof, Forward, Framing, Handshake, HealthFailure, Healthcheck, IdPlace, KillScope, Limits, Loaded, Logging, Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port, READY_INTERVAL, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm, Rights, Schedule, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    self, Banner, Capability, Cgroups, ChangeKind, Channel, Check, Effect, Eof, Forward, Framing,
+    Handshake, HealthFailure, Healthcheck, IdPlace, KillScope, Limits, Loaded, Logging, Metrics,
+    Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port,
+    READY_INTERVAL, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm, Rights, Schedule, Service,
+    SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -878,7 +882,7 @@ fn any_service() -> impl Strategy<Value = Service> {
                     restart,
                     start_timeout: length,
                     stop: Stop { signal: Signal::INT, grace: length, kill: KillScope::Group },
-    on_manager_exit,
+                    on_manager_exit,
                     logging: Logging {
                         max_size,
                         max_files,

@@ -270,6 +270,7 @@ impl Control {
             "shutting down"
         );
         self.shutting_down = true;
+        self.explain_shutdown(clock::now());
         self.publish(What::ManagerStopping { by: by.clone() });
         self.feed(Event::Shutdown { cause, by });
     }

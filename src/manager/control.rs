@@ -231,6 +231,8 @@ pub(super) struct Control {
     /// What is seen to have ended in this turn was running until here at least.
     pub(super) seen_from: Tick,
     pub(super) shutting_down: bool,
+    /// When it is said next who holds up a shutdown.
+    pub(super) explained: Option<Tick>,
     pub(super) down: bool,
     pub(super) buffer: Vec<u8>,
     pub(super) inbox: VecDeque<Event>,
@@ -376,6 +378,7 @@ impl Control {
             self.vault.due(),
             self.memory_looks.first().map(|(at, _)| *at),
             self.probes.due(),
+            self.explained,
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
@@ -406,6 +409,7 @@ impl Control {
             self.vault.flush(now);
         }
         self.look_at_memory(now);
+        self.shutdown_due(now);
     }
 
     /// Hands an event to the supervisor and carries out what it wants done.

@@ -44,6 +44,7 @@ mod sweeper;
 mod terminal;
 mod timing;
 mod vault;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
@@ -79,7 +80,8 @@ pub use notice::{
 };
 pub use published::{Kind, Published, SkipReason, What};
 pub use request::{
-    CheckStatus, EVENTS, Handle, HealthStatus, LastExit, LimitStatus, ManagerStatus, PortStatus, REQUESTS, ReadState, Refusal, ReplicaStatus, Request, Snapshot, SpeakError, Speech,
+    CheckStatus, EVENTS, Handle, HealthStatus, LastExit, LimitStatus, ManagerStatus, PortStatus,
+    REQUESTS, ReadState, Refusal, ReplicaStatus, Request, Snapshot, SpeakError, Speech,
 };
 
 /// How a manager is run.
@@ -350,6 +352,7 @@ fn start(
         told_all: clock::now(),
         seen_from: clock::now(),
         shutting_down: false,
+        explained: None,
         down: false,
         buffer: vec![0; 32 << 10],
         inbox: VecDeque::new(),

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Banner, Cgroups, Check, Framing, Healthcheck, IdPlace, Limits, Logging, OnGiveUp, OnOom, Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart, Rights, START_TIMEOUT, Service, Spec, Stop,
+    Banner, Cgroups, Check, Framing, Healthcheck, IdPlace, Limits, Logging, OnGiveUp, OnOom, Port,
+    READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart, Rights,
+    START_TIMEOUT, Service, Spec, Stop,
 };
 use crate::time::{format_duration, format_size};
 

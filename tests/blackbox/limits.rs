@@ -1,5 +1,6 @@
 //! Limits: each is in force, and everybody is told by what; what cannot be enforced is said or refused.
 
+use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -178,7 +179,7 @@ const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
 fn what_an_ordinary_user_may_not_do_is_refused_with_a_clear_word() {
     let mut yaml = "defaults: { restart: no, command: 'true' }\nservices:\n".to_owned();
     for (name, key, ..) in REFUSED {
-        yaml += &format!("  {name}: {{ {key} }}\n");
+        let _ = writeln!(yaml, "  {name}: {{ {key} }}");
     }
     // And what he may: his own groups, fewer rights than nobody has, a lower priority.
     yaml += "  may:

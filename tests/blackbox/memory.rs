@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::{Wharf, at, compiled, send, times, until};
 
 /// Takes 200 MiB and touches every page of it.
-const HOG: &str = r#"
+const HOG: &str = r"
 #include <stdlib.h>
 #include <string.h>
 int main(void) {
@@ -15,7 +15,7 @@ int main(void) {
     for (size_t at = 0; at < size; at += 4096) memory[at] = (char)at;
     return memory[4096];
 }
-"#;
+";
 
 /// A wharf with these services and the hog beside them, or `None` where this machine does not let us
 /// limit memory: then that is what it must say.

@@ -1,5 +1,6 @@
 //! Trees: whatever a program started ends with it, however it hid, or it is said that it does not.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -199,7 +200,9 @@ fn t25_a_detached_worker_is_left_alone_where_that_is_wanted_and_told() {
         let msg = told["msg"].as_str().unwrap();
         assert!(msg.contains("lives on (stop_kill: process)"), "{msg}");
         assert!(pids.iter().all(|pid| alive(*pid)), "{pids:?}");
-        pids.iter().for_each(|pid| send(*pid, 9));
+        for pid in pids {
+            send(pid, 9);
+        }
     }
 }
 
@@ -373,7 +376,7 @@ fn t28_a_shutdown_names_who_holds_it_up_and_a_second_request_hurries_it() {
         "defaults: {{ stop_grace_period: 4s }}\nservices:\n  hangs: {{ command: [{HANGS}] }}\n"
     );
     for number in 1..20 {
-        yaml += &format!("  s{number}: {{ command: [sleep, '1000'] }}\n");
+        let _ = writeln!(yaml, "  s{number}: {{ command: [sleep, '1000'] }}");
     }
     // Left to itself it takes as long as the longest grace.
     let wharf = Wharf::up(&yaml);
@@ -385,6 +388,9 @@ fn t28_a_shutdown_names_who_holds_it_up_and_a_second_request_hurries_it() {
     assert!(took < Duration::from_secs(5), "{took:?}");
     let said = text(&down.stderr);
     assert!(said.contains("waiting for hangs/1 (pid"), "{said}");
+    let log = wharf.own_log();
+    assert!(log.contains("waiting for hangs/1 (pid"), "{log}");
+    assert!(log.contains("a second request kills what is left"), "{log}");
     assert!(said.lines().all(|line| !line.contains("s1/1")), "{said}");
     // And a second one does not wait.
     wharf.ok(&["up", "-d"]);
@@ -408,7 +414,7 @@ fn t29_a_slow_stop_of_one_delays_nothing_about_the_others() {
         "defaults: {{ stop_grace_period: 60s }}\nservices:\n  slow: {{ command: [{HANGS}] }}\n"
     );
     for number in 0..count {
-        yaml += &format!("  s{number}: {{ command: [sleep, '1000'] }}\n");
+        let _ = writeln!(yaml, "  s{number}: {{ command: [sleep, '1000'] }}");
     }
     let wharf = Wharf::up(&yaml);
     until("the trap", || wharf.logs("slow").contains("up").then_some(()));

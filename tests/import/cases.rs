@@ -104,7 +104,11 @@ impl Case {
         assert_eq!(self.place.run(&words).status.code(), Some(i32::from(losses > 0)));
         let (said, warned) = self.place.ok(&["check"]);
         assert!(said.starts_with("OK: "), "{said}");
-        assert_eq!(warned, "", "a warning");
+        // What this machine would not enforce, or not allow, is its own matter.
+        let of_here = |line: &&str| {
+            !line.contains(" is not enforced here: ") && !line.contains(" not be started here: ")
+        };
+        assert_eq!(warned.lines().find(of_here), None, "a warning");
         self.later(&args);
         self.start();
     }

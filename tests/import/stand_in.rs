@@ -33,9 +33,23 @@ impl Stage<'_> {
         };
         fs::create_dir_all(&folder).unwrap();
         service["working_dir"] = folder.to_str().unwrap().into();
-        // A stand-in serves nobody and says nothing of itself.
-        for key in ["user", "ready", "healthcheck", "watchdog"] {
+        // A stand-in serves nobody and says nothing of itself, and what takes rights that not everybody
+        // who runs this has is tested elsewhere.
+        let left_out = [
+            "user",
+            "ready",
+            "healthcheck",
+            "watchdog",
+            "nice",
+            "oom_score_adj",
+            "group_add",
+            "cap_drop",
+        ];
+        for key in left_out {
             service.as_object_mut().unwrap().remove(key);
+        }
+        if let Some(Value::Object(limits)) = service.get_mut("limits") {
+            limits.retain(|key, _| ["nofile", "core"].contains(&key.as_str()));
         }
         if let Some(nofile) = service["limits"]["nofile"].as_u64() {
             let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

@@ -505,8 +505,22 @@ fn ulimits(job: &mut Job<'_>, draft: &mut Draft, value: &Node, _from: &Origin) {
         let hard = entry.value.get("hard").unwrap_or(&entry.value);
         match entry.key.as_str() {
             "nofile" => text_number(job, draft, "limits.nofile", hard, &from),
-            "core" if hard.text() == Some("-1") => draft.put("limits.core", "unlimited", &from),
-            "core" => text_number(job, draft, "limits.core", hard, &from),
+            "core" | "stack" | "as" | "data" | "fsize" | "memlock" | "msgqueue" => {
+                let path = format!("limits.{}", entry.key);
+                if hard.text() == Some("-1") {
+                    draft.put(&path, "unlimited", &from);
+                } else {
+                    text_number(job, draft, &path, hard, &from);
+                }
+            }
+            "nproc" | "sigpending" | "rtprio" if hard.text() == Some("-1") => {}
+            "nproc" | "sigpending" | "rtprio" => {
+                text_number(job, draft, &format!("limits.{}", entry.key), hard, &from);
+            }
+            "cpu" if hard.text() == Some("-1") => {}
+            "cpu" if hard.text().is_some_and(|text| text.parse::<u64>().is_ok()) => {
+                draft.put("limits.cpu", format!("{}s", hard.text().unwrap_or_default()), &from);
+            }
             _ => {
                 draft.lose(&from, "there is no such limit", "set it before `wharf up` with ulimit");
             }

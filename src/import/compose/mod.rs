@@ -35,7 +35,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("stop_grace_period", "`stop_grace_period`", ""),
     carried("scale", "`replicas`", ""),
     carried("deploy", "`replicas`, `limits`, `restart`", "placement, updates and reservations are lost"),
-    carried("ulimits", "`limits`", "nofile and core; the others are lost"),
+    carried("ulimits", "`limits`", "the hard ones; locks, nice, rss and rttime are lost"),
     carried("mem_limit", "`limits.memory`", ""),
     carried("cpus", "`limits.cpus`", ""),
     carried("pids_limit", "`limits.pids`", ""),

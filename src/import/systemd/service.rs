@@ -302,16 +302,33 @@ fn limit(job: &mut Job<'_>, draft: &mut Draft, key: &str, from: &Origin, value: 
             Ok(number) => draft.put("limits.nofile", number.max(8), from),
             Err(_) => job.wrong(from, format!("`{value}` is no limit"), ""),
         },
-        "LimitCORE" if hard == "infinity" => draft.put("limits.core", "unlimited", from),
-        "LimitCORE" | "MemoryMax" | "MemoryLimit" => {
-            let path = if key == "LimitCORE" { "limits.core" } else { "limits.memory" };
-            match size(hard) {
-                _ if hard == "infinity" => {}
-                Some(size) => draft.put(path, size, from),
-                None if hard.ends_with('%') => return false,
-                None => job.wrong(from, format!("`{value}` is no size"), ""),
-            }
-        }
+        "LimitNPROC" | "LimitSIGPENDING" | "LimitRTPRIO" => match hard.parse::<u64>() {
+            Ok(number) => draft.put(&limit_path(key), number, from),
+            Err(_) if hard == "infinity" => {}
+            Err(_) => job.wrong(from, format!("`{value}` is no limit"), ""),
+        },
+        "LimitCPU" => match hard.parse::<u64>() {
+            Ok(seconds) => draft.put("limits.cpu", format!("{seconds}s"), from),
+            Err(_) if hard == "infinity" => {}
+            Err(_) => return false,
+        },
+        "LimitCORE" | "LimitSTACK" | "LimitAS" | "LimitDATA" | "LimitFSIZE" | "LimitMEMLOCK"
+        | "LimitMSGQUEUE" => match size(hard) {
+            _ if hard == "infinity" => draft.put(&limit_path(key), "unlimited", from),
+            Some(size) => draft.put(&limit_path(key), size, from),
+            None => job.wrong(from, format!("`{value}` is no size"), ""),
+        },
+        "MemoryMax" | "MemoryLimit" => match size(hard) {
+            _ if hard == "infinity" => {}
+            Some(size) => draft.put("limits.memory", size, from),
+            None if hard.ends_with('%') => return false,
+            None => job.wrong(from, format!("`{value}` is no size"), ""),
+        },
+        "OOMPolicy" => match value {
+            "continue" => draft.put("limits.on_oom", "continue", from),
+            "stop" | "kill" => draft.put("limits.on_oom", "kill", from),
+            _ => job.wrong(from, format!("`{value}` is no policy"), ""),
+        },
         "CPUQuota" => match value.strip_suffix('%').map(str::parse::<f64>) {
             Some(Ok(percent)) => draft.put("limits.cpus", percent / 100.0, from),
             _ => job.wrong(from, format!("`{value}` is no percentage"), ""),
@@ -324,6 +341,11 @@ fn limit(job: &mut Job<'_>, draft: &mut Draft, key: &str, from: &Origin, value: 
         _ => return false,
     }
     true
+}
+
+/// `limits.nproc` of `LimitNPROC`.
+fn limit_path(key: &str) -> String {
+    format!("limits.{}", key.trim_start_matches("Limit").to_ascii_lowercase())
 }
 
 /// A folder that systemd would make; `false` where the key is none of these.

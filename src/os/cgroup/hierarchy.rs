@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
+
 /// The mounts of control groups, as this process sees them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hierarchies(Vec<Hierarchy>);
@@ -45,9 +47,13 @@ impl Hierarchies {
         Self(hierarchies.collect())
     }
 
-    /// The folder of this process's own group in version 2.
+    /// The folder of this process's own group in version 2: where that may be written to, if it is
+    /// mounted several times.
     pub(super) fn v2_own(&self) -> Option<&Path> {
-        self.0.iter().find(|one| one.controllers.is_none()).map(|found| found.own.as_path())
+        let mut all = self.0.iter().filter(|one| one.controllers.is_none());
+        let writable = |one: &&Hierarchy| access(&one.own, AccessFlags::W_OK).is_ok();
+        let found = all.clone().find(writable).or_else(|| all.next());
+        found.map(|found| found.own.as_path())
     }
 
     /// The folder of this process's own group in the hierarchy of version 1 that has a controller.
@@ -113,6 +119,16 @@ mod tests {
         assert_eq!(found.v1_own("memory").unwrap(), Path::new("/sys/fs/cgroup/mem ory/x"));
         assert_eq!(found.v1_own("cpu").unwrap(), Path::new("/sys/fs/cgroup/cpu,cpuacct"));
         assert_eq!(found.v1_own("pids"), None);
+    }
+
+    #[test]
+    fn of_several_mounts_the_one_that_can_be_written_to_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display();
+        let mounts = format!(
+            "1 0 0:1 / /no/such/mount ro - cgroup2 none ro\n2 0 0:1 / {path} rw - cgroup2 none rw\n"
+        );
+        assert_eq!(Hierarchies::parse(&mounts, "0::/\n").v2_own().unwrap(), folder.path());
     }
 
     #[test]

@@ -140,3 +140,44 @@ fn a_variable_can_hold_the_childs_own_number() {
         assert_eq!(&variable[..text.len()], text);
     }
 }
+
+#[test]
+fn what_a_child_is_given_beside_its_program() {
+    let script = r#"
+        set -e
+        test "$(umask)" = 0077
+        test "$(cat /proc/self/oom_score_adj)" = 777
+        test "$(nice)" = 19
+        grep -q '^NoNewPrivs:.1$' /proc/self/status
+        grep -q '^CapEff:.0000000000000000$' /proc/self/status
+    "#;
+    let before = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let (landing, how) = run(&["sh", "-c", script], |launch| {
+        launch.umask(0o077).nice(19).oom_score_adj(777);
+        launch.privileges(Privileges { dropped: u64::MAX, no_new: true });
+    });
+    assert_eq!((landing, how), (Landing::Executed, How::Exited(0)));
+    // The kernel keeps that value alike in processes that share memory: this child shared none.
+    assert_eq!(std::fs::read_to_string("/proc/self/oom_score_adj").unwrap(), before);
+}
+
+#[test]
+fn a_child_with_memory_of_its_own_tells_its_failures_too() {
+    let apart = |launch: &mut Launch| {
+        launch.oom_score_adj(777);
+    };
+    assert_eq!(failed(&["/no/such/program"], apart), (Stage::Exec, libc::ENOENT, false));
+    let refused = run(&["true"], |launch| {
+        launch.oom_score_adj(4_000);
+    });
+    let (stage, errno) = (Stage::Priority, Errno(libc::EINVAL));
+    let expected = Landing::Failed { stage, errno, interpreter_missing: false, which: 1 };
+    assert_eq!(refused.0, expected);
+    let refused = run(&["true"], |launch| {
+        let fine = ChildLimit { resource: Resource::Nofile, soft: 9, hard: 9 };
+        launch.limit(fine).limit(ChildLimit { soft: 9, hard: 3, ..fine });
+    });
+    let (stage, errno) = (Stage::Limits, Errno(libc::EINVAL));
+    let expected = Landing::Failed { stage, errno, interpreter_missing: false, which: 1 };
+    assert_eq!(refused.0, expected);
+}
