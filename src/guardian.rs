@@ -9,8 +9,11 @@
 mod vault;
 
 use std::collections::{HashSet, VecDeque};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +41,10 @@ pub const CHANNEL_FD: i32 = 4;
 pub const VAULT_FD: i32 = 5;
 /// What a manager says once it serves its socket.
 pub const READY: &[u8] = b"ready";
+/// What a manager says before the path of the binary that is to succeed it.
+pub const NEXT: &[u8] = b"next ";
+/// The exit code of a manager that makes room for its successor.
+pub const SUCCEEDED: i32 = 76;
 /// The exit code with which a manager says that starting it again would not help.
 pub const HOPELESS: i32 = 78;
 
@@ -98,6 +105,8 @@ const HELPLESS: u32 = 5;
 /// how long after another. The first manager is not: who starts it sees what is wrong.
 const REFUSED: u32 = 60;
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long the first manager of a new binary may take to serve.
+const NEW_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the orphans of a dead manager may take to die.
 const SWEEP_BOUND: Duration = Duration::from_secs(5);
 
@@ -105,6 +114,8 @@ const SIGNALS: u64 = 0;
 const MANAGER: u64 = 1;
 const CHANNEL: u64 = 2;
 const VAULT: u64 = 3;
+/// Room for the longest word of a manager: a path (PATH_MAX) and what stands before it.
+const LONGEST: usize = 4096 + NEXT.len();
 
 struct Life {
     pid: i32,
@@ -113,6 +124,10 @@ struct Life {
     /// The conversation about kept runs.
     vault: OwnedFd,
     ready: bool,
+    /// The binary that it wants to succeed it.
+    next: Option<PathBuf>,
+    /// Until when it must serve, where it is the first of a new binary.
+    trial: Option<Tick>,
 }
 
 /// What a guardian waits with.
@@ -169,9 +184,23 @@ impl Guardian {
         let mut refused = 0;
         // Signals that came while there was no manager; they are the next one's.
         let mut kept = Vec::new();
+        // The binary of the present manager, where that is not this one; and one to be tried.
+        let (mut program, mut next): (Option<PathBuf>, Option<PathBuf>) = (None, None);
+        let mut began = false;
         loop {
-            let mut life = match self.start(watch.nofile) {
-                Err(error) if refused < REFUSED && !ends.is_empty() => {
+            let tried = next.take();
+            let binary = tried.as_deref().or(program.as_deref());
+            let mut life = match self.start(watch.nofile, binary) {
+                Err(error) if tried.is_some() => {
+                    tracing::error!(%error, "the new binary cannot be started; the old one goes on");
+                    continue;
+                }
+                Err(error) if program.is_some() => {
+                    tracing::error!(%error, "the binary of the last manager cannot be started; this one is");
+                    program = None;
+                    continue;
+                }
+                Err(error) if refused < REFUSED && began => {
                     refused += 1;
                     tracing::warn!(%error, "trying again");
                     let until = clock::now() + AGAIN;
@@ -183,7 +212,8 @@ impl Guardian {
                 }
                 life => life?,
             };
-            refused = 0;
+            (refused, began) = (0, true);
+            life.trial = tried.is_some().then(|| clock::now() + NEW_PATIENCE);
             for arrived in asked.into_iter().chain(kept.drain(..)) {
                 relay(&life, arrived);
             }
@@ -193,7 +223,8 @@ impl Guardian {
                 watched.map_err(system("waiting"))?;
             }
             let ended = self.watch(&mut life, watch, &mut asked).map_err(system("waiting"))?;
-            let over = matches!(ended.how, How::Exited(0 | HOPELESS));
+            let failed = tried.is_some() && !life.ready;
+            let over = matches!(ended.how, How::Exited(0 | HOPELESS)) && !failed;
             if over {
                 watch.vault.clear();
             }
@@ -201,7 +232,17 @@ impl Guardian {
             if left > 0 {
                 tracing::warn!(processes = left, "could not be killed and are left behind");
             }
+            if failed {
+                let how = ended.how;
+                tracing::error!(%how, "the new binary ended before it served; the old one goes on");
+                continue;
+            }
+            program = tried.or(program);
             match ended.how {
+                How::Exited(SUCCEEDED) if life.next.is_some() => {
+                    next = life.next;
+                    tracing::info!(binary = ?next, "the manager makes room for a new one");
+                }
                 How::Exited(0) => return Ok(()),
                 How::Exited(HOPELESS) => {
                     return Err(GuardianError::GaveUp("it cannot run here, see above".into()));
@@ -216,13 +257,15 @@ impl Guardian {
         }
     }
 
-    fn start(&self, nofile: limits::Limit) -> Result<Life, GuardianError> {
+    fn start(&self, nofile: limits::Limit, binary: Option<&Path>) -> Result<Life, GuardianError> {
         let system = |doing| move |source| GuardianError::System { doing, source };
         let (ours, theirs) = fds::message_pair().map_err(system("making a socket"))?;
         let (vault, stored) = fds::message_pair().map_err(system("making a socket"))?;
-        // The open file itself: the manager is always the same build as its guardian.
-        let program = std::iter::once("/proc/self/exe".to_owned());
-        let words: Vec<String> = program.chain(self.arguments.iter().cloned()).collect();
+        // The open file itself, unless a new binary was asked for.
+        let own = Path::new("/proc/self/exe");
+        let program = std::iter::once(binary.unwrap_or(own).as_os_str().as_bytes());
+        let words: Vec<&[u8]> =
+            program.chain(self.arguments.iter().map(String::as_bytes)).collect();
         let environment = self.environment.iter().map(|(name, value)| (&**name, &**value));
         let nul = |_| GuardianError::Start("its arguments", crate::exit::Errno(libc::EINVAL));
         let mut launch = Box::new(Launch::new(&words, environment).map_err(nul)?);
@@ -255,7 +298,8 @@ impl Guardian {
             }
         }
         let (pid, pidfd) = (started.pid, started.pidfd);
-        Ok(Life { pid, pidfd, channel: ours, vault, ready: false })
+        let (next, trial) = (None, None);
+        Ok(Life { pid, pidfd, channel: ours, vault, ready: false, next, trial })
     }
 
     /// Watches a manager to its end, relaying signals to it and reaping strays.
@@ -267,7 +311,13 @@ impl Guardian {
     ) -> io::Result<Ended> {
         let mut ready = Ready::new(8);
         loop {
-            watch.poller.wait(&mut ready, None)?;
+            let trial = life.trial.filter(|_| !life.ready);
+            watch.poller.wait(&mut ready, trial.map(|until| until.since(clock::now())))?;
+            if trial.is_some_and(|until| until <= clock::now()) {
+                tracing::error!("the new binary does not come to serve; it is killed");
+                signal::send(life.pidfd.as_fd(), Signal::KILL)?;
+                life.trial = None;
+            }
             let tokens: Vec<u64> = ready.tokens().collect();
             if tokens.contains(&SIGNALS) {
                 while let Some(arrived) = watch.inbox.take()? {
@@ -280,16 +330,18 @@ impl Guardian {
                 }
             }
             if tokens.contains(&CHANNEL) {
-                let mut message = [0; 64];
-                match fds::receive(life.channel.as_fd(), &mut message)? {
-                    Some(received) if message[..received.bytes] == *READY => {
+                let mut message = [0; LONGEST];
+                while let Some(received) = fds::receive(life.channel.as_fd(), &mut message)? {
+                    let said = &message[..received.bytes];
+                    if said == READY {
                         life.ready = true;
                         memory::give_back();
-                    }
-                    Some(received) if received.bytes == 0 => {
+                    } else if let Some(path) = said.strip_prefix(NEXT) {
+                        life.next = Some(PathBuf::from(OsStr::from_bytes(path)));
+                    } else if said.is_empty() {
                         watch.poller.remove(life.channel.as_fd())?;
+                        break;
                     }
-                    _ => {}
                 }
             }
             if tokens.contains(&VAULT) && !watch.vault.hear(life.vault.as_fd())? {

@@ -114,6 +114,11 @@ impl StateDir {
         self.runtime.join("spool")
     }
 
+    /// What a manager leaves to the one that a new binary starts.
+    pub fn handover(&self) -> PathBuf {
+        self.runtime.join("handover")
+    }
+
     /// The folder of the programs' output.
     pub fn output(&self) -> PathBuf {
         self.logs.join("log")

@@ -1,5 +1,6 @@
 //! What is wanted: start, stop, restart, signal, speak, shut down.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
+use serde::{Deserialize, Deserializer};
+use tokio::sync::{OwnedSemaphorePermit};
+use serde::de::Error as _;
 
 use super::error::ApiError;
 use super::input::{self, Asked};
@@ -259,6 +261,39 @@ impl Drop for Patient<'_> {
             let _ = self.shared.handle.ask(Request::Forget);
         }
     }
+}
+
+/// Which binary is to succeed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upgrade {
+    /// Its path, absolute.
+    binary: PathBuf,
+    /// The form in which it takes over: what `BINARY succession` says.
+    #[serde(deserialize_with = "whole")]
+    form: u32,
+}
+
+/// A whole number in any of its spellings (`1.0` is one to JSON); one that is too large for us is as far
+/// from every form that we know.
+fn whole<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
+    let number = f64::deserialize(d)?;
+    if number < 0.0 || number.fract() != 0.0 {
+        return Err(D::Error::custom("the form is no whole number"));
+    }
+    Ok(number.to_string().parse().unwrap_or(u32::MAX))
+}
+
+pub(super) async fn upgrade(
+    State(shared): Door,
+    asked: Asked,
+    request: HttpRequest,
+) -> Result<StatusCode, ApiError> {
+    let (parts, body) = request.into_parts();
+    let Upgrade { binary, form } = input::json(&parts, body, "{}").await?;
+    let by = asked.by;
+    shared.ask(|reply| Request::Upgrade { binary, form, by, reply }).await??;
+    Ok(StatusCode::ACCEPTED)
 }
 
 pub(super) async fn shutdown(

@@ -42,6 +42,7 @@ pub(super) const CODES: &[Known] = &[
     known(409, "ended", "it ended instead"),
     known(409, "input_closed", "the program's input is closed"),
     known(409, "not_running", "it does not run"),
+    known(409, "upgrade", "the manager cannot be replaced now, or not by that binary"),
     known(413, "too_large", "the body is too large"),
     known(414, "uri_too_long", "the address is too long"),
     known(415, "unsupported_type", "the body is of another type, or compressed"),
@@ -178,7 +179,9 @@ impl From<Refusal> for ApiError {
 fn refusal_status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::NoSuchService { .. } | Refusal::NoSuchReplica { .. } => StatusCode::NOT_FOUND,
-        Refusal::Ended { .. } | Refusal::NotRunning { .. } => StatusCode::CONFLICT,
+        Refusal::Ended { .. } | Refusal::NotRunning { .. } | Refusal::Upgrade { .. } => {
+            StatusCode::CONFLICT
+        }
         Refusal::ShuttingDown | Refusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Disk { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -261,6 +264,7 @@ mod tests {
             Refusal::ShuttingDown,
             Refusal::Busy,
             Refusal::Disk { msg: "no space left".into() },
+            Refusal::Upgrade { msg: "nothing was changed".into() },
         ];
         let spoken = [
             SpeakError::Refused(Refusal::ShuttingDown),

@@ -500,6 +500,22 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         verb: Verb::Post,
+        path: "/v1/upgrade",
+        id: "upgrade",
+        summary: "Have another binary go on with everything",
+        description: "Answered once nobody else waits for an answer and nothing is under way; the manager then makes room for one of that binary, which takes over every run. Refused where a run would end by it.",
+        parameters: &[COMMAND],
+        takes: Takes::Json {
+            schema: of::<command::Upgrade>,
+            example: r#"{"binary":"/usr/local/bin/wharf","form":1}"#,
+            required: true,
+        },
+        gives: Gives::Nothing(202, "It has begun."),
+        errors: &["upgrade"],
+        serve: || post(command::upgrade),
+    },
+    Route {
+        verb: Verb::Post,
         path: "/v1/shutdown",
         id: "shutdown",
         summary: "Stop everything",

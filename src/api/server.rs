@@ -10,18 +10,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request as HttpRequest};
-use axum::http::header::ALLOW;
-use axum::http::{Method, Request, StatusCode, Uri};
+use axum::http::header::{ALLOW, CONNECTION};
+use axum::http::{HeaderValue, Method, Request, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use futures_util::future::{Either, select};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::error::ApiError;
 use super::input::{self, Caller};
@@ -48,6 +49,10 @@ const IDLE: Duration = Duration::from_secs(30);
 const STALL: Duration = Duration::from_secs(30);
 /// The longest wait for the loop to answer a question.
 const QUESTION: Duration = Duration::from_secs(30);
+/// How long a connection without a request is left open where everybody is seen off.
+const GRACE: Duration = Duration::from_millis(200);
+/// How often it is looked who is left.
+const LOOK: Duration = Duration::from_millis(2);
 /// The pause after a connection could not be accepted, for want of descriptors for example.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -100,52 +105,108 @@ pub fn serve(
         runtime.block_on(async move {
             tokio::spawn(listener::follow(Arc::clone(&shared), wanted));
             match tokio::net::UnixListener::from_std(listener) {
-                Ok(listener) => accept(listener, router(shared)).await,
+                Ok(listener) => accept(listener, router(Arc::clone(&shared)), shared).await,
                 Err(error) => tracing::error!(%error, "the control socket cannot be served"),
             }
         });
     })
 }
 
-async fn accept(listener: tokio::net::UnixListener, router: Router) {
+async fn accept(listener: tokio::net::UnixListener, router: Router, shared: Arc<Shared>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut draining = shared.handle.draining();
     let mut connection = 0;
     loop {
+        if *draining.borrow_and_update() {
+            see_off(&shared, &room, &mut draining).await;
+        }
         let place = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
-        match listener.accept().await {
+        let changed = std::pin::pin!(draining.changed());
+        let accepted = match select(std::pin::pin!(listener.accept()), changed).await {
+            Either::Left((accepted, _)) => accepted,
+            Either::Right(_) => continue,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 connection += 1;
-                let router = router.clone();
+                let (router, draining) = (router.clone(), shared.handle.draining());
                 tokio::spawn(async move {
-                    converse(stream, connection, router).await;
+                    converse(stream, connection, router, draining).await;
                     drop(place);
                 });
             }
             Err(error) => {
                 tracing::warn!(%error, "a client cannot be let in; trying again");
-                let _ = tokio::time::timeout(PAUSE, std::future::pending::<()>()).await;
+                pause(PAUSE).await;
             }
         }
     }
 }
 
-async fn converse(stream: UnixStream, connection: u64, router: Router) {
+async fn pause(length: Duration) {
+    let _ = tokio::time::timeout(length, std::future::pending::<()>()).await;
+}
+
+/// Tells the loop how many connections wait for an answer, until everybody is to be let in again. Those
+/// who come meanwhile wait in the socket's own queue.
+async fn see_off(shared: &Shared, room: &Semaphore, draining: &mut watch::Receiver<bool>) {
+    let mut told = None;
+    while *draining.borrow_and_update() {
+        let open = CONNECTIONS - room.available_permits();
+        let left = open.saturating_sub(SUBSCRIBERS - shared.subscribers.available_permits());
+        if told != Some(left) && shared.handle.ask(Question::Drained { left }).is_ok() {
+            told = Some(left);
+        }
+        pause(LOOK).await;
+    }
+}
+
+async fn converse(
+    stream: UnixStream,
+    connection: u64,
+    router: Router,
+    draining: watch::Receiver<bool>,
+) {
     let caller = Caller { peer: socket::peer(stream.as_fd()).ok(), connection };
     let inner = TowerToHyperService::new(router);
+    let leaving = draining.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(caller);
-        inner.call(request)
+        let (answer, leaving) = (inner.call(request), leaving.clone());
+        async move {
+            let mut answer = answer.await?;
+            if *leaving.borrow() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .serve_connection(TokioIo::new(Line::new(stream, STALL)), service)
-        .with_upgrades()
-        .await;
+        .with_upgrades();
+    let mut served = std::pin::pin!(served);
+    let served = match select(served.as_mut(), std::pin::pin!(is_idle(draining))).await {
+        Either::Left((served, _)) => served,
+        Either::Right(_) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
     if let Err(error) = served {
         // Clients hang up as they like.
         tracing::debug!(%error, connection, "a connection ended");
     }
+}
+
+/// Returns when a connection that says nothing is to be closed: a while after everybody is seen off, so
+/// that a request which is on its way is answered.
+async fn is_idle(mut draining: watch::Receiver<bool>) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        return std::future::pending().await;
+    }
+    pause(GRACE).await;
 }
 
 /// The router of the table. Every path answers `OPTIONS` with the verbs it knows.

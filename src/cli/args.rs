@@ -26,6 +26,7 @@ use super::signal::Signal;
 use super::status::Status;
 use super::switch::Switch;
 use super::up::Up;
+use super::upgrade::{Succession, Upgrade};
 use super::why::Why;
 
 const EXAMPLES: &str = "\
@@ -106,6 +107,7 @@ pub(super) enum Command {
     Restart(Switch),
     Signal(Signal),
     Reload(Reload),
+    Upgrade(Upgrade),
     Check(Check),
     Config(Config),
     Schema(Schema),
@@ -123,6 +125,7 @@ pub(super) enum Command {
     Man(Man),
     Guardian(Guardian),
     Manager(Manager),
+    Succession(Succession),
 }
 
 #[cfg(test)]

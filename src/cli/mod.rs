@@ -46,6 +46,7 @@ mod signal;
 mod status;
 mod switch;
 mod up;
+mod upgrade;
 mod why;
 
 use std::ffi::OsString;
@@ -91,6 +92,7 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Restart(command) => command.run(context, switch::Verb::Restart),
         Command::Signal(command) => command.run(context),
         Command::Reload(command) => command.run(context),
+        Command::Upgrade(command) => command.run(context),
         Command::Check(command) => command.run(context),
         Command::Config(command) => command.run(context),
         Command::Schema(command) => command.run(),
@@ -108,5 +110,6 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Man(command) => command.run(),
         Command::Guardian(command) => command.run(context),
         Command::Manager(command) => Ok(command.run(context)),
+        Command::Succession(command) => command.run(),
     }
 }

@@ -19,9 +19,9 @@ use crate::os::spool::{Left, Spool};
 use crate::os::wait::Ended;
 use crate::os::{clock, epoll, procfs, signal};
 use crate::output::{Doubt, Stream, doubt_marker};
-use crate::port::exchange::Exchange;
+use crate::port::exchange::{Exchange, Saved};
 use crate::spec::{Service, Spec, fingerprint};
-use crate::supervise::{Conversation, Resume, resume};
+use crate::supervise::{Conversation, Resume, Supervisor, resume};
 use crate::time::Tick;
 
 use super::control::{Control, Kind};
@@ -165,7 +165,7 @@ fn end(table: &Table, strays: &[(usize, i32)]) {
 
 impl Control {
     /// Takes over a run. The supervisor hears of it with the configuration.
-    pub(super) fn take_over(&mut self, found: Found) {
+    pub(super) fn take_over(&mut self, found: Found, saved: Option<Saved>) {
         let Found { alive, replica, slot, service, pid, pidfd, ends, resume } = found;
         let incarnation = alive.incarnation;
         let created = self.table.slot(slot).started();
@@ -189,9 +189,14 @@ impl Control {
         if let Ok(Some(protocol)) = self.protocols.of(&service) {
             // Late replies to what an earlier manager asked must not look like replies to us.
             let seed = self.realm.0 ^ incarnation.0 ^ self.origin.generation.0.rotate_left(32);
-            let mut exchange = Box::new(Exchange::new(protocol, seed));
-            exchange.take_up();
-            run.exchange = Some(exchange);
+            let restored =
+                saved.and_then(|saved| Exchange::restore(Arc::clone(&protocol), saved).ok());
+            let exchange = restored.unwrap_or_else(|| {
+                let mut fresh = Exchange::new(protocol, seed);
+                fresh.take_up();
+                fresh
+            });
+            run.exchange = Some(Box::new(exchange));
         }
         run.evidence.push(format!(
             "it outlived the manager that started it; manager {} took it over",
@@ -217,6 +222,15 @@ impl Control {
             tracing::error!(%incarnation, %error, "cannot hear what a run that goes on says of itself");
         }
         self.note_conversation(incarnation);
+    }
+
+    /// Goes on with what the manager before decided.
+    pub(super) fn go_on_with(&mut self, supervisor: Supervisor) {
+        self.supervisor = supervisor;
+        for replica in self.supervisor.views().map(|view| view.replica).collect::<Vec<_>>() {
+            self.changed(&replica);
+        }
+        self.feed(Event::Time);
     }
 
     /// Writes to the logs what an earlier manager had read of runs that go on and had not written.

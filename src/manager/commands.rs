@@ -81,6 +81,8 @@ impl Control {
             Request::Join(joining) => self.join(joining),
             Request::Forget => self.forget_callers(),
             Request::Apply { spec, by, reply } => self.apply(*spec, by, reply),
+            Request::Upgrade { binary, form, by, reply } => self.upgrade(binary, form, &by, reply),
+            Request::Drained { left } => self.drained(left),
             Request::Shutdown { by, reply } => {
                 self.shut_down(Cause::ManagerShutdown, by);
                 let _ = reply.send(());

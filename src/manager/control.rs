@@ -48,6 +48,7 @@ use super::run::Run;
 use super::shake::{Manners, Shake};
 use super::speak::Call;
 use super::streams::Lingering;
+use super::succeed::Succession;
 use super::sweeper::{Report, Sweeper};
 use super::terminal::Terminal;
 use super::timing::LastDue;
@@ -153,6 +154,10 @@ pub(super) struct Control {
     pub(super) table: Table,
     /// What is said to the guardian of kept runs.
     pub(super) vault: Vault,
+    /// Another descriptor of the control socket, for a successor.
+    pub(super) listener: OwnedFd,
+    /// A succession by another binary that is under way.
+    pub(super) succession: Option<Succession>,
     /// What was read of kept runs last; made with the first of them.
     pub(super) spool: Option<Spool>,
     /// Runs of which the guardian keeps something.
@@ -347,6 +352,7 @@ impl Control {
             self.look_for_guests_room();
             self.flush_guests();
             self.disk.go();
+            self.look_at_succession(clock::now());
         }
         Ok(())
     }
@@ -379,6 +385,7 @@ impl Control {
             self.memory_looks.first().map(|(at, _)| *at),
             self.probes.due(),
             self.explained,
+            self.succession_due(),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }

@@ -40,6 +40,7 @@ mod start;
 mod status;
 mod stdbuf;
 mod streams;
+mod succeed;
 mod sweeper;
 mod terminal;
 mod timing;
@@ -62,7 +63,7 @@ use crate::os::fds::{self, Waker};
 use crate::os::live::Table;
 use crate::os::signal::Inbox;
 use crate::os::spool::{Left, Spool};
-use crate::os::{cgroup, clock, epoll, limits, memory, prctl, procfs, signal, socket, user};
+use crate::os::{cgroup, clock, epoll, limits, memory, prctl, procfs, signal, user};
 use crate::output::{LogFiles, OutputError};
 use crate::spec::{Cgroups, Spec};
 use crate::state::{StateDir, StateError};
@@ -83,6 +84,7 @@ pub use request::{
     CheckStatus, EVENTS, Handle, HealthStatus, LastExit, LimitStatus, ManagerStatus, PortStatus,
     REQUESTS, ReadState, Refusal, ReplicaStatus, Request, Snapshot, SpeakError, Speech,
 };
+pub use succeed::FORM;
 
 /// How a manager is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,7 +243,12 @@ fn start(
     let (metrics, wanted) = tokio::sync::watch::channel(applied.spec.metrics);
     let handle = Handle::new(requests, waker.clone(), announcer.clone(), wanted);
     handle.configured(&applied.spec);
-    let listener = socket::listen(&state.socket()).map_err(system("listening on the socket"))?;
+    let left = if same_guardian { vault.take(vault::NO_RUN).ok().flatten() } else { None };
+    let left = left.and_then(|fds| fds.into_iter().next());
+    let listener = succeed::listener(&state, left).map_err(system("listening on the socket"))?;
+    let door = fds::duplicate(&listener).map_err(system("listening on the socket"))?;
+    let runs: Vec<_> = kept.iter().map(|kept| kept.alive.incarnation).collect();
+    let inherited = succeed::Inherited::read(&state, generation, &runs);
     let mut output = LogFiles::open(&state.output())?;
     for replica in &spared {
         output.go_on(replica);
@@ -304,6 +311,8 @@ fn start(
         found: channel(),
         table,
         vault,
+        listener: door,
+        succession: None,
         spool,
         guarded: HashSet::new(),
         untold: HashMap::new(),
@@ -372,13 +381,26 @@ fn start(
     };
     let superseded = recovered.superseded;
     let live = move || {
+        let (mut exchanges, supervisor) = match inherited {
+            Some(left) => {
+                control.book = left.book;
+                (left.exchanges.into_iter().collect(), Some(left.supervisor))
+            }
+            None => (HashMap::new(), None),
+        };
         for kept in kept {
-            control.take_over(kept);
+            let saved = exchanges.remove(&kept.alive.incarnation);
+            control.take_over(kept, saved);
         }
-        control.vault.say(Word::Settled, Incarnation(0));
+        control.vault.say(Word::Release, vault::NO_RUN);
+        control.vault.say(Word::Settled, vault::NO_RUN);
         control.write_left(unwritten);
         control.superseded(superseded);
-        control.feed(Event::Configure(Box::new(configure)));
+        match supervisor {
+            Some(supervisor) => control.go_on_with(supervisor),
+            None => control.feed(Event::Configure(Box::new(configure))),
+        }
+        let _ = std::fs::remove_file(control.state.handover());
         let _ = fds::send(std::os::fd::AsFd::as_fd(&control.guardian), READY, &[]);
         let code = match control.serve() {
             Ok(()) => 0,

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -54,6 +55,7 @@ pub struct Handle {
     metrics: watch::Receiver<Option<Metrics>>,
     /// The largest message that is taken from a client, in bytes.
     largest: Arc<AtomicU64>,
+    draining: Arc<watch::Sender<bool>>,
 }
 
 /// The largest message that is taken from a client whatever the ports are, in bytes: the usual
@@ -129,6 +131,23 @@ pub enum Request {
         /// The answer, once it is persisted.
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// Make room for another binary, once nobody waits for anything. Answered when nobody but who asks
+    /// is left, or with the reason why not.
+    Upgrade {
+        /// The binary: an absolute path.
+        binary: PathBuf,
+        /// The form in which that one hands over and takes over.
+        form: u32,
+        /// By whom.
+        by: Requester,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// So many connections are left that wait for an answer. Said while [`Handle::draining`] says so.
+    Drained {
+        /// How many: one, which asks for the upgrade, or none.
+        left: usize,
+    },
     /// End everything. A second one hurries. Answered at once; the end of the process is the end.
     Shutdown {
         /// By whom.
@@ -194,6 +213,12 @@ pub enum Refusal {
     /// Too many requests are waiting.
     #[error("the manager is busy: {REQUESTS} requests are waiting")]
     Busy,
+    /// The manager cannot be replaced now.
+    #[error("{msg}")]
+    Upgrade {
+        /// Why.
+        msg: String,
+    },
     /// It could not be written down.
     #[error("{msg}")]
     Disk {
@@ -520,7 +545,8 @@ impl Handle {
         metrics: watch::Receiver<Option<Metrics>>,
     ) -> Self {
         let largest = Arc::new(AtomicU64::new(LARGEST));
-        Self { requests, waker, announcer, metrics, largest }
+        let draining = Arc::new(watch::Sender::new(false));
+        Self { requests, waker, announcer, metrics, largest, draining }
     }
 
     /// Listens to events: what was, from that place on, and what comes.
@@ -544,6 +570,16 @@ impl Handle {
         let ports = spec.services.values().filter_map(|service| service.port.as_ref());
         let most = ports.map(|port: &Port| port.max_frame.saturating_add(MORE)).max();
         self.largest.store(most.unwrap_or(LARGEST).max(LARGEST), Ordering::Relaxed);
+    }
+
+    /// Whether nobody is to be let in any more, and whoever is in is to be answered and seen off.
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
+    /// Has everybody seen off, or lets them in again.
+    pub(super) fn drain(&self, draining: bool) {
+        self.draining.send_replace(draining);
     }
 
     /// Hands a request to the loop without waiting.

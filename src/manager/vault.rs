@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::guardian::{WORD, Word};
@@ -13,6 +13,8 @@ use crate::os::epoll::{Interest, Poller, Ready};
 use crate::os::{clock, fds};
 use crate::time::Tick;
 
+/// Stands for what belongs to no run.
+pub(super) const NO_RUN: Incarnation = Incarnation(0);
 /// How long the guardian may take to answer a manager that starts.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// When what found no room is said again.
@@ -56,6 +58,12 @@ impl Vault {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
+    }
+
+    /// Has the guardian keep a descriptor that belongs to no run: the listening socket, for a successor.
+    pub(super) fn store(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let word = Word::Store.encode(NO_RUN);
+        fds::try_send(self.guardian.as_fd(), &word, &[fd.as_raw_fd()])
     }
 
     /// Says a word of a run.

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::exit::{Decision, ExitRecord, Reason};
 use crate::framing::Fault;
 use crate::name::ServiceName;
@@ -14,7 +16,7 @@ use crate::name::ServiceName;
 pub const BOUNDS: usize = 5;
 
 /// Durations by upper bound. The bounds stand in the catalogue.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Histogram {
     /// How many were within each bound and above the one before; the last are beyond all.
     pub counts: [u64; BOUNDS + 1],
@@ -38,7 +40,7 @@ impl Histogram {
 }
 
 /// What has happened to one service.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Which entry this is: a service that was removed and came again has another number.
     pub number: u64,
@@ -61,7 +63,7 @@ pub struct Counts {
 }
 
 /// What the ends of a service brought.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Ends {
     /// Exit records by reason, in the order of [`Reason::ALL`].
     pub exits: [u64; Reason::ALL.len()],
@@ -76,7 +78,7 @@ pub struct Ends {
 }
 
 /// What went over a service's port.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PortCounts {
     /// Messages to and from the program, of runs that have ended.
     pub frames: [u64; 2],
@@ -142,7 +144,7 @@ impl PortCounts {
 }
 
 /// The counters of all services that there are.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Book {
     services: HashMap<ServiceName, Box<Counts>>,
     last: u64,

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Service, Spec};
+use super::{Port, Service, Spec};
 use crate::name::ServiceName;
 
 /// Fields that take effect without touching a running process, and why each can. A field counts
@@ -123,6 +123,13 @@ pub fn diff(old: &Spec, new: &Spec) -> Vec<Change> {
 /// for another (FNV-1a of everything that is not live).
 pub fn fingerprint(service: &Service) -> u64 {
     let mut value = serialised(service);
+    // A key that a later version brings and nobody has written changes nothing.
+    drop_usual(&mut value, &serialised(&Service::new(service.name.clone())));
+    if let (Some(port), Some(at)) = (&service.port, value.get_mut("port")) {
+        let usual = Port { framing: port.framing.clone(), ..Port::default() };
+        drop_usual(at, &serialised(&usual));
+        at["framing"] = serialised(&port.framing);
+    }
     for (field, _) in LIVE {
         let (outer, inner) = field.split_once('.').unwrap_or((field, ""));
         match (&mut value, inner) {
@@ -136,7 +143,33 @@ pub fn fingerprint(service: &Service) -> u64 {
         }
     }
     let step = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    value.to_string().bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    let mut parts = Vec::new();
+    flatten(&value, "", &mut parts);
+    parts.sort();
+    parts.concat().bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// Takes out of a map, and of the maps in it, what is as usual.
+fn drop_usual(value: &mut Value, usual: &Value) {
+    let (Value::Object(map), Value::Object(usual)) = (value, usual) else { return };
+    map.retain(|key, value| usual.get(key) != Some(&*value));
+    for (key, value) in map {
+        if let Some(usual) = usual.get(key) {
+            drop_usual(value, usual);
+        }
+    }
+}
+
+/// The leaves of a value, each with its path, in no order.
+fn flatten(value: &Value, path: &str, parts: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                flatten(value, &format!("{path}/{key}"), parts);
+            }
+        }
+        other => parts.push(format!("{path}={other}\n")),
+    }
 }
 
 /// What `new` changes that is the manager's own, as dotted paths; no service takes part in it.

@@ -41,4 +41,5 @@ mod schemathesis;
 mod sharing;
 mod trees;
 mod truth;
+mod upgrade;
 mod wire;

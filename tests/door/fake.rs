@@ -126,12 +126,17 @@ impl Loop {
             Request::Join(_)
             | Request::Forget
             | Request::ReloadRefused
+            | Request::Drained { .. }
             | Request::MetricsDoor { .. } => {}
             Request::Apply { spec, by, reply } => {
                 let names = spec.services.keys().map(ToString::to_string).collect();
                 self.spec = Arc::new(*spec);
                 let _ = reply.send(Ok(()));
                 let _ = self.asked.send(Asked::Apply(names, by));
+            }
+            Request::Upgrade { reply, .. } => {
+                let msg = "web/1 would be restarted: its on_manager_exit is die".to_owned();
+                let _ = reply.send(Err(Refusal::Upgrade { msg }));
             }
             Request::Shutdown { by, reply } => {
                 let _ = reply.send(());
@@ -197,9 +202,6 @@ pub(crate) fn replica(service: &str, number: u32, state: State) -> ReplicaStatus
         check: None,
         status_text: None,
         next_start_s: None,
-        health: None,
-        check: None,
-        status_text: None,
         last_exit: None,
         port: None,
         limits: vec![],

@@ -700,6 +700,7 @@ impl Sim {
         self.books.values().all(|book| {
             let state = book.state();
             state.is_resting()
+                || book.is_empty() && matches!(book.plan, Plan::Rest(_))
                 || state == State::Unkillable
                 || state == State::Running && book.row == 0
         })
