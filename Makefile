@@ -27,6 +27,8 @@ TEST_PROGRAMS += /usr/lib/*/faketime/libfaketimeMT.so.1:libfaketime
 # What the SDKs are for.
 TEST_PROGRAMS += gcc:gcc make:make node:nodejs
 # What the profiles of ports/ speak to: their transcripts say it.
+# What answers out of order.
+TEST_PROGRAMS += /usr/lib/erlang/erts-*/bin/inet_gethost:erlang-base
 PROFILE_PROGRAMS = $(shell scripts/profile-programs quick)
 ALL_PROFILE_PROGRAMS = $(shell scripts/profile-programs all)
 FUZZ_SECONDS ?= 60

@@ -12,7 +12,7 @@ use wharf::exit::{Cause, How, Reason, Signal, Stage};
 use wharf::port::exchange::{CallError, Refusal};
 use wharf::port::{
     Builder, Bytes, Eof, Exit, Framing, KillScope, Missed, OpenError, PacketWidth, PortError,
-    Replies, Stderr,
+    Replies, Stderr, Unbuffer,
 };
 use wharf::{Port, os};
 
@@ -735,4 +735,50 @@ fn what_goes_wrong_has_its_exit_code_and_its_reason() {
         call(&["--replies", "one", "--lines", "--", "sh", "-c", script], "1\n2\n3\n");
     assert_eq!((code, &*out), (7, "1\n"));
     assert!(words.contains("exited with code 4") && words.contains("may have read"), "{words}");
+}
+
+#[test]
+fn the_last_call_closes_the_input_and_has_all_that_is_said_for_its_reply() {
+    run(async {
+        let sort = Port::command("sort").arg("-n").open().await.unwrap();
+        for number in ["30", "4"] {
+            sort.feed(number).await.unwrap();
+        }
+        assert_eq!(sort.call_last("10").await.unwrap().messages(), ["4", "10", "30"]);
+        assert!(sort.wait().await.is_success());
+        // Every call before it is answered first, and none is taken after it.
+        let shouts = upper().open().await.unwrap();
+        let (one, last, late) =
+            tokio::join!(shouts.call("one"), shouts.call_last("two"), shouts.call("three"));
+        assert_eq!((one.unwrap().text(), last.unwrap().text()), ("ONE".into(), "TWO".into()));
+        let refused = late.unwrap_err();
+        assert!(matches!(refused, PortError::Refused(Refusal::InputClosed)), "{refused}");
+        // Without a message only the input is closed.
+        let words = Port::command("wc").arg("-w").open().await.unwrap();
+        words.feed("a bc d").await.unwrap();
+        assert_eq!(words.call_last("").await.unwrap().text(), "3");
+        // A run that fails gives its reason, and no half of a reply.
+        let failing = sh("cat; exit 3").open().await.unwrap();
+        let error = failing.call_last("half").await.unwrap_err();
+        assert_eq!(error.exit().unwrap().reason, Reason::Failed, "{error}");
+        // And one that does not end has no reply in time.
+        let lasting = sh("cat >/dev/null; exec sleep 1000").open().await.unwrap();
+        let error = lasting.call_last_within(Duration::from_millis(50), "x").await.unwrap_err();
+        assert!(error.is_timeout(), "{error}");
+        lasting.kill().await;
+    });
+}
+
+#[test]
+fn output_that_is_held_back_is_had_by_stdbuf() {
+    run(async {
+        let grep = Port::command("grep").args(["--color=never", "x"]).replies(Replies::One);
+        let port = grep.clone().unbuffer(Unbuffer::Stdbuf).open().await.unwrap();
+        for word in ["xa", "bx"] {
+            assert_eq!(port.call(word).await.unwrap().text(), word);
+        }
+        assert!(port.call_last("no").await.unwrap().messages().is_empty());
+        let refused = grep.unbuffer(Unbuffer::Pty).open().await.unwrap_err();
+        assert!(matches!(refused, OpenError::Channel("unbuffer: pty")), "{refused}");
+    });
 }

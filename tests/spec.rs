@@ -17,10 +17,10 @@ use serde_json::Value;
 use wharf::exit::{Reason, Signal};
 use wharf::spec::{
     self, Banner, Capability, Cgroups, ChangeKind, Channel, Check, Effect, Eof, Forward, Framing,
-    Handshake, HealthFailure, Healthcheck, IdPlace, KillScope, Limits, Loaded, Logging, Metrics,
-    Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port,
-    READY_INTERVAL, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm, Rights, Schedule, Service,
-    SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    Handshake, HealthFailure, Healthcheck, IdPlace, KillScope, Limits, Loaded, Logging, Longer,
+    Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy,
+    Port, READY_INTERVAL, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm, Rights, Schedule,
+    Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -283,6 +283,33 @@ fn framings_that_cannot_work_are_mistakes() {
             "framing: eof, quit: x",
             "services.it.port.quit",
             "with the framing `eof` this would be a part of the program's input",
+        ),
+        (
+            r"framing: { counted: { header: '\p{L}(\d+)' } }",
+            "services.it.port.framing.counted.header",
+            r"`\p{L}(\d+)` is not a regular expression over bytes: Unicode not allowed here",
+        ),
+        (
+            "replies: { sections: { longer: [{ first: x, count: 2 }] } }",
+            "services.it.port.replies.sections",
+            "this counts flush packets, which only the framing `pkt-line` has",
+        ),
+        (
+            "framing: pkt-line, replies: { sections: { longer: [], error: '0005x' } }",
+            "services.it.port.replies.sections.error",
+            "the text must end with a flush packet, `0000`",
+        ),
+        (
+            "framing: pkt-line, replies: { sections: { longer: [] } }, \
+             ready: { exchange: { send: '0005x', expect: x } }",
+            "services.it.port.ready.exchange.send",
+            "with `replies: sections` the text must end with a flush packet, `0000`",
+        ),
+        (
+            "framing: pkt-line, replies: { sections: { longer: [] } }, banner: 1, \
+             ready: { exchange: { send: '0005x0000', expect: x } }",
+            "services.it.port.banner",
+            "with `replies: sections` the first that is said answers `ready: exchange`",
         ),
         (
             &format!("framing: pkt-line, quit: {}", "x".repeat(65_517)),
@@ -586,6 +613,10 @@ fn any_port() -> impl Strategy<Value = Port> {
         Just(Replies::None),
         Just(Replies::One),
         Just(Replies::Id(IdPlace::Pointer("/a~1b/0".to_owned()))),
+        text().prop_map(|first| Replies::Sections {
+            longer: vec![Longer { first: regex::escape(&first), count: 2 }],
+            error: Some(format!("{first}0000")),
+        }),
         (0..4_u8, text(), text()).prop_map(|(rule, a, b)| {
             let (first, second) = (regex::escape(&a), regex::escape(&b));
             match rule {
@@ -609,6 +640,11 @@ fn any_port() -> impl Strategy<Value = Port> {
             (&framing, &replies),
             (Framing::Counted { .. } | Framing::Msgpack, Replies::Id(_))
         );
+        // Flush packets are those of `pkt-line`.
+        let framing = match replies {
+            Replies::Sections { .. } => Framing::PktLine,
+            _ => framing,
+        };
         (framing, if fits { replies } else { Replies::One })
     });
     let word = option::of("[ -~]{0,1}");
@@ -624,6 +660,14 @@ fn any_port() -> impl Strategy<Value = Port> {
     (spoken, wired, rest, any_greeting(), 0..3_u8, handshake).prop_map(
         |((framing, replies), wired, rest, (banner, ready), stray, handshake)| {
             let (max_frame, queue, timeout, quit) = rest;
+            // What is heard first answers the question, which is made of packets.
+            let (banner, ready) = match &replies {
+                Replies::Sections { .. } => {
+                    let (send, expect) = ("0005x0000".to_owned(), "x".to_owned());
+                    (Banner::None, Ready::Exchange { send, expect })
+                }
+                _ => (banner, ready),
+            };
             // It needs messages that are known by ids in JSON.
             let json = matches!(&replies, Replies::Id(IdPlace::Pointer(_)));
             let handshake = handshake.filter(|_| json).map(|done| Handshake {

@@ -12,9 +12,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer};
-use tokio::sync::{OwnedSemaphorePermit};
 use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::ApiError;
 use super::input::{self, Asked};

@@ -47,7 +47,7 @@ impl Attach {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
         let client = context.client("attach")?;
         let joined = Joined::find(&client, &self.name)?;
-        let (mouth, ear) = joined.begin(&client, "wharf attach")?;
+        let (mouth, ear) = joined.begin(&client, "wharf attach", true)?;
         let terminal = fds::is_terminal(std::io::stdin().as_fd()) && out::stdout_is_terminal();
         if terminal && can_edit() {
             person(&joined, mouth, ear)

@@ -8,7 +8,8 @@ use super::failure::{Failure, OK};
 use super::machine::concerns;
 use super::out;
 use super::text::rounded_size;
-use crate::spec::{self, Spec};
+use crate::port::stdbuf;
+use crate::spec::{self, Mistake, Spec, Unbuffer};
 use crate::supervise::{Fate, fate};
 
 /// Check the configuration and say everything that is wrong with it
@@ -36,11 +37,15 @@ impl Check {
             }
             answer => answer?,
         };
+        let mut warnings = loaded.warnings;
+        for warning in here(&loaded.spec) {
+            context.say(warning.as_text("warning").trim_end());
+            warnings.push(warning);
+        }
         let bound = spec::disk_bound(&loaded.spec);
         let services = loaded.spec.services.len();
         let concerns = concerns(&loaded.spec);
         if self.json {
-            let warnings = &loaded.warnings;
             out::print_document(&json!({
                 "ok": true, "services": services, "disk_bound_bytes": bound, "warnings": warnings,
                 "kept": kept_document(&loaded.spec),
@@ -54,6 +59,24 @@ impl Check {
         }
         Ok(OK)
     }
+}
+
+/// What the machine lacks that this was asked on.
+fn here(spec: &Spec) -> impl Iterator<Item = Mistake> {
+    let preloads = |port: &spec::Port| port.unbuffer == Unbuffer::Stdbuf;
+    let services = spec.services.values();
+    let mut wanting =
+        services.filter(move |service| service.port.as_ref().is_some_and(preloads)).peekable();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let missing = wanting.peek().and_then(|_| stdbuf::library(&path).err());
+    wanting.filter_map(move |service| {
+        Some(Mistake {
+            path: format!("services.{}.port.unbuffer", service.name),
+            message: format!("on this machine it cannot be started: {}", missing.as_ref()?),
+            help: None,
+            at: None,
+        })
+    })
 }
 
 fn verdict(services: usize, bound: u64) -> String {

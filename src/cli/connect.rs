@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,9 +20,10 @@ use super::context::Context;
 use super::failure::{FAILED, Failure, OK};
 use super::joined::{Joined, Meaning};
 use super::out::{self, Out};
+use super::requests::{Asked, Requests};
 use super::wire::{self, Ear, Heard, Mouth};
-use crate::framing::{Codec, Decoder};
-use crate::message::{Down, Failure as Told, Frame, Kind, Missed};
+use crate::framing::{Codec, Decoder, FramingError};
+use crate::message::{Down, Failure as Told, Frame, Kind, Missed, Retry};
 use crate::name::Target;
 use crate::os::clock;
 use crate::spec::Replies;
@@ -31,6 +33,8 @@ use crate::time::Tick;
 const MANY: usize = 256;
 /// … and where they come one after the other.
 const FEW: usize = 32;
+/// What the manager's records say who asks.
+const COMMAND: &str = "wharf connect";
 /// The first id of a call.
 const FIRST: u64 = wire::MONITOR + 1;
 /// What JSON-RPC leaves to servers for errors of their own.
@@ -39,12 +43,13 @@ const SERVER_ERROR: i32 = -32000;
 /// Speak a port's own protocol on standard input and output
 ///
 /// For a client that launches a server and talks to its standard input and output: an editor, an MCP
-/// client. Give it this command in the server's place, and all of them share the one server that the
+/// client, git with a filter. Give it this command in the server's place, and all of them share the one server that the
 /// manager runs.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wharf connect pyright
-  wharf connect everything/1")]
+  wharf connect everything/1
+  git config filter.lfs.process 'wharf -f /srv/services.yaml connect lfs'")]
 pub(super) struct Connect {
     /// A service with a port, or a single replica; of several, the least busy one is kept to
     #[arg(value_name = "NAME[/R]")]
@@ -52,6 +57,7 @@ pub(super) struct Connect {
 }
 
 /// A call that has not been answered.
+#[derive(Clone)]
 struct Open {
     /// Its caller's id; `None` where messages have none in JSON.
     own: Option<Bytes>,
@@ -59,6 +65,14 @@ struct Open {
     batch: Option<u64>,
     message: Bytes,
     since: Tick,
+    /// Whether a part of its reply has been passed on.
+    is_begun: bool,
+}
+
+impl Open {
+    fn new(own: Option<Bytes>, batch: Option<u64>, message: Bytes) -> Self {
+        Self { own, batch, message, since: clock::now(), is_begun: false }
+    }
 }
 
 /// What both directions know.
@@ -76,7 +90,7 @@ struct Desk {
     is_heard: bool,
     /// Whether something could not be said to the port.
     failed: bool,
-    /// Why its messages cannot be read any more.
+    /// Why nothing more is taken from it.
     wrong: Option<String>,
 }
 
@@ -87,6 +101,8 @@ struct Shared {
     mouth: Mutex<Mouth>,
     /// Where the client hears us.
     out: Mutex<Out>,
+    /// Whether it has heard anything.
+    has_heard: AtomicBool,
     codec: Codec,
     joined: Joined,
     /// The largest message that the manager takes, in bytes.
@@ -108,6 +124,7 @@ impl Shared {
 
     /// Writes a message to the client, in the port's framing.
     fn write(&self, message: Bytes) -> Result<(), Failure> {
+        self.has_heard.store(true, Ordering::Relaxed);
         let frame = self.codec.encode(message);
         let frame = frame.map_err(|error| Failure::Broken(format!("cannot {error}")))?;
         let mut out = self.out();
@@ -131,6 +148,13 @@ impl Shared {
     /// Answers a call with an error.
     fn refuse(&self, open: &Open, told: &Told) -> Result<(), Failure> {
         let Some(own) = &open.own else {
+            let between = self.has_heard.load(Ordering::Relaxed) && !open.is_begun;
+            if let (Replies::Sections { error: Some(error), .. }, true) =
+                (&self.joined.port.replies, between)
+            {
+                out::say(&format!("wharf: {}", told.message));
+                return self.write(Bytes::copy_from_slice(error.as_bytes()));
+            }
             // No other protocol has words for it: it is what a server that ended would look like.
             self.out().flush()?;
             return Err(Failure::Broken(told.message.clone()));
@@ -152,13 +176,16 @@ impl Connect {
         let joined = Joined::find(&client, &self.name)?;
         let codec = Codec::new(&joined.port.framing, joined.port.max_frame);
         let codec = codec.map_err(|error| Failure::Broken(format!("cannot {error}")))?;
-        let (mouth, ear) = joined.begin(&client, "wharf connect")?;
+        let (mouth, ear) = joined.begin(&client, COMMAND, hears(&joined))?;
+        let requests = Requests::of(&joined.port, mouth.largest())?;
         let desk = Mutex::new(Desk { last: FIRST, ..Desk::default() });
         let largest = mouth.largest();
         let (answered, mouth, out) = (Condvar::new(), Mutex::new(mouth), Mutex::new(Out::new()));
-        let shared = Arc::new(Shared { desk, answered, mouth, out, codec, joined, largest });
+        let has_heard = AtomicBool::new(false);
+        let shared =
+            Arc::new(Shared { desk, answered, mouth, out, has_heard, codec, joined, largest });
         let listener = Arc::clone(&shared);
-        let listen = move || listen(&listener);
+        let listen = move || listen(&listener, requests);
         std::thread::Builder::new()
             .name("input".to_owned())
             .spawn(listen)
@@ -169,7 +196,7 @@ impl Connect {
 }
 
 /// Passes on what the client says, until it has said all.
-fn listen(shared: &Shared) {
+fn listen(shared: &Shared, mut requests: Requests) {
     let codec = &shared.codec;
     let mut decoder = Decoder::new(codec);
     let mut buffer = vec![0; 64 << 10];
@@ -179,11 +206,16 @@ fn listen(shared: &Shared) {
             Ok(0) => {
                 break match decoder.finish(codec) {
                     Ok(Some(message)) if !message.payload.is_empty() => {
-                        pass_on(shared, vec![message.payload]).err()
+                        let asked = requests.take(codec, message.payload);
+                        pass_on(shared, &requests, asked.into_iter().collect()).err()
                     }
                     Ok(_) => None,
-                    Err(error) => Some(error.to_string()),
-                };
+                    Err(error) => Some(no_message(&error)),
+                }
+                .or_else(|| {
+                    let cut = "what came in ended within a request";
+                    requests.is_within().then(|| cut.to_owned())
+                });
             }
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
@@ -191,15 +223,15 @@ fn listen(shared: &Shared) {
         };
         let mut messages = Vec::new();
         let read = decoder.push(codec, &buffer[..count], &mut |message| {
-            messages.push(message.payload);
+            messages.extend(requests.take(codec, message.payload));
         });
-        match pass_on(shared, messages) {
+        match pass_on(shared, &requests, messages) {
             Ok(false) => {}
             Ok(true) => break None,
             Err(wrong) => break Some(wrong),
         }
         if let Err(error) = read {
-            break Some(error.to_string());
+            break Some(no_message(&error));
         }
     };
     let mut desk = shared.desk();
@@ -214,6 +246,10 @@ fn listen(shared: &Shared) {
     }
 }
 
+fn no_message(error: &FramingError) -> String {
+    format!("what came in is no message: {error}")
+}
+
 /// It is answered when the manager has come to it, behind all that was said.
 fn ask_whether_heard() -> Frame {
     Frame::new(Kind::Ping, 0, Bytes::new())
@@ -221,9 +257,19 @@ fn ask_whether_heard() -> Frame {
 
 /// Says messages of the client to the port. Whether it took its leave with one of them; or what is
 /// wrong with one that nothing can follow.
-fn pass_on(shared: &Shared, messages: Vec<Bytes>) -> Result<bool, String> {
+fn pass_on(shared: &Shared, requests: &Requests, messages: Vec<Asked>) -> Result<bool, String> {
     let mut frames = Vec::new();
-    for message in messages {
+    for asked in messages {
+        let message = match asked {
+            Asked::Whole(message) => message,
+            Asked::TooLarge => {
+                say(shared, &mut frames);
+                let most = requests.largest();
+                let text = format!("a request of more than {most} bytes cannot be sent");
+                refuse_too_large(shared, None, None, text)?;
+                continue;
+            }
+        };
         let Some(parts) = batch::parts(&shared.joined, &message) else {
             if pass(shared, message, None, &mut frames)? {
                 say(shared, &mut frames);
@@ -260,7 +306,15 @@ fn pass(
     let fits = u64::try_from(message.len()).is_ok_and(|size| size <= shared.largest);
     let meaning = shared.joined.meaning(&message);
     if !fits && meaning != Meaning::Leave {
-        too_large(shared, meaning, batch, &message)?;
+        let (size, most) = (message.len(), shared.largest);
+        let text = format!("the message has {size} bytes, {most} are allowed");
+        match meaning {
+            Meaning::Call(own) => {
+                say(shared, frames);
+                refuse_too_large(shared, own, batch, text)?;
+            }
+            Meaning::Send | Meaning::Leave => out::say(&format!("wharf: {text}; it is dropped")),
+        }
         return Ok(false);
     }
     match meaning {
@@ -269,8 +323,7 @@ fn pass(
                 let mut desk = wait_for_room(shared, frames);
                 desk.last += 1;
                 let id = desk.last;
-                let open = Open { own, batch, message: message.clone(), since: clock::now() };
-                desk.open.insert(id, open);
+                desk.open.insert(id, Open::new(own, batch, message.clone()));
                 id
             };
             frames.push(wire::call(target, id, message));
@@ -281,26 +334,22 @@ fn pass(
     Ok(false)
 }
 
-/// A message is larger than the manager takes: a call is answered so, another is told of.
-fn too_large(
+/// Answers a call that is larger than the port or the manager takes: where answers have no ids, once all
+/// before it are there.
+fn refuse_too_large(
     shared: &Shared,
-    meaning: Meaning,
+    own: Option<Bytes>,
     batch: Option<u64>,
-    message: &Bytes,
+    message: String,
 ) -> Result<(), String> {
-    let (size, most) = (message.len(), shared.largest);
-    let text = format!("the message has {size} bytes, {most} are allowed");
-    let Meaning::Call(own) = meaning else {
-        out::say(&format!("wharf: {text}; it is dropped"));
-        return Ok(());
-    };
-    let told = Told {
-        code: "too_large".to_owned(),
-        message: text,
-        data: None,
-        retry: crate::message::Retry::Never,
-    };
-    let open = Open { own, batch, message: Bytes::new(), since: clock::now() };
+    if own.is_none() {
+        let mut desk = shared.desk();
+        while !desk.open.is_empty() || !desk.parked.is_empty() {
+            desk = shared.answered.wait(desk).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+    let told = Told { code: "too_large".to_owned(), message, data: None, retry: Retry::Never };
+    let open = Open::new(own, batch, Bytes::new());
     let refused = shared.refuse(&open, &told).and_then(|()| shared.out().flush());
     refused.map_err(|failure| failure.to_string())
 }
@@ -332,6 +381,11 @@ fn say(shared: &Shared, frames: &mut Vec<Frame>) {
     }
 }
 
+/// Whether a client hears what the program says of itself: between packets nothing else may stand.
+fn hears(joined: &Joined) -> bool {
+    !matches!(joined.port.replies, Replies::Sections { .. })
+}
+
 /// Tells the client what comes from the manager.
 struct Teller<'a> {
     context: &'a Context,
@@ -350,9 +404,7 @@ impl Teller<'_> {
                 Heard::End => {
                     let mut desk = self.shared.desk();
                     if let Some(wrong) = desk.wrong.take() {
-                        return Err(Failure::Broken(format!(
-                            "what came in is no message: {wrong}"
-                        )));
+                        return Err(Failure::Broken(wrong));
                     }
                     if desk.is_over && desk.open.is_empty() && desk.parked.is_empty() {
                         break;
@@ -361,7 +413,8 @@ impl Teller<'_> {
                     self.lose_all("the manager is gone")?;
                     self.shared.out().flush()?;
                     // Where its guardian lives there will be another.
-                    let (mouth, again) = self.shared.joined.begin(client, "wharf connect")?;
+                    let joined = &self.shared.joined;
+                    let (mouth, again) = joined.begin(client, COMMAND, hears(joined))?;
                     *self.shared.mouth() = mouth;
                     ear = again;
                     if self.shared.desk().is_over {
@@ -382,6 +435,9 @@ impl Teller<'_> {
         match frame.kind {
             Kind::Reply => {
                 if wire::has_more(frame) {
+                    if let Some(open) = self.shared.desk().open.get_mut(&frame.id) {
+                        open.is_begun = true;
+                    }
                     return self.shared.write(frame.payload.clone());
                 }
                 // Written before it counts as answered: with the last one we may end.
@@ -409,11 +465,12 @@ impl Teller<'_> {
         Ok(())
     }
 
-    fn close(&self, id: u64) -> Option<Open> {
+    /// A call has its answer.
+    fn close(&self, id: u64) {
         let mut desk = self.shared.desk();
-        let open = desk.open.remove(&id);
+        desk.open.remove(&id);
+        desk.parked.remove(&id);
         self.shared.answered.notify_all();
-        open
     }
 
     /// Something could not be done: a call waits where the server will be back, or has an error.
@@ -427,13 +484,20 @@ impl Teller<'_> {
             self.context.say(&format!("wharf: {}", told.message));
             return Ok(());
         }
-        let Some(open) = self.close(frame.id) else { return Ok(()) };
-        let since = clock::now().since(open.since);
-        if will_be_back(&told) && since < self.shared.joined.port.timeout {
-            self.shared.desk().parked.insert(frame.id, open);
-            return Ok(());
-        }
-        self.shared.refuse(&open, &told)
+        let open = {
+            let mut desk = self.shared.desk();
+            let Some(open) = desk.open.get(&frame.id).cloned() else { return Ok(()) };
+            let since = clock::now().since(open.since);
+            if will_be_back(&told) && since < self.shared.joined.port.timeout {
+                desk.open.remove(&frame.id);
+                desk.parked.insert(frame.id, open);
+                return Ok(());
+            }
+            open
+        };
+        self.shared.refuse(&open, &told)?;
+        self.close(frame.id);
+        Ok(())
     }
 
     /// The server runs again: what waited for it is said.
@@ -468,35 +532,29 @@ impl Teller<'_> {
 
     fn give_up_parked(&mut self) -> Result<(), Failure> {
         let (limit, now) = (self.shared.joined.port.timeout, clock::now());
-        let late: Vec<_> = {
-            let mut desk = self.shared.desk();
-            let (late, parked): (BTreeMap<_, _>, _) = std::mem::take(&mut desk.parked)
-                .into_iter()
-                .partition(|(_, open)| now.since(open.since) >= limit);
-            desk.parked = parked;
-            late.into_iter().collect()
-        };
+        let mut late = self.shared.desk().parked.clone();
+        late.retain(|_, open| now.since(open.since) >= limit);
         let text = format!("{} was not back in time", self.shared.joined.target);
         self.lose(&late, "timed_out", &text)
     }
 
     fn lose_all(&mut self, why: &str) -> Result<(), Failure> {
-        let mut desk = self.shared.desk();
-        let mut all = std::mem::take(&mut desk.open);
-        all.append(&mut desk.parked);
-        drop(desk);
-        self.lose(&all.into_iter().collect::<Vec<_>>(), "shutting_down", why)
+        let all = {
+            let desk = self.shared.desk();
+            let both = desk.open.iter().chain(&desk.parked);
+            both.map(|(id, open)| (*id, open.clone())).collect()
+        };
+        self.lose(&all, "shutting_down", why)
     }
 
-    fn lose(&mut self, lost: &[(u64, Open)], code: &str, why: &str) -> Result<(), Failure> {
-        self.shared.answered.notify_all();
-        let told = Told {
-            code: code.to_owned(),
-            message: why.to_owned(),
-            data: None,
-            retry: crate::message::Retry::Unsafe,
-        };
-        lost.iter().try_for_each(|(_, open)| self.shared.refuse(open, &told))
+    fn lose(&self, lost: &BTreeMap<u64, Open>, code: &str, why: &str) -> Result<(), Failure> {
+        let (code, message) = (code.to_owned(), why.to_owned());
+        let told = Told { code, message, data: None, retry: Retry::Unsafe };
+        for (id, open) in lost {
+            self.shared.refuse(open, &told)?;
+            self.close(*id);
+        }
+        Ok(())
     }
 }
 

@@ -52,10 +52,16 @@ impl Joined {
         Ok(Self { target: Target { service, replica: Some(row.replica) }, port, ids })
     }
 
-    /// Begins the conversation, and listens.
-    pub(super) fn begin(&self, client: &Client, command: &str) -> Result<(Mouth, Ear), Failure> {
+    /// Begins the conversation, and listens: to ends and starts, and to what the program says besides
+    /// where `messages` are wanted.
+    pub(super) fn begin(
+        &self,
+        client: &Client,
+        command: &str,
+        messages: bool,
+    ) -> Result<(Mouth, Ear), Failure> {
         let (mut mouth, ear) = wire::join(client.connect()?, command)?;
-        mouth.say(&[wire::monitor(&self.target)])?;
+        mouth.say(&[wire::monitor(&self.target, messages)])?;
         Ok((mouth, ear))
     }
 }

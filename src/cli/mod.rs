@@ -15,6 +15,7 @@ mod lines;
 mod many;
 mod out;
 mod overview;
+mod requests;
 mod story;
 mod text;
 mod tree;

@@ -223,6 +223,7 @@ pub(super) mod tests {
             unmatched: 0,
             held_up_s: None,
             strays: 0,
+            input_closed: false,
         });
         port.labels = BTreeMap::from([("team".to_owned(), "core".to_owned())]);
         let mut missing = replica("mail", 1, State::Failed);

@@ -278,6 +278,9 @@ impl Page {
             if port.strays > 0 {
                 let _ = write!(spoken, ", {} stray lines", port.strays);
             }
+            if port.input_closed {
+                spoken.push_str(", input closed");
+            }
             self.field(&mut text, "Port", &spoken);
             if let Some(held_up) = port.held_up_s {
                 let _ = writeln!(

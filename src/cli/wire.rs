@@ -114,6 +114,12 @@ fn switched(mut stream: &UnixStream) -> Result<Vec<u8>, Failure> {
 }
 
 impl Mouth {
+    /// The largest message that the manager takes, in bytes.
+    pub(super) fn largest(&self) -> u64 {
+        // A frame says besides whom it is for.
+        self.form.max_frame.saturating_sub(1024)
+    }
+
     /// Says several things at once.
     pub(super) fn say(&mut self, frames: &[Frame]) -> Result<(), Failure> {
         let mut all = Vec::new();
@@ -125,11 +131,6 @@ impl Mouth {
             }
         }
         self.stream.write_all(&all).map_err(broken("speak to the manager"))
-    }
-
-    /// The largest message that the manager takes, in bytes.
-    pub(super) fn largest(&self) -> u64 {
-        self.form.max_frame
     }
 
     /// Hangs up: the ear hears the end.
@@ -202,10 +203,11 @@ pub(super) fn data(to: &Target, payload: Bytes) -> Frame {
     Frame { to: Some(Address::Name(to.to_string())), ..Frame::new(Kind::Data, 0, payload) }
 }
 
-/// The wish to hear all that a replica says, run after run.
-pub(super) fn monitor(target: &Target) -> Frame {
+/// The wish to hear of each end and each start of a replica, and of all that it says where `messages`
+/// are wanted too.
+pub(super) fn monitor(target: &Target, messages: bool) -> Frame {
     let target = Address::Name(target.to_string());
-    Frame::control(Kind::Monitor, MONITOR, &Monitor { target, messages: true, follow: true })
+    Frame::control(Kind::Monitor, MONITOR, &Monitor { target, messages, follow: true })
 }
 
 /// Whether another part of the same reply follows.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Correlator, Outcome, Rule};
-use crate::spec::{IdPlace, IdType, Replies};
+use crate::spec::{IdPlace, IdType, Longer, Replies};
 
 const MAX: u64 = 1 << 20;
 
@@ -19,6 +19,7 @@ fn rules() -> Vec<Replies> {
         Replies::Until(text("end$")),
         Replies::Sentinel { send: text("say {token}"), expect: text("{token}") },
         Replies::Bracket { begin: text(r"^\[(?P<number>\d*)"), end: text(r"^\](?P<number>\d*)") },
+        Replies::Sections { longer: vec![Longer { first: text("end"), count: 2 }], error: None },
         Replies::Prefix { send: text("{token}"), expect: text("=?{token}") },
         pointer("/id"),
         pointer("/a/0/~1~0"),
@@ -58,6 +59,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "\"method\"",
             "=",
             "end",
+            "0000",
             "T7",
             "\u{feff}",
             " ",

@@ -19,6 +19,7 @@ mod json_ids;
 mod none;
 mod one;
 mod prefix;
+mod sections;
 mod sentinel;
 mod serial;
 mod until;
@@ -40,6 +41,7 @@ use self::serial::Open;
 pub use self::id::IdError;
 pub use self::inner::{progress_of, with_tokens};
 pub use self::json_ids::{JsonIds, Letter};
+pub use self::sections::Sections;
 
 /// Why a rule in a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +81,7 @@ enum Kind {
     Until(until::Until),
     Sentinel(sentinel::Sentinel),
     Bracket(bracket::Bracket),
+    Sections(Sections),
     Id(id::Id),
     Prefix(prefix::Prefix),
     /// The id of a frame of wire protocol 1, which is no part of the message.
@@ -97,6 +100,15 @@ enum Verdict {
     Last,
     /// The end, with what of the same message belongs to the reply.
     End(Option<Bytes>),
+}
+
+/// How far the reply to the open call of a serial rule has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Within {
+    /// Of `bracket`: the line that announced it has come.
+    bracket: Option<bracket::Inside>,
+    /// Of `sections`: how many are still to end, once the first packet has come.
+    sections: Option<u32>,
 }
 
 /// What a message is under a rule that tells calls apart.
@@ -147,6 +159,7 @@ impl Rule {
             Replies::Id(place) => Kind::Id(id::Id::new(place, framing)?),
             Replies::Prefix { send, expect } => Kind::Prefix(prefix::Prefix::new(send, expect)?),
             Replies::Bracket { begin, end } => Kind::Bracket(bracket::Bracket::new(begin, end)?),
+            Replies::Sections { longer, .. } => Kind::Sections(Sections::new(longer)?),
             Replies::Envelope => Kind::Envelope,
         }))
     }
@@ -166,6 +179,21 @@ impl Rule {
         matches!(self.0, Kind::Sentinel(_))
     }
 
+    /// How many sections messages have, where that says where they end.
+    pub fn sections(&self) -> Option<&Sections> {
+        match &self.0 {
+            Kind::Sections(sections) => Some(sections),
+            Kind::None
+            | Kind::One
+            | Kind::Until(_)
+            | Kind::Sentinel(_)
+            | Kind::Bracket(_)
+            | Kind::Id(_)
+            | Kind::Prefix(_)
+            | Kind::Envelope => None,
+        }
+    }
+
     /// The message to send straight after a request, if any. `token` must be unique to the call,
     /// unlikely in anything the program says, and no suffix of another call's.
     pub fn after_request(&self, token: &str) -> Option<Bytes> {
@@ -175,6 +203,7 @@ impl Rule {
             | Kind::One
             | Kind::Until(_)
             | Kind::Bracket(_)
+            | Kind::Sections(_)
             | Kind::Id(_)
             | Kind::Prefix(_)
             | Kind::Envelope => None,
@@ -188,9 +217,12 @@ impl Rule {
             Kind::Id(id) => id.tag(&request)?,
             Kind::Prefix(prefix) => prefix.tag(&request),
             Kind::Envelope => (request, Tag { at: 0, own: Bytes::new() }),
-            Kind::None | Kind::One | Kind::Until(_) | Kind::Sentinel(_) | Kind::Bracket(_) => {
-                return Ok((request, None));
-            }
+            Kind::None
+            | Kind::One
+            | Kind::Until(_)
+            | Kind::Sentinel(_)
+            | Kind::Bracket(_)
+            | Kind::Sections(_) => return Ok((request, None)),
         };
         Ok((request, Some(tag)))
     }
@@ -210,6 +242,7 @@ impl Rule {
             | Kind::Until(_)
             | Kind::Sentinel(_)
             | Kind::Bracket(_)
+            | Kind::Sections(_)
             | Kind::Envelope => {}
         }
         request.freeze()
@@ -224,6 +257,7 @@ impl Rule {
             | Kind::Until(_)
             | Kind::Sentinel(_)
             | Kind::Bracket(_)
+            | Kind::Sections(_)
             | Kind::Id(_)
             | Kind::Prefix(_)
             | Kind::Envelope => None,
@@ -235,16 +269,25 @@ impl Rule {
         match &self.0 {
             Kind::Id(id) => Some(id.numbers()),
             Kind::Prefix(_) | Kind::Envelope => Some(flight::Numbers::DIGITS),
-            Kind::None | Kind::One | Kind::Until(_) | Kind::Sentinel(_) | Kind::Bracket(_) => None,
+            Kind::None
+            | Kind::One
+            | Kind::Until(_)
+            | Kind::Sentinel(_)
+            | Kind::Bracket(_)
+            | Kind::Sections(_) => None,
         }
     }
 
-    fn judge(&self, message: &Bytes, token: &str, inside: &mut Option<bracket::Inside>) -> Verdict {
+    fn judge(&self, message: &Bytes, token: &str, within: &mut Within) -> Verdict {
         match &self.0 {
             Kind::One => one::judge(),
             Kind::Until(until) => until.judge(message),
             Kind::Sentinel(sentinel) => sentinel.judge(message, token),
-            Kind::Bracket(bracket) => bracket.judge(message, inside),
+            Kind::Bracket(bracket) => bracket.judge(message, &mut within.bracket),
+            Kind::Sections(sections) if sections.ends(message, &mut within.sections) => {
+                Verdict::Last
+            }
+            Kind::Sections(_) => Verdict::Part,
             // Those that tell calls apart never come here.
             Kind::None | Kind::Id(_) | Kind::Prefix(_) | Kind::Envelope => none::judge(),
         }
@@ -260,6 +303,7 @@ impl Rule {
             | Kind::Until(_)
             | Kind::Sentinel(_)
             | Kind::Bracket(_)
+            | Kind::Sections(_)
             | Kind::Envelope => Sign::Foreign,
         }
     }

@@ -10,8 +10,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::bracket::Inside;
-use super::{Outcome, Rule, Verdict};
+use super::{Outcome, Rule, Verdict, Within};
 use crate::bytes_text;
 
 /// The call that is open.
@@ -28,15 +27,24 @@ pub(super) struct Open {
     /// Everything is a part of the reply, and nothing ends it.
     #[serde(default)]
     rest: bool,
-    /// Of `bracket`: the line that announced the reply has come.
-    inside: Option<Inside>,
+    /// How far the reply has come.
+    #[serde(default)]
+    within: Within,
 }
 
 impl Open {
     pub(super) fn new(call: u64, token: &str) -> Self {
         let token = token.to_owned();
         let reply = Vec::new();
-        Self { call, token, abandoned: false, reply, size: 0, rest: false, inside: None }
+        Self {
+            call,
+            token,
+            abandoned: false,
+            reply,
+            size: 0,
+            rest: false,
+            within: Within::default(),
+        }
     }
 
     /// A call whose reply is all that comes.
@@ -53,7 +61,7 @@ impl Open {
         let verdict = if self.rest {
             Verdict::Part
         } else {
-            rule.judge(&message, &self.token, &mut self.inside)
+            rule.judge(&message, &self.token, &mut self.within)
         };
         let (part, last) = match verdict {
             Verdict::Foreign => return (Outcome::Event(message), true),

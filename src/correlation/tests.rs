@@ -39,6 +39,10 @@ fn done(reply: &[&'static str]) -> Outcome {
     Outcome::Done { call: 7, reply }
 }
 
+fn sections() -> Replies {
+    Replies::sections([("^status=success", 3)])
+}
+
 /// The program says all this; only the last completes the reply, which is this.
 fn check(replies: &Replies, said: &[&'static str], reply: &[&'static str]) {
     let mut port = Port::called(replies);
@@ -62,6 +66,9 @@ fn replies_end_where_their_rule_says() {
         &["info depth 1", "bestmove e2e4"],
     );
     check(&bc(), &["2", "T7"], &["2"]);
+    let whole = ["status=success\n", "0000", "x", "00080000", "0000", "0000"];
+    check(&sections(), &whole, &whole);
+    check(&sections(), &["status=error\n", "0000"], &["status=error\n", "0000"]);
     check(&bc(), &["T7"], &[]);
     check(&bc(), &["1", "5T7"], &["1", "5"]);
     check(&bc(), &["T7 is no end", "T6", "T7"], &["T7 is no end", "T6"]);
@@ -101,6 +108,7 @@ fn a_late_reply_is_swallowed_whole_and_holds_up_the_next_call_until_then() {
         (until("^$"), &["late", "later"], ""),
         (bc(), &["late", "later"], "T7"),
         (bc(), &[], "5T7"),
+        (sections(), &["status=success\n", "0000", "late", "0000"], "0000"),
     ];
     for (replies, parts, last) in table {
         let mut port = Port::called(replies);

@@ -7,13 +7,13 @@
 //! not match (`<name> missing`) is a message of its own, so that it answers a call as well. Lines end
 //! as in `lines`: at LF, without one CR before it. `max_frame` bounds the message as delivered.
 //!
-//! The header is a regular expression over bytes: where names may be in any encoding, write
-//! `(?-u:.)` for a byte, since a plain `.` is a character of UTF-8.
+//! The header is a regular expression over bytes: `\d` is a digit of ASCII, which alone can be a length,
+//! and `.` is any byte but LF, since names may be in any encoding.
 //!
 //! Requests are plain lines, as in `lines`: nothing is announced in that direction.
 
 use bytes::Bytes;
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::error::{BadRule, Fault, Part};
@@ -31,7 +31,8 @@ pub(super) struct Rule {
 
 impl Rule {
     pub(super) fn new(pattern: &str, trailer: &str) -> Result<Self, BadRule> {
-        let header = Regex::new(pattern).map_err(|error| BadRule::Pattern {
+        let header = RegexBuilder::new(pattern).unicode(false).build();
+        let header = header.map_err(|error| BadRule::Pattern {
             pattern: pattern.to_owned(),
             why: error.to_string(),
         })?;

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::error::{Fault, Part};
+use super::error::Fault;
 use super::gather::{Stand, Step, size};
 use crate::message::{self, Decoder, HEADER, Kind, Read};
 
@@ -18,14 +18,14 @@ pub(super) fn step(frames: &mut Decoder, bytes: &[u8], strays: bool) -> Result<S
             let line: Bytes = line.iter().copied().chain([b'\n']).collect();
             Ok(Step::stray(step.used, line, true))
         }
-        Some(Read::Stray { error, .. }) => Err(error.fault.into()),
+        Some(Read::Stray { error, .. }) => Err(error.fault),
         None if step.over => Ok(Step::between(step.used)),
         None => Ok(Step::more(step.used)),
     }
 }
 
 pub(super) fn finish(frames: &mut Decoder) -> Result<(), Fault> {
-    frames.finish().map_err(|error| error.fault.into())
+    frames.finish().map_err(|error| error.fault)
 }
 
 /// The header of a frame of data.
@@ -44,21 +44,5 @@ impl Stand for Decoder {
 
     fn capacity(&self) -> usize {
         Decoder::capacity(self)
-    }
-}
-
-impl From<message::Fault> for Fault {
-    fn from(fault: message::Fault) -> Self {
-        match fault {
-            message::Fault::Oversize { announced, max } => Self::Oversize { announced, max },
-            message::Fault::Truncated { part, got, wanted } => {
-                let part = match part {
-                    message::Part::Header => Part::Header,
-                    message::Part::Body => Part::Body,
-                };
-                Self::Truncated { part, got, wanted }
-            }
-            message::Fault::Garbage { what } => Self::Garbage { what },
-        }
     }
 }

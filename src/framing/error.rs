@@ -1,10 +1,9 @@
 //! What can be wrong with a stream, with a message to be sent, and with a rule.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 pub use crate::bytes_text::Sample;
+pub use crate::message::{Fault, Part};
 
 /// The output of a program is not its port's protocol. There is no way back from it: a stream that
 /// lost its frames cannot find them again.
@@ -18,76 +17,6 @@ pub struct FramingError {
     pub offset: u64,
     /// What stands there.
     pub sample: Sample,
-}
-
-/// What is wrong with a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fault {
-    /// It is larger than allowed.
-    Oversize {
-        /// The size it announces, in bytes, where its framing announces one. A decimal number that
-        /// does not fit is `u64::MAX`.
-        announced: Option<u64>,
-        /// The most that is allowed, in bytes.
-        max: u64,
-    },
-    /// The stream ended inside it.
-    Truncated {
-        /// In which part of it.
-        part: Part,
-        /// How many bytes of that part came.
-        got: u64,
-        /// How many it has; where nothing announces that, how many it has at least.
-        wanted: u64,
-    },
-    /// It is not what the framing allows there.
-    Garbage {
-        /// In words that can follow "the message".
-        what: String,
-    },
-}
-
-/// A part of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// The length, or the line that announces it.
-    Header,
-    /// The message itself.
-    Body,
-    /// What stands after each message.
-    Trailer,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Header => "header",
-            Self::Body => "body",
-            Self::Trailer => "trailer",
-        })
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Oversize { announced: Some(announced), max } => {
-                write!(f, "announces {announced} bytes, {max} are allowed")
-            }
-            Self::Oversize { announced: None, max } => {
-                write!(f, "is longer than the {max} bytes allowed")
-            }
-            Self::Truncated { part, got, wanted } => {
-                write!(
-                    f,
-                    "is cut off by the end of the output: {got} of {wanted} bytes of its {part}"
-                )
-            }
-            Self::Garbage { what } => f.write_str(what),
-        }
-    }
 }
 
 /// Why a message cannot be sent. The port is unharmed: nothing of it has been written.

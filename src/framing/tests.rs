@@ -232,6 +232,10 @@ fn a_counted_message_is_its_header_a_line_feed_and_its_body() {
     check(git, MAX, b"ab blob 2\r\nhi\n", &[b"ab blob 2\nhi"], None);
     let bare = Framing::Counted { header: r"^([0-9]+)$".to_owned(), trailer: String::new() };
     check(&bare, MAX, b"2\nhi0\nno\n1\nx", &[b"2\nhi", b"0\n", b"no", b"1\nx"], None);
+    // Digits are those of ASCII, whatever others there are.
+    let digits = Framing::Counted { header: r"^(\d+)$".to_owned(), trailer: String::new() };
+    let text = "\u{663}\n2\nhi".as_bytes();
+    check(&digits, MAX, text, &["\u{663}".as_bytes(), b"2\nhi"], None);
 }
 
 #[test]
@@ -268,7 +272,7 @@ fn an_error_says_all_in_a_sentence() {
     decoder.push(&codec, b"\0\0\0\x0aabc", &mut |_| {}).unwrap();
     assert_eq!(
         decoder.finish(&codec).unwrap_err().to_string(),
-        "the message at byte 0 of its output is cut off by the end of the output: 3 of 10 bytes of \
+        "the message at byte 0 of its output is cut off by the end of the stream: 3 of 10 bytes of \
          its body; it begins with \"\\x00\\x00\\x00\\nabc\""
     );
     let long = vec![b'x'; 1000];

@@ -42,6 +42,7 @@ use super::probes::Probes;
 use super::prompts::Prompts;
 use super::published::{SkipReason, What};
 use super::readiness::Patterns;
+use super::reception::Reception;
 use super::record::Origin;
 use super::request::{Handle, LastExit, Request};
 use super::run::Run;
@@ -195,6 +196,8 @@ pub(super) struct Control {
     pub(super) guests: Guests,
     /// The handshakes of runs whose ports have one.
     pub(super) shakes: HashMap<Incarnation, Shake>,
+    /// The welcomes of runs whose ports have one.
+    pub(super) receptions: HashMap<Incarnation, Reception>,
     /// What clients greeted replicas with, for their next runs.
     pub(super) manners: HashMap<ReplicaId, Manners>,
     pub(super) port_deadlines: BTreeSet<(Tick, Incarnation)>,

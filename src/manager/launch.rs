@@ -10,11 +10,11 @@ use crate::os::live::PidCell;
 use crate::os::mark;
 use crate::os::spawn::{ChildLimit, Launch, Privileges};
 use crate::os::user::Identity;
+use crate::port::stdbuf;
 use crate::spec::{Channel, Rights, Service, Unbuffer};
 
 use super::confine::resources;
 use super::spawner::Wiring;
-use super::stdbuf;
 
 /// What all programs are given, as this manager found it at its own start.
 #[derive(Debug, Clone)]
@@ -153,7 +153,10 @@ pub(super) fn prepare(
             errno: Errno(libc::ENOENT),
             why: Some(why.to_string()),
         })?;
-        stdbuf::preload(&library, &mut environment);
+        let preloads = environment.get("LD_PRELOAD").cloned().unwrap_or_default();
+        for (name, value) in stdbuf::variables(&library, preloads.as_ref()) {
+            environment.insert(name.to_owned(), value.to_string_lossy().into_owned());
+        }
     }
     let pairs = environment.iter().map(|(name, value)| (&**name, &**value));
     let mut launch = Box::new(Launch::new(&service.command, pairs).map_err(invalid)?);

@@ -27,6 +27,7 @@ mod probes;
 mod prompts;
 mod published;
 mod readiness;
+mod reception;
 mod record;
 mod recover;
 mod refused;
@@ -38,7 +39,6 @@ mod spawner;
 mod speak;
 mod start;
 mod status;
-mod stdbuf;
 mod streams;
 mod succeed;
 mod sweeper;
@@ -336,6 +336,7 @@ fn start(
         next_call: 1,
         guests: guest::Guests::new(),
         shakes: HashMap::new(),
+        receptions: HashMap::new(),
         manners: HashMap::new(),
         port_deadlines: BTreeSet::new(),
         protocols: speak::Protocols::default(),

@@ -533,6 +533,9 @@ pub struct PortStatus {
     /// others, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_up_s: Option<f64>,
+    /// Whether the program's input is closed, or will be after what waits: it takes no more messages.
+    #[serde(default)]
+    pub input_closed: bool,
 }
 
 impl Handle {

@@ -80,6 +80,7 @@ impl Control {
     /// A run is on its way: where its port has a handshake that clients have made before, it is the
     /// first thing that it hears.
     pub(super) fn greet_program(&mut self, incarnation: Incarnation) {
+        self.open_reception(incarnation);
         let Some(run) = self.runs.get(&incarnation) else { return };
         let Some(port) = run.service.port.as_ref() else { return };
         let Some(words) = port.handshake.as_ref() else { return };
@@ -121,6 +122,7 @@ impl Control {
 
     /// What of a client's message is to go to the program now; the rest is seen to.
     pub(super) fn mannered(&mut self, incarnation: Incarnation, message: Posted) -> Option<Posted> {
+        let message = self.received(incarnation, message)?;
         let Some(shake) = self.shakes.get_mut(&incarnation) else { return Some(message) };
         if matches!(message.speech, Speech::CallLast(_) | Speech::SendLast) {
             // Who ends the program's input needs no manners.

@@ -27,6 +27,7 @@ use crate::time::Tick;
 use super::caller::Caller;
 use super::control::{Control, Kind};
 use super::published::What;
+use super::reception::Reception;
 use super::request::{ReadState as ToldState, SpeakError, Speech};
 use super::room::Spoken;
 use super::shake::Shake;
@@ -263,6 +264,7 @@ impl Control {
             self.tell_caller(call.caller, Err(error));
         }
         self.shakes.remove(&incarnation);
+        self.receptions.remove(&incarnation);
     }
 
     pub(super) fn silent(&self, name: &str, replicas: &[ReplicaId]) -> SpeakError {
@@ -357,7 +359,11 @@ impl Control {
             _ => 0,
         });
         let logged = logged.sum();
+        let became_ready = greeted && self.hear_welcome(incarnation, &deliveries);
         self.deliver(incarnation, deliveries);
+        if became_ready {
+            self.end_reception(incarnation);
+        }
         if more {
             self.write_input(incarnation);
         }
@@ -651,6 +657,8 @@ impl Control {
         run.evidence.extend(exchange.farewell());
         run.lost = unanswered;
         run.lost.extend(self.shakes.remove(&incarnation).into_iter().flat_map(Shake::unspoken));
+        let reception = self.receptions.remove(&incarnation);
+        run.lost.extend(reception.into_iter().flat_map(Reception::unspoken));
         let (service, blocked) = (run.replica.service.clone(), run.blocked(now));
         self.measured_port(&service, &counters, blocked);
         self.deliver(incarnation, deliveries);

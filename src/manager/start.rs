@@ -255,6 +255,8 @@ impl Control {
             survivors: false,
         };
         self.measured_start(incarnation);
+        // Who has spoken to it already is told with the record.
+        self.end_exchange(incarnation, Some(0));
         self.feed(Event::Ended { incarnation, end });
     }
 

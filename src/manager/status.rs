@@ -91,6 +91,7 @@ impl Control {
                 unmatched: counters.unmatched,
                 strays: counters.strays,
                 held_up_s: exchange.stuck_since().map(|since| now.since(since).as_secs_f64()),
+                input_closed: !exchange.is_input_open(),
             })
         });
         let waits = view.next_start.map(|at| at.since(now));

@@ -1,4 +1,4 @@
-//! What can be wrong with a stream of frames.
+//! What can be wrong with a stream of frames, or of messages in any framing.
 
 use std::fmt;
 
@@ -18,13 +18,14 @@ pub struct FrameError {
     pub sample: Sample,
 }
 
-/// What is wrong with a frame.
+/// What is wrong with a frame or a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// It is larger than allowed.
     Oversize {
-        /// The size of its payload that it announces, in bytes; a line announces none.
+        /// The size it announces, in bytes, where its framing announces one. A decimal number that
+        /// does not fit is `u64::MAX`.
         announced: Option<u64>,
         /// The most that is allowed, in bytes.
         max: u64,
@@ -35,24 +36,26 @@ pub enum Fault {
         part: Part,
         /// How many bytes of that part came.
         got: u64,
-        /// How many it has; of a line, how many it has at least.
+        /// How many it has; where nothing announces that, how many it has at least.
         wanted: u64,
     },
     /// It is not what the protocol allows there.
     Garbage {
-        /// In words that can follow "the frame".
+        /// In words that can follow "the frame" or "the message".
         what: String,
     },
 }
 
-/// A part of a frame.
+/// A part of a frame or a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// The length, kind, flags and id.
+    /// The length and what stands beside it, or the line that announces it.
     Header,
-    /// The payload, or the line.
+    /// The message itself, or the payload.
     Body,
+    /// What stands after each message.
+    Trailer,
 }
 
 impl fmt::Display for Part {
@@ -60,6 +63,7 @@ impl fmt::Display for Part {
         f.write_str(match self {
             Self::Header => "header",
             Self::Body => "body",
+            Self::Trailer => "trailer",
         })
     }
 }

@@ -63,6 +63,11 @@ impl Port {
         self.runtime.block_on(self.port.call_within(timeout, message))
     }
 
+    /// As [`Port::call_last`](super::Port::call_last).
+    pub fn call_last(&mut self, message: impl Into<Bytes>) -> Result<Reply, PortError> {
+        self.runtime.block_on(self.port.call_last(message))
+    }
+
     /// As [`Port::send`](super::Port::send).
     pub fn send(&mut self, message: impl Into<Bytes>) -> Result<(), PortError> {
         self.runtime.block_on(self.port.send(message))

@@ -17,6 +17,7 @@ use super::exchange::{Exchange, Protocol};
 use super::handle::Port;
 use super::keeper::{self, Grave, MARKER, NotBorn, Order};
 use super::shared::Shared;
+use super::stdbuf;
 use super::stderr::Stderr;
 use crate::exit::{Errno, Signal, Stage};
 use crate::name::ServiceName;
@@ -207,6 +208,14 @@ impl Builder {
         self
     }
 
+    /// How the program is kept from holding its output back: [`Unbuffer::Stdbuf`] reaches those that print
+    /// through C's `stdout` and are linked dynamically. Not at all, unless told otherwise.
+    /// [`Unbuffer::Pty`] needs a manager.
+    pub fn unbuffer(mut self, unbuffer: Unbuffer) -> Self {
+        self.port.unbuffer = unbuffer;
+        self
+    }
+
     /// The message that asks the program to end: the first step of [`Port::stop`].
     pub fn quit(mut self, message: impl Into<String>) -> Self {
         self.port.quit = Some(message.into());
@@ -276,10 +285,9 @@ impl Builder {
             return Err(OpenError::NoRuntime);
         }
         let beyond = match (self.port.channel, self.port.unbuffer) {
-            (Channel::Stdio, Unbuffer::None) => None,
+            (Channel::Stdio, Unbuffer::None | Unbuffer::Stdbuf) => None,
             (Channel::Fd3, _) => Some("channel: fd3"),
             (Channel::Pty, _) => Some("channel: pty"),
-            (Channel::Stdio, Unbuffer::Stdbuf) => Some("unbuffer: stdbuf"),
             (Channel::Stdio, Unbuffer::Pty) => Some("unbuffer: pty"),
         };
         if let Some(beyond) = beyond {
@@ -333,6 +341,15 @@ impl Builder {
             }
         }
         variables.insert(MARKER.into(), marker.into());
+        if self.port.unbuffer == Unbuffer::Stdbuf {
+            let value = |name: &str| variables.get(OsStr::new(name)).cloned().unwrap_or_default();
+            let library = stdbuf::library(&value("PATH").to_string_lossy());
+            let library = library
+                .map_err(|source| OpenError::Stdbuf { program: program.to_owned(), source })?;
+            for (name, value) in stdbuf::variables(&library, &value("LD_PRELOAD")) {
+                variables.insert(name.into(), value);
+            }
+        }
         let words: Vec<&[u8]> = self.words.iter().map(|word| word.as_bytes()).collect();
         let pairs = variables.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let mut launch = Box::new(Launch::new(&words, pairs).map_err(nul)?);

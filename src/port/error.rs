@@ -19,7 +19,7 @@ pub enum OpenError {
     #[error(transparent)]
     Protocol(#[from] BadProtocol),
     /// Its profile wants what only a manager gives: another channel than standard input and output, or
-    /// output that is not held back.
+    /// a terminal for its output.
     #[error("open a port with `{0}`: an embedded port has pipes alone")]
     Channel(&'static str),
     /// The program could not be started. This is never an exit code: nothing has run.
@@ -34,6 +34,14 @@ pub enum OpenError {
         errno: Errno,
         /// The file is there, and what it needs to be executed is not.
         interpreter_missing: bool,
+    },
+    /// It was to be kept from holding its output back, and what does that is not there.
+    #[error("start {program}: {source}")]
+    Stdbuf {
+        /// The program, as it was asked for.
+        program: String,
+        /// Where it was looked for.
+        source: super::stdbuf::NotThere,
     },
     /// A word, a variable or a path holds a NUL byte.
     #[error("start {program}: a NUL byte cannot be handed to a program")]

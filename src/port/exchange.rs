@@ -53,6 +53,7 @@ use crate::framing::{Decoder, EncodeError, Fault, Message};
 use crate::message;
 use crate::time::Tick;
 
+pub(crate) use self::greeting::requests;
 pub use self::protocol::{BadProtocol, Protocol};
 pub use self::standing::Standing;
 pub use self::words::{
@@ -467,17 +468,8 @@ impl Exchange {
             return;
         }
         state.desk.counters.bytes_out += size(bytes.len());
-        let State { decoder, desk, greeting, envelope, .. } = state;
-        let unknown = envelope.as_ref().is_some_and(|one| one.largest().is_none());
-        let mut ears = Ears {
-            protocol,
-            desk,
-            greeting,
-            envelope,
-            now,
-            deliveries: &mut *deliveries,
-            broken: None,
-        };
+        let unknown = state.envelope.as_ref().is_some_and(|one| one.largest().is_none());
+        let (decoder, mut ears) = state.listening(protocol, now, deliveries);
         let cut = decoder.push_all(&protocol.codec, bytes, &mut |said| ears.hear(said));
         if let Some(error) = ears.broken.or(cut.err()) {
             state.output = Output::Broken;
@@ -503,16 +495,7 @@ impl Exchange {
         if state.output != Output::Open {
             return None;
         }
-        let State { decoder, desk, greeting, envelope, .. } = state;
-        let mut ears = Ears {
-            protocol,
-            desk,
-            greeting,
-            envelope,
-            now,
-            deliveries: &mut *deliveries,
-            broken: None,
-        };
+        let (decoder, mut ears) = state.listening(protocol, now, deliveries);
         let mut hear = |message, at| ears.message(message, at);
         let received = decoder.fill(&protocol.codec, read, &mut hear)?;
         if let Some(error) = ears.broken {
@@ -542,18 +525,8 @@ impl Exchange {
         if protocol.codec.is_whole_output() {
             return deliveries;
         }
-        let State { decoder, desk, greeting, envelope, .. } = state;
+        let (decoder, mut ears) = state.listening(protocol, now, &mut deliveries);
         let at = decoder.place();
-        let deliveries_to = &mut deliveries;
-        let mut ears = Ears {
-            protocol,
-            desk,
-            greeting,
-            envelope,
-            now,
-            deliveries: deliveries_to,
-            broken: None,
-        };
         let left = decoder.finish_all(&protocol.codec, &mut |stray| ears.stray(stray));
         let left = left.map(|message| {
             if let Some(message) = message {
@@ -714,6 +687,20 @@ impl Exchange {
     fn release(&mut self, size: u64) {
         self.state.held_messages -= 1;
         self.state.held_bytes -= size;
+    }
+}
+
+impl State {
+    /// What cuts the output into messages, and who hears them.
+    fn listening<'a>(
+        &'a mut self,
+        protocol: &'a Protocol,
+        now: Tick,
+        deliveries: &'a mut Vec<Delivery>,
+    ) -> (&'a mut Decoder, Ears<'a>) {
+        let Self { decoder, desk, greeting, envelope, .. } = self;
+        let broken = None;
+        (decoder, Ears { protocol, desk, greeting, envelope, now, deliveries, broken })
     }
 }
 

@@ -106,6 +106,28 @@ impl Port {
         self.outcome(outcome).await.map(|messages| Reply { messages })
     }
 
+    /// Sends the last message of a run, once all before it are written and every call is answered, and
+    /// closes the program's input behind it. Its reply is all that the program says from then on, whatever
+    /// the rule for [`Replies`](crate::port::Replies), given when the run has ended with success; a run
+    /// that ends otherwise is an error with its reason. With an empty message only the input is closed.
+    ///
+    /// From now on nothing else is taken. It waits at most for the port's timeout.
+    pub async fn call_last(&self, message: impl Into<Bytes>) -> Result<Reply, PortError> {
+        let port = self.shared().service.port.as_ref();
+        let timeout = port.map_or(Duration::from_secs(30), |port| port.timeout);
+        self.call_last_within(timeout, message).await
+    }
+
+    /// The same with a timeout of its own.
+    pub async fn call_last_within(
+        &self,
+        timeout: Duration,
+        message: impl Into<Bytes>,
+    ) -> Result<Reply, PortError> {
+        let outcome = self.shared().ask_last(self.client, timeout, message.into());
+        self.outcome(outcome).await.map(|messages| Reply { messages })
+    }
+
     /// Sends a message that wants no reply, and waits until all of it is in the program's input.
     ///
     /// It waits for its turn where others wait already; a full queue is [`Refusal::Busy`].

@@ -128,6 +128,18 @@
 //! # }
 //! ```
 //!
+//! [`Port::call_last`] is the same as a call: its reply is all that the program says from then on.
+//!
+//! ```
+//! # use wharf::port::Port;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let count = Port::command("wc").arg("-w").open().await?;
+//! assert_eq!(count.call_last("one two three").await?.text(), "3");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Ends
 //!
 //! Every port ends exactly once, and [`Port::wait`] tells how and why, early or late, to everybody who asks.
@@ -203,6 +215,8 @@
 pub mod blocking;
 pub mod exchange;
 pub mod handshake;
+pub mod stdbuf;
+pub mod welcome;
 
 mod builder;
 mod driver;
@@ -228,5 +242,6 @@ pub use bytes::Bytes;
 
 pub use crate::framing::Message;
 pub use crate::spec::{
-    Banner, Eof, Framing, IdPlace, IdType, KillScope, PacketWidth, Ready, Replies, Stray,
+    Banner, Eof, Framing, IdPlace, IdType, KillScope, Longer, PacketWidth, Ready, Replies, Stray,
+    Unbuffer,
 };

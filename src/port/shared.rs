@@ -143,12 +143,7 @@ impl Shared {
     ) -> Result<u64, PortError> {
         let mut state = self.lock();
         let (id, is_call) = self.submit(&mut state, client, patience, payload)?;
-        state.callers.insert(id, Caller { is_call, outcome: None, waker: None });
-        state.waiting += 1;
-        state.calls += usize::from(is_call);
-        if !state.is_lone() {
-            state.wake();
-        }
+        state.wait_for(id, is_call);
         Ok(id)
     }
 
@@ -184,6 +179,21 @@ impl Shared {
         Poll::Pending
     }
 
+    /// The same for the last request of a run, whose reply is all that the program still says.
+    pub(super) fn ask_last(
+        &self,
+        client: u64,
+        patience: Duration,
+        payload: Bytes,
+    ) -> Result<u64, PortError> {
+        let mut state = self.lock();
+        let now = clock::now();
+        let kind = Kind::Last { deadline: now + patience };
+        let id = self.submit_as(&mut state, client, kind, payload, now)?;
+        state.wait_for(id, true);
+        Ok(id)
+    }
+
     /// Queues as many messages as there is room for, from the front; whether it has them all.
     pub(super) fn feed_many(
         &self,
@@ -214,7 +224,6 @@ impl Shared {
         patience: Option<Duration>,
         payload: Bytes,
     ) -> Result<(u64, bool), PortError> {
-        let id = state.next_id;
         let (kind, now) = match patience {
             Some(patience) => {
                 let now = clock::now();
@@ -222,13 +231,26 @@ impl Shared {
             }
             None => (Kind::Send, Tick(0)),
         };
+        let id = self.submit_as(state, client, kind, payload, now)?;
+        Ok((id, patience.is_some()))
+    }
+
+    fn submit_as(
+        &self,
+        state: &mut State,
+        client: u64,
+        kind: Kind,
+        payload: Bytes,
+        now: Tick,
+    ) -> Result<u64, PortError> {
+        let id = state.next_id;
         let refused = state.exchange.submit(Request { id, client, kind, payload }, now);
         if let Err(refusal) = refused {
             // After the end that is why, whatever else is wrong.
             return Err(self.too_late().unwrap_or(PortError::Refused(refusal)));
         }
         state.next_id += 1;
-        Ok((id, patience.is_some()))
+        Ok(id)
     }
 
     /// Takes back a request that nobody waits for any more.
@@ -278,6 +300,16 @@ impl State {
     pub(super) fn driven_by(&mut self, waker: &Waker) {
         if !self.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.driver = Some(waker.clone());
+        }
+    }
+
+    /// Somebody waits for the outcome of a request.
+    fn wait_for(&mut self, id: u64, is_call: bool) {
+        self.callers.insert(id, Caller { is_call, outcome: None, waker: None });
+        self.waiting += 1;
+        self.calls += usize::from(is_call);
+        if !self.is_lone() {
+            self.wake();
         }
     }
 

@@ -124,6 +124,16 @@ pub(super) fn regex(text: &str) -> Result<regex::bytes::Regex, String> {
     })
 }
 
+/// Of a header line that announces a length: as [`regex()`], over bytes and with ASCII's classes.
+pub(super) fn header_regex(text: &str) -> Result<regex::bytes::Regex, String> {
+    let header = regex::bytes::RegexBuilder::new(text).unicode(false).build();
+    header.map_err(|error| {
+        let error = error.to_string();
+        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        format!("`{text}` is not a regular expression over bytes: {reason}")
+    })
+}
+
 /// An address of this machine with its port. Names are not looked up: what they mean may change
 /// from one start to the next.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {

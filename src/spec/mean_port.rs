@@ -1,10 +1,10 @@
 //! The `port:` block from written to meant, and the rules between its keys.
 
-use super::format::regex;
+use super::format::{header_regex, regex};
 use super::mean::Subject;
 use super::{
-    Banner, Channel, Eof, Framing, Handshake, IdPlace, IdType, OnProtocolError, PacketWidth, Port,
-    Ready, Replies, Stray, Unbuffer, written,
+    Banner, Channel, Eof, Framing, Handshake, IdPlace, IdType, Longer, OnProtocolError,
+    PacketWidth, Port, Ready, Replies, Stray, Unbuffer, written,
 };
 
 /// The largest frame that may be allowed, in bytes.
@@ -14,6 +14,8 @@ const LARGEST_PACKET: u64 = 65_516;
 /// The largest payload of wire protocol 1, in bytes: the first byte of a stream tells its form, see
 /// [`Mode::of_first`](crate::message::Mode::of_first).
 const LARGEST_FRAMED: u64 = 128 << 20;
+/// A packet that ends a section.
+const FLUSH: &str = "0000";
 /// Where a token goes.
 const TOKEN: &str = "{token}";
 
@@ -219,6 +221,11 @@ fn replies(subject: &mut Subject<'_, '_>, written: written::Replies) -> Replies 
         Written::Bracket(bracket) => {
             Replies::Bracket { begin: bracket.begin.0, end: bracket.end.0 }
         }
+        Written::Sections(sections) => {
+            let longer = sections.longer.unwrap_or_default().into_iter();
+            let longer = longer.map(|one| Longer { first: one.first.0, count: one.count });
+            Replies::Sections { longer: longer.collect(), error: sections.error }
+        }
     }
 }
 
@@ -307,12 +314,18 @@ fn sizes(subject: &mut Subject<'_, '_>, port: &Port) {
 
 fn framing_rules(subject: &mut Subject<'_, '_>, port: &Port) {
     match &port.framing {
-        Framing::Counted { header, .. }
-            if regex(header).is_ok_and(|header| header.captures_len() < 2) =>
-        {
-            let message =
-                "the expression has no group for the length, such as `(?P<length>[0-9]+)`";
-            subject.complain(&["port", "framing", "counted", "header"], message);
+        // What is no expression at all has been complained of.
+        Framing::Counted { header, .. } if regex(header).is_ok() => {
+            let at = ["port", "framing", "counted", "header"];
+            match header_regex(header) {
+                Err(wrong) => subject.complain(&at, wrong),
+                Ok(header) if header.captures_len() < 2 => {
+                    let message =
+                        "the expression has no group for the length, such as `(?P<length>[0-9]+)`";
+                    subject.complain(&at, message);
+                }
+                Ok(_) => {}
+            }
         }
         Framing::Prompt(pattern) if regex(pattern).is_ok_and(|prompt| prompt.is_match(b"")) => {
             let message = "the expression matches nothing at all: every line would begin with it";
@@ -363,6 +376,17 @@ fn replies_rules(subject: &mut Subject<'_, '_>, port: &Port) {
         | Replies::Until(_)
         | Replies::Bracket { .. }
         | Replies::Envelope => {}
+        Replies::Sections { .. } if port.framing != Framing::PktLine => {
+            let message = "this counts flush packets, which only the framing `pkt-line` has";
+            subject.complain(&["port", "replies", "sections"], message);
+        }
+        Replies::Sections { error, .. } => {
+            sections_rules(subject, port);
+            if error.as_ref().is_some_and(|error| !error.ends_with(FLUSH)) {
+                let message = "the text must end with a flush packet, `0000`";
+                subject.complain(&["port", "replies", "sections", "error"], message);
+            }
+        }
         Replies::Id(place) => id_rules(subject, place, port),
         Replies::Prefix { send, expect } => prefix_rules(subject, send, expect),
         Replies::Sentinel { send, expect } => {
@@ -373,6 +397,19 @@ fn replies_rules(subject: &mut Subject<'_, '_>, port: &Port) {
                 }
             }
         }
+    }
+}
+
+/// The first thing that is heard of a program whose messages have sections is its answers.
+fn sections_rules(subject: &mut Subject<'_, '_>, port: &Port) {
+    let Ready::Exchange { send, .. } = &port.ready else { return };
+    if !send.ends_with(FLUSH) {
+        let message = "with `replies: sections` the text must end with a flush packet, `0000`";
+        subject.complain(&["port", "ready", "exchange", "send"], message);
+    }
+    if port.banner != Banner::None {
+        let message = "with `replies: sections` the first that is said answers `ready: exchange`";
+        subject.complain(&["port", "banner"], message);
     }
 }
 

@@ -30,8 +30,8 @@ pub use health::{
 pub use life::OnManagerExit;
 pub use limits::{Limits, OnOom};
 pub use port::{
-    Banner, Channel, Eof, Framing, Handshake, IdPlace, IdType, OnProtocolError, PacketWidth, Port,
-    Ready, Replies, Stray, Unbuffer,
+    Banner, Channel, Eof, Framing, Handshake, IdPlace, IdType, Longer, OnProtocolError,
+    PacketWidth, Port, Ready, Replies, Stray, Unbuffer,
 };
 pub use rights::{Capability, Rights};
 pub use schedule::{Missed, Overlap, Rhythm, Schedule};

@@ -52,10 +52,10 @@ pub use disk::disk_bound;
 pub use meant::{
     Banner, Capability, Cgroups, Channel, Check, Endpoint, Eof, Forward, Framing, Handshake,
     HealthFailure, Healthcheck, HttpUrl, IdPlace, IdType, JOURNALD, KillScope, Limits, Logging,
-    Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy,
-    Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm,
-    Rights, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Spec, Stop, Stray, Unbuffer,
-    WhenFull,
+    Longer, Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth,
+    Policy, Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart,
+    Rhythm, Rights, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Spec, Stop, Stray,
+    Unbuffer, WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {

@@ -178,6 +178,13 @@ pub(super) fn port(port: &Port) -> Value {
             Replies::Bracket { begin, end } => {
                 json!({ "bracket": { "begin": begin, "end": end } })
             }
+            Replies::Sections { longer, error } => {
+                let mut keys = json!({ "longer": longer });
+                if let (Some(error), Value::Object(keys)) = (error, &mut keys) {
+                    keys.insert("error".to_owned(), json!(error));
+                }
+                json!({ "sections": keys })
+            }
             Replies::Envelope => Value::Null,
         },
         "max_frame": format_size(port.max_frame),

@@ -6,7 +6,7 @@
 use crate::event::Alive;
 use crate::exit::Cause;
 use crate::name::Requester;
-use crate::spec::{Framing, Port, Ready, Replies};
+use crate::spec::{Banner, Framing, Port, Ready, Replies};
 
 use super::ladder::{After, Ending};
 use super::machine::Phase::Starting;
@@ -50,6 +50,13 @@ pub enum Fate {
 fn hopeless(port: &Port) -> Option<&'static str> {
     if port.handshake.is_some() {
         return Some("a handshake is made once a run, and the next manager does not know it");
+    }
+    if let (Replies::Sections { .. }, Ready::Exchange { .. }, Banner::None) =
+        (&port.replies, &port.ready, &port.banner)
+    {
+        return Some(
+            "its clients are answered what it said once, and the next manager does not know it",
+        );
     }
     match &port.framing {
         Framing::Envelope => Some("wire protocol 1 is agreed on once a run"),
@@ -97,6 +104,7 @@ fn in_order(replies: &Replies) -> bool {
         | Replies::Until(_)
         | Replies::Sentinel { .. }
         | Replies::Bracket { .. }
+        | Replies::Sections { .. }
         | Replies::Envelope => true,
     }
 }
@@ -200,6 +208,13 @@ mod tests {
         assert_eq!(resume(None, false, message), Ok(Resume::Here));
         let envelope = port(Framing::Envelope, Replies::Envelope);
         assert!(resume(Some(&envelope), true, at_rest).is_err());
+        let sections = || Replies::Sections { longer: Vec::new(), error: None };
+        let ready = Ready::Exchange { send: "0004".into(), expect: "x".into() };
+        let plain = port(Framing::PktLine, sections());
+        assert_eq!(resume(Some(&plain), true, at_rest), Ok(Resume::Here));
+        assert_eq!(resume(Some(&plain), true, owes), Err(NO_IDS));
+        let welcomes = Port { ready, ..port(Framing::PktLine, sections()) };
+        assert!(resume(Some(&welcomes), true, at_rest).is_err());
         let greets = Port { ready: Ready::FirstMessage, ..port(lines(), Replies::None) };
         assert!(resume(Some(&greets), false, at_rest).is_err());
         assert!(resume(Some(&greets), true, at_rest).is_ok());

@@ -415,3 +415,39 @@ fn no_descriptor_of_any_channel_is_left_over() {
         assert_eq!(at(&record, "exit.stage"), "exec", "{record}");
     }
 }
+
+#[test]
+fn check_says_where_stdbuf_has_no_library() {
+    let yaml = "services:
+  filter: { command: [grep, x], port: { unbuffer: stdbuf } }
+  other: { command: [cat] }
+";
+    let wharf = Wharf::new(yaml);
+    let output = wharf.run(&["check"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    // The same machine without it.
+    let hidden = "for folder in /usr/libexec/coreutils /usr/lib/coreutils; do
+            test ! -e $folder || mount -t tmpfs tmpfs $folder || exit
+        done; exec \"$0\" check";
+    let hidden = |more: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        if !nix::unistd::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        let script = format!("{hidden} {}", more.join(" "));
+        command.args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_wharf")]);
+        command.current_dir(&wharf.folder).env("NO_COLOR", "1").output().unwrap()
+    };
+    let output = hidden(&[]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && text(&output.stdout).starts_with("OK: 2"), "{said}");
+    assert!(
+        said.contains(
+            "warning: services.filter.port.unbuffer: on this machine it cannot be started"
+        ) && said.contains("libstdbuf.so")
+            && !said.contains("other"),
+        "{said}"
+    );
+    let told: serde_json::Value = serde_json::from_slice(&hidden(&["--json"]).stdout).unwrap();
+    assert_eq!(told["warnings"][0]["path"], "services.filter.port.unbuffer", "{told}");
+}

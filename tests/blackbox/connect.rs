@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
@@ -406,11 +407,7 @@ fn a_language_server_is_shared_and_outlives_its_clients() {
     let wharf = Wharf::up(
         "services:
   pylsp:
-    command: [pylsp]
-    port:
-      framing: content-length
-      replies: { id: { pointer: /id } }
-      handshake: { begin: initialize, done: initialized, end: [shutdown, exit] }
+    port: { use: pylsp }
     restart: { policy: always, delay: 1ms, factor: 1 }
 ",
     );
@@ -430,9 +427,40 @@ fn a_language_server_is_shared_and_outlives_its_clients() {
     }
     assert!(capabilities[0].is_object() && capabilities[0] == capabilities[1]);
     assert_eq!((wharf.row("pylsp")["restarts"].as_u64(), wharf.records().len()), (Some(0), 0));
-    let mut client = Connected::new(&wharf, "pylsp");
-    send(i32::try_from(wharf.row("pylsp")["pid"].as_i64().unwrap()).unwrap(), 9);
-    wharf.wait_records("pylsp", 1);
+    // Two at once use the same id, and what each asks is answered to it.
+    let (mut client, mut other) =
+        (Connected::new(&wharf, "pylsp"), Connected::new(&wharf, "pylsp"));
+    for (one, name) in [(&mut client, "first"), (&mut other, "second")] {
+        one.lsp(
+            &json!({"jsonrpc": "2.0", "method": "textDocument/didOpen", "params": {"textDocument":
+            {"uri": format!("file:///{name}.py"), "languageId": "python", "version": 1,
+             "text": format!("def {name}():\n    pass\n")}}}),
+        );
+        one.lsp(&symbols(name));
+    }
+    for (one, name) in [(&mut client, "first"), (&mut other, "second")] {
+        assert_eq!(one.lsp_answer(&json!(1))["result"][0]["name"], name);
+    }
+    // It is killed while it works at one call and has not read the other: the one hears why, and the
+    // other is answered by the next run.
+    let large = lines((0..10_000).map(|number| format!("def f{number}(): pass")));
+    client.lsp(
+        &json!({"jsonrpc": "2.0", "method": "textDocument/didOpen", "params": {"textDocument":
+        {"uri": "file:///large.py", "languageId": "python", "version": 1, "text": large}}}),
+    );
+    client.lsp(&symbols("large"));
+    let (pid, open) = (wharf.pid("pylsp"), || wharf.row("pylsp")["port"]["open"].clone());
+    until("the call to be read", || (open() == 1 && has_read_all(pid)).then_some(()));
+    send(pid, 19);
+    other.lsp(&symbols("second"));
+    until("both calls", || (open() == 2).then_some(()));
+    send(pid, 9);
+    let told = client.lsp_answer(&json!(1));
+    assert!(told["error"]["message"].to_string().contains("SIGKILL"), "{told}");
+    assert_eq!(told["error"]["data"]["read"], "maybe_read", "{told}");
+    let told = other.lsp_answer(&json!(1));
+    assert!(told.get("error").is_none(), "{told}");
+    other.end();
     client.lsp(&json!({"jsonrpc": "2.0", "method": "textDocument/didOpen", "params": {"textDocument":
         {"uri": "file:///x.py", "languageId": "python", "version": 1, "text": "import os\nos.getcwd\n"}}}));
     client.lsp(&json!({"jsonrpc": "2.0", "id": 5, "method": "textDocument/hover", "params":
@@ -440,6 +468,20 @@ fn a_language_server_is_shared_and_outlives_its_clients() {
     let told = client.lsp_answer(&json!(5));
     assert!(told.get("error").is_none(), "{told}");
     client.end();
+}
+
+/// Whether nothing is left in a program's input.
+fn has_read_all(pid: i32) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let input = fs::File::open(format!("/proc/{pid}/fd/0")).unwrap();
+    let mut polled = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).unwrap() == 0
+}
+
+/// The request for what a file defines.
+fn symbols(name: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": 1, "method": "textDocument/documentSymbol",
+        "params": {"textDocument": {"uri": format!("file:///{name}.py")}}})
 }
 
 fn target() -> PathBuf {

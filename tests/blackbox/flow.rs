@@ -219,13 +219,13 @@ const HOSTILE: &[(&str, &str, &str, &str)] = &[
         "header",
         "packet4",
         r"\000\000",
-        "is cut off by the end of the output: 2 of 4 bytes of its header",
+        "is cut off by the end of the stream: 2 of 4 bytes of its header",
     ),
     (
         "body",
         "packet4",
         r"\000\000\000\012abc",
-        "is cut off by the end of the output: 3 of 10 bytes of its body",
+        "is cut off by the end of the stream: 3 of 10 bytes of its body",
     ),
     (
         "headers",

@@ -124,7 +124,11 @@ fn an_input_is_closed_without_a_message_too() {
 #[test]
 fn a_second_close_and_other_misuse_is_told_what_is_wrong() {
     let wharf = up(&["ignorant", "plain", "failing", "sort"]);
+    assert_eq!(wharf.row("ignorant")["port"]["input_closed"], false);
+    assert!(!wharf.ok(&["status", "ignorant"]).contains("input closed"));
     wharf.ok(&["send", "ignorant", "--close", "bye"]);
+    assert_eq!(wharf.row("ignorant")["port"]["input_closed"], true);
+    assert!(wharf.ok(&["status", "ignorant"]).contains(" queued, input closed"));
     for words in [
         &["send", "ignorant", "more"][..],
         &["send", "ignorant", "--close"],

@@ -22,6 +22,7 @@ mod events;
 mod flow;
 mod forward;
 mod framings;
+mod git_filters;
 mod half_close;
 mod health;
 mod identity;

@@ -2,14 +2,19 @@
 //! in whatever order replies come and however the program ends. The programs are jq, xargs with its
 //! children side by side, gdb, tmux and a language's own JSON-RPC library.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use wharf::message::Kind;
 
 use crate::support::{LIMIT, Wharf, send, text, times, until};
+use crate::wire::Wire;
 
 /// One connection, kept from call to call.
 struct Client {
@@ -357,4 +362,104 @@ fn tmux_is_called_by_brackets() {
     assert_eq!(wharf.ok(&["call", "tmux", "set-option -g status off"]), "\n", "an empty reply");
     wharf.ok(&["send", "tmux", "kill-server"]);
     wharf.wait_records("tmux", 1);
+}
+
+/// A command in namespaces of its own, where it may do as root does.
+fn apart(namespaces: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(namespaces).env_remove("WHARF_STATE_DIR");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// A question by name to inet_gethost, with the same number whoever asks: a name whose address is
+/// 10.0.0.0 + `number` and takes its time.
+fn question(number: u16) -> Vec<u8> {
+    let delay = if number.is_multiple_of(5) { 40 } else { 0 };
+    let name = format!("{delay}-{number}.test\0");
+    [&[0, 0, 0, 7, 1, 1][..], name.as_bytes()].concat()
+}
+
+#[test]
+fn inet_gethost_answers_each_caller_in_whatever_order() {
+    const CALLERS: u16 = 8;
+    const EACH: u16 = 30;
+    let wharf = Wharf::new("services: { resolver: { port: { use: inet-gethost } } }\n");
+    let resolv = wharf.folder.join("resolv.conf");
+    std::fs::write(&resolv, "nameserver 127.0.0.1\noptions timeout:20 attempts:1\n").unwrap();
+    let names = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/blackbox/names.py");
+    let mut command = apart(&["--mount", "--net", "python3"]);
+    command.arg(names).arg(resolv).args([env!("CARGO_BIN_EXE_wharf"), "up"]);
+    let mut manager = command.current_dir(&wharf.folder).spawn().unwrap();
+    wharf.wait_state("resolver", "running");
+    let overtaken = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let (wharf, overtaken) = (&wharf, &overtaken);
+            scope.spawn(move || {
+                let mut wire = Wire::new(wharf, None);
+                let numbers = caller * EACH..(caller + 1) * EACH;
+                let mut open: BTreeSet<u64> = numbers.clone().map(u64::from).collect();
+                numbers.for_each(|number| wire.call("resolver", number.into(), question(number)));
+                while let Some(first) = open.first().copied() {
+                    let frame = wire.next();
+                    assert_eq!(frame.kind, Kind::Reply, "{}", text(&frame.payload));
+                    assert!(open.remove(&frame.id), "{} is answered twice", frame.id);
+                    overtaken.fetch_add(usize::from(frame.id != first), Ordering::Relaxed);
+                    let [high, low] = u16::try_from(frame.id).unwrap().to_be_bytes();
+                    let expected = [0, 0, 0, 7, 4, 0, 0, 0, 1, 10, 0, high, low];
+                    let told = frame.payload.escape_ascii().to_string();
+                    assert!(frame.payload.starts_with(&expected), "{}: {told}", frame.id);
+                }
+            });
+        }
+    });
+    let overtaken = overtaken.into_inner();
+    assert!(overtaken > 0, "all replies came in order, so that nothing was shown");
+    let port = &wharf.row("resolver")["port"];
+    assert_eq!((&port["unmatched"], &port["open"]), (&json!(0), &json!(0)), "{port}");
+    assert_eq!(port["frames_out"], CALLERS * EACH, "{port}");
+    wharf.ok(&["down"]);
+    assert!(manager.wait().unwrap().success());
+}
+
+#[test]
+fn who_calls_a_run_that_never_gets_a_process_is_told_so_at_once() {
+    let wharf = Wharf::new(
+        "services:
+  shown:
+    command: [cat]
+    port: { channel: pty, replies: one, timeout: 10m }
+    restart: { policy: always, delay: 1ms, factor: 1, max_restarts: 1000000, within: 1s }
+",
+    );
+    // Where this is no terminal, none can be had, and the spawner refuses.
+    let script = "mount --bind /dev/null /dev/ptmx && exec \"$0\" up";
+    let mut command = apart(&["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_wharf")]);
+    let mut manager = command.current_dir(&wharf.folder).spawn().unwrap();
+    wharf.wait_records("shown", 1);
+    // Some of many calls come between the order to start it and the refusal. What they do not come to
+    // is their deadline: the socket's is shorter.
+    let (mut wire, mut met) = (Wire::new(&wharf, None), 0);
+    let start = Instant::now();
+    for id in 0.. {
+        wire.call("shown", id, "hello");
+        let told = wire.told(Kind::Error, id);
+        if told["code"] == "ended" {
+            assert_eq!(told["data"]["read"], "never_read", "{told}");
+            assert_eq!(told["data"]["reason"], "setup_failed", "{told}");
+            met += 1;
+        } else {
+            assert_eq!(told["code"], "not_running", "{told}");
+        }
+        if met == 3 {
+            break;
+        }
+        assert!(start.elapsed() < LIMIT, "no call came in between, of {id}");
+    }
+    wharf.ok(&["down"]);
+    assert!(manager.wait().unwrap().success());
 }

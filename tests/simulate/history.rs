@@ -10,7 +10,7 @@ use wharf::event::{
 };
 use wharf::exit::{Cause, Errno, How, Signal, Stage as Step_};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
-use wharf::spec::{Cgroups, Service, Spec};
+use wharf::spec::{Cgroups, Check, Service, Spec};
 use wharf::supervise::{Supervisor, View};
 use wharf::time::Tick;
 
@@ -413,22 +413,29 @@ impl Sim {
             4 => Event::Swept { incarnation, stuck: true },
             5 => Event::ProtocolError { incarnation },
             _ => {
+                // An answer to a question that nobody asks any more.
+                let asked = self.world.processes.iter().find(|(_, p)| p.question.is_some());
+                if let Some((incarnation, _)) = asked.filter(|_| dice.one_in(2)) {
+                    let (incarnation, number) = (*incarnation, u64::MAX);
+                    let result = if dice.one_in(2) { Ok(()) } else { Err("late".into()) };
+                    return self.stale_event(Event::Probed { incarnation, number, result }, t);
+                }
                 let running = self.world.processes.iter().find(|(_, p)| p.stage == Stage::Runs);
                 let Some((incarnation, _)) = running else {
                     return Ok(());
                 };
                 let incarnation = *incarnation;
-                if dice.one_in(3) {
-                    // An answer to a question that nobody asks any more.
-                    let number = u64::MAX;
-                    Event::Probed { incarnation, number, result: Err("late".into()) }
-                } else if dice.one_in(2) {
+                if dice.one_in(2) {
                     Event::Spawned { incarnation }
                 } else {
                     Event::Started { incarnation }
                 }
             }
         };
+        self.stale_event(event, t)
+    }
+
+    fn stale_event(&mut self, event: Event, t: &mut Tally) -> Result<(), Fault> {
         self.say(|| format!("stale: {event:?}"));
         let actions = self.supervisor.step(self.now, event.clone());
         t.hold(Oracle::StaleIsIgnored, actions.is_empty(), || {
@@ -580,6 +587,10 @@ impl Sim {
             }
             let mut new = Service::clone(&services[at]);
             match kind {
+                0 | 3 if new.healthcheck.is_some() => {
+                    let check = new.healthcheck.as_mut().unwrap();
+                    check.by = Check::Tcp(format!("localhost:{}", 3 + dice.below(9)));
+                }
                 0 => {}
                 1 => new.restart = some_restart(dice),
                 2 => new.stop = some_stop(dice),

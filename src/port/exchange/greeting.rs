@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::pieces::Pieces;
 use super::protocol::BadProtocol;
 use crate::bytes_text;
-use crate::framing::Codec;
+use crate::correlation::Sections;
+use crate::framing::{Codec, Decoder, Message};
 use crate::spec::{self, Port};
 
 /// How much of the last message is kept for the record, in bytes.
@@ -38,7 +39,15 @@ enum Ready {
     Banner,
     First,
     Message(Regex),
-    Exchange { question: Pieces, expect: Regex },
+    Exchange { question: Pieces, expect: Regex, answers: Option<Answers> },
+}
+
+/// Where messages have sections: when all answers to a question have come.
+#[derive(Debug)]
+struct Answers {
+    sections: Sections,
+    /// How many requests the question is.
+    count: u32,
 }
 
 /// How far a program has come with its greeting.
@@ -49,6 +58,15 @@ pub(super) struct Greeting {
     banner_is_over: bool,
     question: Question,
     is_answered: bool,
+    /// Where messages have sections: how many answers have come whole, …
+    #[serde(default)]
+    answers: u32,
+    /// … how many sections of the present one are still to end, …
+    #[serde(default)]
+    left: Option<u32>,
+    /// … and whether what is expected was in one of them.
+    #[serde(default)]
+    is_expected: bool,
     /// The beginning of the last one.
     #[serde(with = "bytes_text")]
     last: Vec<u8>,
@@ -81,7 +99,8 @@ impl Rule {
             spec::Ready::Exchange { send, expect } => {
                 let frame = codec.encode(Bytes::copy_from_slice(send.as_bytes()));
                 let question = frame.map_err(BadProtocol::Question)?.into();
-                Ready::Exchange { question, expect: regex("ready", expect)? }
+                let answers = Answers::to(send, port, codec)?;
+                Ready::Exchange { question, expect: regex("ready", expect)?, answers }
             }
         };
         let rule = Self { banner, ready };
@@ -98,13 +117,55 @@ impl Rule {
         (!banner_is_over || !is_answered).then(|| {
             let question = Question::Due;
             let last = Vec::new();
-            Box::new(Greeting { heard: 0, banner_is_over, question, is_answered, last })
+            Box::new(Greeting {
+                heard: 0,
+                banner_is_over,
+                question,
+                is_answered,
+                answers: 0,
+                left: None,
+                is_expected: false,
+                last,
+            })
         })
     }
 
     /// Whether what clients send waits for the end of the greeting, which is readiness.
     pub(super) fn holds(&self) -> bool {
         !matches!(self.ready, Ready::Started)
+    }
+}
+
+impl Answers {
+    /// The answers to this question; `None` where one message is the answer.
+    fn to(question: &str, port: &Port, codec: &Codec) -> Result<Option<Self>, BadProtocol> {
+        let spec::Replies::Sections { longer, .. } = &port.replies else { return Ok(None) };
+        let sections = Sections::new(longer)?;
+        let requests = requests(question.as_bytes(), &sections, codec)?;
+        let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
+        Ok(Some(Self { sections, count }))
+    }
+}
+
+/// The requests that a question in packets is: the first packet of each.
+pub(crate) fn requests(
+    question: &[u8],
+    sections: &Sections,
+    codec: &Codec,
+) -> Result<Vec<Bytes>, BadProtocol> {
+    let (mut left, mut firsts) = (None, Vec::new());
+    let mut packet = |packet: Message| {
+        if left.is_none() {
+            firsts.push(packet.payload.clone());
+        }
+        sections.ends(&packet.payload, &mut left);
+    };
+    let mut decoder = Decoder::new(codec);
+    let read = decoder.push(codec, question, &mut packet);
+    let whole = read.and_then(|()| decoder.finish(codec));
+    match (whole, left) {
+        (Ok(_), None) if !firsts.is_empty() => Ok(firsts),
+        _ => Err(BadProtocol::Unfinished),
     }
 }
 
@@ -135,7 +196,14 @@ impl Greeting {
         self.is_answered |= match &rule.ready {
             Ready::Started | Ready::Banner | Ready::First => true,
             Ready::Message(pattern) => pattern.is_match(message),
-            Ready::Exchange { expect, .. } => can_answer && expect.is_match(message),
+            Ready::Exchange { expect, answers: None, .. } => can_answer && expect.is_match(message),
+            Ready::Exchange { expect, answers: Some(all), .. } => {
+                if can_answer {
+                    self.is_expected |= expect.is_match(message);
+                    self.answers += u32::from(all.sections.ends(message, &mut self.left));
+                }
+                self.is_expected && self.answers >= all.count
+            }
         };
         self.banner_is_over |= match &rule.banner {
             Banner::None => true,

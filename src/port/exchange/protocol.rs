@@ -43,6 +43,11 @@ pub enum BadProtocol {
     /// The question that shows readiness cannot be sent in its framing.
     #[error("ask whether it is ready in this framing: cannot {0}")]
     Question(#[source] EncodeError),
+    /// The question that shows readiness is not made of whole requests.
+    #[error(
+        "ask whether it is ready: the question must be packets, each request with all its sections"
+    )]
+    Unfinished,
     /// What should be a regular expression is none.
     #[error("use {pattern:?} in `{key}`: {why}")]
     Pattern {

@@ -1,5 +1,6 @@
 //! An exchange against what a program could do: by hand here, by chance in `model`.
 
+mod driver;
 mod enveloped;
 mod greeting;
 mod last;

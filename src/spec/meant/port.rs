@@ -203,6 +203,13 @@ pub enum Replies {
         /// The one after it.
         end: String,
     },
+    /// A flush packet ends a message, or as many as its first packet says; for `pkt-line`.
+    Sections {
+        /// What has more than one section.
+        longer: Vec<Longer>,
+        /// What a client of `wharf connect` is told in the place of a reply that it does not get.
+        error: Option<String>,
+    },
     /// Request and reply are frames of wire protocol 1 with the same id.
     Envelope,
 }
@@ -234,6 +241,21 @@ impl Replies {
     pub fn bracket(begin: impl Into<String>, end: impl Into<String>) -> Self {
         Self::Bracket { begin: begin.into(), end: end.into() }
     }
+
+    /// [`Replies::Sections`]: what has more than one section, by what its first packet matches.
+    pub fn sections<T: Into<String>>(longer: impl IntoIterator<Item = (T, u32)>) -> Self {
+        let longer = longer.into_iter().map(|(first, count)| Longer { first: first.into(), count });
+        Self::Sections { longer: longer.collect(), error: None }
+    }
+}
+
+/// Messages with more than one section.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Longer {
+    /// A regular expression that their first packet matches.
+    pub first: String,
+    /// How many sections they have, each ended by a flush packet.
+    pub count: u32,
 }
 
 /// Where the id of a message is.

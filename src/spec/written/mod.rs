@@ -25,8 +25,9 @@ pub use later::{
 pub use limits::{Capability, Limits, OnOom};
 pub use metrics::{AddressText, Metrics};
 pub use port::{
-    Banner, Bracket, Channel, Counted, Eof, Framing, Handshake, Id, IdType, OnProtocolError, Port,
-    PortReady, Prefix, Profile, Replies, SendExpect, Sentinel, Stray, Unbuffer,
+    Banner, Bracket, Channel, Counted, Eof, Framing, Handshake, Id, IdType, Longer,
+    OnProtocolError, Port, PortReady, Prefix, Profile, Replies, SendExpect, Sentinel, Stray,
+    Unbuffer,
 };
 pub use schedule::{Missed, Overlap, Schedule};
 pub use service::{

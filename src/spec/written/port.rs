@@ -129,7 +129,7 @@ pub enum Framing {
 #[serde(deny_unknown_fields)]
 pub struct Counted {
     /// A regular expression whose group `length` (or first group) is the length in bytes; a line
-    /// it does not match is a message of its own.
+    /// it does not match is a message of its own. It is over bytes: `\d` is a digit of ASCII.
     pub header: Pattern,
     /// What stands after each body.
     pub trailer: Option<String>,
@@ -155,6 +155,10 @@ pub enum Replies {
     Prefix(Prefix),
     /// Lines with the same number stand around a reply; what comes outside them is an event.
     Bracket(Bracket),
+    /// A flush packet ends a message, or as many as its first packet says: git's protocols over
+    /// `pkt-line`. `ready: exchange` is then over when each request in it is answered, and clients of
+    /// `wharf connect` that begin with the same requests get the same answers.
+    Sections(Sections),
 }
 
 /// A message that makes the program say a token.
@@ -220,6 +224,28 @@ pub struct Bracket {
     /// The line after a reply, which is no part of it but for what a group `keep` matched. Where both
     /// have a group `number`, it counts only with the number of `begin`.
     pub end: Pattern,
+}
+
+/// How many sections messages have, each ended by a flush packet: one, unless it stands here.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sections {
+    /// Requests and replies of more than one section; the first that fits counts.
+    pub longer: Option<Vec<Longer>>,
+    /// What a client of `wharf connect` is told, in packets, in the place of a reply that it does not
+    /// get. Without it `wharf connect` ends, as a server would.
+    pub error: Option<String>,
+}
+
+/// Messages of more than one section.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Longer {
+    /// What their first packet matches.
+    pub first: Pattern,
+    /// How many sections they have.
+    #[schemars(range(min = 2, max = 16))]
+    pub count: u32,
 }
 
 /// The messages of a handshake, by what stands in their member `method`.

@@ -1,7 +1,8 @@
 //! What a program says before it is spoken to, and text that is no protocol.
 
 use super::*;
-use crate::spec::{Banner, Ready, Stray};
+use crate::port::exchange::BadProtocol;
+use crate::spec::{Banner, Longer, Ready, Stray};
 
 fn greeted(banner: Banner, ready: Ready) -> Port {
     Port { banner, ready, ..lines(Replies::One) }
@@ -26,6 +27,45 @@ fn told(port: &mut Exchange, said: &str) -> Vec<String> {
         other => format!("{other:?}"),
     };
     port.says(said).into_iter().map(short).collect()
+}
+
+#[test]
+fn where_messages_have_sections_the_greeting_ends_with_the_last_answer() {
+    let port = Port {
+        framing: Framing::PktLine,
+        ready: Ready::Exchange {
+            send: "0005a0000000800000000000dcan=more\n0000".to_owned(),
+            expect: "^yes".to_owned(),
+        },
+        replies: Replies::Sections {
+            longer: vec![
+                Longer { first: "^00080000$".to_owned(), count: 2 },
+                Longer { first: "^two".to_owned(), count: 2 },
+            ],
+            error: None,
+        },
+        ..Port::default()
+    };
+    // Two requests, the second of which has two sections, so that there are two answers.
+    let mut exchange = start(&port);
+    assert_eq!(exchange.writes(), "0005a0000000800000000000dcan=more\n0000");
+    exchange.accept(call(1, "0005x0000"));
+    for said in ["0007yes0000", "0007two", "0000", "00080000"] {
+        assert!(!told(&mut exchange, said).contains(&"ready".to_owned()), "{said}");
+        assert_eq!(exchange.writes(), "", "{said}");
+    }
+    assert_eq!(told(&mut exchange, "0000"), ["event 0000".to_owned(), "ready".to_owned()]);
+    assert_eq!(exchange.writes(), "0005x0000");
+    assert_eq!(told(&mut exchange, "0005y0000"), ["reply 1"]);
+    // What is expected may stand in any of the answers, but must stand in one.
+    let mut exchange = start(&port);
+    exchange.writes();
+    assert!(!told(&mut exchange, "0006no0000").contains(&"ready".to_owned()));
+    assert!(!told(&mut exchange, "0006no0000").contains(&"ready".to_owned()));
+    assert!(exchange.unready().unwrap().contains("^yes"));
+    let unfinished = Ready::Exchange { send: "0005a".to_owned(), expect: "x".to_owned() };
+    let refused = Protocol::new(&Port { ready: unfinished, ..port }).unwrap_err();
+    assert_eq!(refused, BadProtocol::Unfinished);
 }
 
 #[test]

@@ -1,15 +1,13 @@
 //! Random histories against a model program behind pipes of a few bytes. Whatever happens, every
 //! request that was accepted has exactly one outcome, and the true one.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::super::{
-    CallError, Cancelled, Delivery, Exchange, Kind, Protocol, ReadState, Request, Saved,
-};
+use super::super::{CallError, Cancelled, Delivery, Exchange, Kind, Protocol, ReadState, Request};
+use super::driver::{Driver, Outcome};
 use super::{bracket, lines, sentinel};
 use crate::spec::{Port, Replies};
 use crate::time::Tick;
@@ -66,49 +64,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..120)
 }
 
-/// What was said of a request.
-#[derive(Debug, Clone, PartialEq)]
-enum Outcome {
-    Reply(Vec<Bytes>),
-    Sent,
-    Failed(CallError),
-    Cancelled(Cancelled),
-    Ended(ReadState),
-}
-
 struct Model {
     replies: Replies,
-    protocol: Arc<Protocol>,
-    exchange: Exchange,
-    now: Tick,
+    driver: Driver,
     /// By id: the reply that it asks for; `None` for one without.
     asked: Vec<Option<Vec<String>>>,
-    outcomes: BTreeMap<u64, Outcome>,
-    /// Everything written to the program, and how much of it the program has read.
-    written: Vec<u8>,
-    read: usize,
     /// What the program has read of a line.
     line: Vec<u8>,
-    /// What the program said and nobody has read.
-    said: VecDeque<u8>,
 }
 
 impl Model {
     fn new(replies: Replies) -> Self {
         let port = Port { queue: 12, ..lines(replies.clone()) };
-        let protocol = Arc::new(Protocol::new(&port).unwrap());
-        Self {
-            replies,
-            exchange: Exchange::new(Arc::clone(&protocol), 1),
-            protocol,
-            now: Tick(0),
-            asked: Vec::new(),
-            outcomes: BTreeMap::new(),
-            written: Vec::new(),
-            read: 0,
-            line: Vec::new(),
-            said: VecDeque::new(),
-        }
+        let driver = Driver::new(&port, 1, PIPE);
+        Self { replies, driver, asked: Vec::new(), line: Vec::new() }
     }
 
     fn step(&mut self, step: &Step) {
@@ -116,33 +85,31 @@ impl Model {
             Step::Submit { client, call, timeout, parts } => {
                 self.submit(client, call, timeout, parts);
             }
-            Step::Write { most, passing } => self.write(most, passing),
+            Step::Write { most, passing } => self.driver.write(most, passing),
             Step::Run { most } => self.run(most),
-            Step::Deliver { most } => self.deliver(most),
+            Step::Deliver { most } => self.driver.deliver(most),
             Step::Cancel { id } => {
-                let id = id.index(self.asked.len() + 1) as u64;
-                if let Some(cancelled) = self.exchange.cancel(id, self.now) {
-                    self.outcome(id, Outcome::Cancelled(cancelled));
-                }
+                self.driver.cancel(id.index(self.asked.len() + 1) as u64);
             }
-            Step::Pass { time } => self.pass(time),
-            Step::Save => {
-                let text = serde_json::to_string(&self.exchange).unwrap();
-                let saved: Saved = serde_json::from_str(&text).unwrap();
-                self.exchange = Exchange::restore(Arc::clone(&self.protocol), saved).unwrap();
-            }
+            Step::Pass { time } => self.driver.pass(time),
+            Step::Save => self.driver.save(),
         }
     }
 
     fn submit(&mut self, client: u64, call: bool, timeout: u64, parts: u8) {
         let id = self.asked.len() as u64;
         let (letter, kind) = if call {
-            ("c", Kind::Call { deadline: Tick(self.now.0 + timeout) })
+            ("c", Kind::Call { deadline: Tick(self.driver.now.0 + timeout) })
         } else {
             ("s", Kind::Send)
         };
         let payload = Bytes::from(format!("{letter}{id:04} {parts}"));
-        if self.exchange.submit(Request { id, client, kind, payload }, self.now).is_ok() {
+        if self
+            .driver
+            .exchange
+            .submit(Request { id, client, kind, payload }, self.driver.now)
+            .is_ok()
+        {
             self.asked.push(call.then(|| self.reply_to(id, parts)));
         }
     }
@@ -157,6 +124,7 @@ impl Model {
             Replies::Until(_)
             | Replies::Sentinel { .. }
             | Replies::Bracket { .. }
+            | Replies::Sections { .. }
             | Replies::None => {}
             Replies::Id(_) | Replies::Prefix { .. } | Replies::Envelope => {
                 unreachable!("they have a model of their own")
@@ -165,22 +133,10 @@ impl Model {
         reply
     }
 
-    fn write(&mut self, most: usize, passing: u64) {
-        let Some(chunk) = self.exchange.next_write() else { return };
-        assert_eq!(chunk.at, self.written.len() as u64);
-        self.pass(passing);
-        let bytes = chunk.pieces.concat();
-        let room = PIPE - (self.written.len() - self.read);
-        let count = bytes.len().min(room).min(most);
-        self.written.extend(&bytes[..count]);
-        let deliveries = self.exchange.wrote(count);
-        self.tell(deliveries);
-    }
-
     fn run(&mut self, most: usize) {
-        let end = self.written.len().min(self.read + most);
-        for at in self.read..end {
-            let byte = self.written[at];
+        let end = self.driver.written.len().min(self.driver.read + most);
+        for at in self.driver.read..end {
+            let byte = self.driver.written[at];
             if byte != b'\n' {
                 self.line.push(byte);
                 continue;
@@ -200,71 +156,21 @@ impl Model {
                 Vec::new()
             };
             for line in said {
-                self.said.extend(line.bytes().chain([b'\n']));
+                self.driver.said.extend(line.bytes().chain([b'\n']));
             }
         }
-        self.read = end;
-    }
-
-    fn deliver(&mut self, most: usize) {
-        let bytes: Vec<_> = self.said.drain(..most.min(self.said.len())).collect();
-        let deliveries = self.exchange.received(&bytes, self.now);
-        self.tell(deliveries);
-    }
-
-    fn pass(&mut self, time: u64) {
-        self.now.0 += time;
-        let deliveries = self.exchange.expire(self.now);
-        self.tell(deliveries);
-        assert!(self.exchange.next_deadline().is_none_or(|deadline| deadline > self.now));
-    }
-
-    /// The program dies, having written all of `said` but perhaps its last byte, a line's end.
-    fn end(&mut self, cut: bool) {
-        if cut {
-            self.said.pop_back();
-        }
-        self.deliver(usize::MAX);
-        let unread = (self.written.len() - self.read) as u64;
-        let ending = self.exchange.ended(unread, self.now);
-        self.tell(ending.deliveries);
-        for open in ending.unanswered {
-            self.outcome(open.id, Outcome::Ended(open.read));
-        }
-        assert_eq!((self.exchange.waiting(), self.exchange.next_deadline()), ((0, 0), None));
-    }
-
-    fn tell(&mut self, deliveries: Vec<Delivery>) {
-        for delivery in deliveries {
-            match delivery {
-                Delivery::Reply { id, messages } => self.outcome(id, Outcome::Reply(messages)),
-                Delivery::Sent { id } => self.outcome(id, Outcome::Sent),
-                Delivery::Failed { id, error, .. } => self.outcome(id, Outcome::Failed(error)),
-                Delivery::Event(message) => panic!("the program says nothing unasked: {message:?}"),
-                Delivery::Protocol(error) => panic!("the program keeps its protocol: {error}"),
-                Delivery::Ready | Delivery::Log(_) | Delivery::Stray(_) => {
-                    panic!("there is nothing such")
-                }
-            }
-        }
-    }
-
-    fn outcome(&mut self, id: u64, outcome: Outcome) {
-        let before = self.outcomes.insert(id, outcome);
-        assert_eq!(
-            before, None,
-            "request {id} has two outcomes, this and {:?}",
-            self.outcomes[&id]
-        );
+        self.driver.read = end;
     }
 
     /// Where the first byte of a request stands in what was written.
     fn place(&self, id: u64) -> Option<usize> {
         let name = format!("{id:04} ");
-        let found = self.written.windows(name.len()).position(|seen| seen == name.as_bytes());
+        let found =
+            self.driver.written.windows(name.len()).position(|seen| seen == name.as_bytes());
         // All but the last request, which may be cut short, are found by their number.
-        let cut = self.written.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let tail = &self.written[cut..];
+        let cut =
+            self.driver.written.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let tail = &self.driver.written[cut..];
         let starts = [format!("s{name}"), format!("c{name}")];
         let short = !tail.is_empty()
             && tail.len() < LINE
@@ -272,10 +178,20 @@ impl Model {
         found.map(|at| at - 1).or(short.then_some(cut))
     }
 
+    /// The program dies, having written all that it said but perhaps the last byte, a line's end.
+    fn end(&mut self, cut: bool) {
+        if cut {
+            self.driver.said.pop_back();
+        }
+        self.driver.end();
+    }
+
     fn check(&self) {
+        assert_eq!(self.driver.heard, Vec::<Bytes>::new(), "the program says nothing unasked");
         for (id, asked) in self.asked.iter().enumerate() {
             let id = id as u64;
-            let outcome = self.outcomes.get(&id).unwrap_or_else(|| panic!("{id} has no outcome"));
+            let outcome =
+                self.driver.outcomes.get(&id).unwrap_or_else(|| panic!("{id} has no outcome"));
             let place = self.place(id);
             match (outcome, asked) {
                 (Outcome::Reply(messages), Some(reply)) => assert_eq!(messages, reply),
@@ -290,22 +206,29 @@ impl Model {
                     assert!(self.is_unsent(id, place), "{id} was written");
                 }
                 (Outcome::Ended(ReadState::NeverRead), _) => {
-                    let never = place.is_none_or(|place| place >= self.read);
+                    let never = place.is_none_or(|place| place >= self.driver.read);
                     assert!(never || self.is_unsent(id, place), "{id} was read");
                 }
                 (Outcome::Ended(ReadState::MaybeRead), _) => {
-                    assert!(place.is_some_and(|place| place < self.read), "{id} was not read");
+                    assert!(
+                        place.is_some_and(|place| place < self.driver.read),
+                        "{id} was not read"
+                    );
                 }
                 (outcome, asked) => panic!("{id}: {outcome:?} of {asked:?}"),
             }
         }
-        assert_eq!(self.outcomes.len(), self.asked.len(), "an outcome of what was not accepted");
+        assert_eq!(
+            self.driver.outcomes.len(),
+            self.asked.len(),
+            "an outcome of what was not accepted"
+        );
     }
 
     /// Whether a request is not in what was written; a cut tail may look like several.
     fn is_unsent(&self, id: u64, place: Option<usize>) -> bool {
         let whole = format!("{id:04} ");
-        place.is_none() || !self.written.windows(5).any(|seen| seen == whole.as_bytes())
+        place.is_none() || !self.driver.written.windows(5).any(|seen| seen == whole.as_bytes())
     }
 }
 

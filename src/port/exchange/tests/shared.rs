@@ -1,16 +1,14 @@
 //! Rules that tell calls apart: several callers share one program, which answers in any order, twice,
 //! late, to nobody and not at all. By hand first, then by chance against a model.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::super::{
-    CallError, Cancelled, Delivery, Exchange, Kind, Protocol, ReadState, Refusal, Request, Saved,
-};
+use super::super::{CallError, Cancelled, Delivery, Kind, ReadState, Refusal, Request};
+use super::driver::{Driver, Outcome};
 use super::{NOW, after, call, event, failed, lines, reply, send, start, unanswered};
 use crate::correlation::IdError;
 use crate::spec::{Framing, IdPlace, IdType, PacketWidth, Port, Replies};
@@ -344,58 +342,34 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..150)
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Outcome {
-    Reply(Vec<Bytes>),
-    Sent,
-    Failed(CallError),
-    Cancelled(Cancelled),
-    Ended(ReadState),
-}
-
 struct Model {
     replies: Replies,
-    protocol: Arc<Protocol>,
-    exchange: Exchange,
-    now: Tick,
+    driver: Driver,
     /// By id: the reply that its caller is to get; `None` for one without.
     asked: Vec<Option<Bytes>>,
-    outcomes: BTreeMap<u64, Outcome>,
-    /// Everything written to the program, how much of it was read, and of that how much is messages.
-    written: Vec<u8>,
-    read: usize,
+    /// How much of what the program has read is messages.
     used: usize,
     /// The replies that the program can give, and those it has given.
     held: Vec<Bytes>,
     given: Vec<Bytes>,
-    said: VecDeque<u8>,
     /// How many replies it said, and what it said of itself.
     answers: u64,
     told: Vec<Bytes>,
-    heard: Vec<Bytes>,
 }
 
 impl Model {
     fn new(replies: Replies) -> Self {
         let framing = Framing::Packet(PacketWidth::Two);
         let port = Port { framing, queue: 6, ..lines(replies.clone()) };
-        let protocol = Arc::new(Protocol::new(&port).unwrap());
         Self {
             replies,
-            exchange: Exchange::new(Arc::clone(&protocol), u64::MAX),
-            protocol,
-            now: Tick(0),
+            driver: Driver::new(&port, u64::MAX, PIPE),
             asked: Vec::new(),
-            outcomes: BTreeMap::new(),
-            written: Vec::new(),
-            read: 0,
             used: 0,
             held: Vec::new(),
             given: Vec::new(),
-            said: VecDeque::new(),
             answers: 0,
             told: Vec::new(),
-            heard: Vec::new(),
         }
     }
 
@@ -443,7 +417,7 @@ impl Model {
             Step::Submit { client, call, timeout, own } => {
                 self.submit(*client, *call, *timeout, *own);
             }
-            Step::Write { most, passing } => self.write(*most, *passing),
+            Step::Write { most, passing } => self.driver.write(*most, *passing),
             Step::Read { most } => self.read(*most),
             Step::Answer { which, again } => {
                 if *again && !self.given.is_empty() {
@@ -456,53 +430,36 @@ impl Model {
                 }
             }
             Step::Say { reply_to_nobody } => self.say_itself(*reply_to_nobody),
-            Step::Deliver { most } => self.deliver(*most),
+            Step::Deliver { most } => self.driver.deliver(*most),
             Step::Cancel { id } => {
-                let id = id.index(self.asked.len() + 1) as u64;
-                if let Some(cancelled) = self.exchange.cancel(id, self.now) {
-                    self.outcome(id, Outcome::Cancelled(cancelled));
-                }
+                self.driver.cancel(id.index(self.asked.len() + 1) as u64);
             }
-            Step::Pass { time } => self.pass(*time),
-            Step::Save => {
-                let text = serde_json::to_string(&self.exchange).unwrap();
-                let saved: Saved = serde_json::from_str(&text).unwrap();
-                self.exchange = Exchange::restore(Arc::clone(&self.protocol), saved).unwrap();
-            }
+            Step::Pass { time } => self.driver.pass(*time),
+            Step::Save => self.driver.save(),
         }
-        assert!(self.exchange.open_calls() <= 6 && self.exchange.waiting().0 <= 6);
+        assert!(self.driver.exchange.open_calls() <= 6 && self.driver.exchange.waiting().0 <= 6);
     }
 
     fn submit(&mut self, client: u64, call: bool, timeout: u64, own: usize) {
         let id = self.asked.len();
         let (sent, called, reply) = self.request(id, own);
         let (kind, payload) = if call {
-            (Kind::Call { deadline: Tick(self.now.0 + timeout) }, called)
+            (Kind::Call { deadline: Tick(self.driver.now.0 + timeout) }, called)
         } else {
             (Kind::Send, sent)
         };
         let request = Request { id: id as u64, client, kind, payload };
-        match self.exchange.submit(request, self.now) {
+        match self.driver.exchange.submit(request, self.driver.now) {
             Ok(()) => self.asked.push(call.then_some(reply)),
             Err(refusal) => assert!(matches!(refusal, Refusal::Busy { .. }), "{refusal:?}"),
         }
     }
 
-    fn write(&mut self, most: usize, passing: u64) {
-        let Some(chunk) = self.exchange.next_write() else { return };
-        assert_eq!(chunk.at, self.written.len() as u64);
-        self.pass(passing);
-        let bytes = chunk.pieces.concat();
-        let room = PIPE - (self.written.len() - self.read);
-        let count = bytes.len().min(room).min(most);
-        self.written.extend(&bytes[..count]);
-        let deliveries = self.exchange.wrote(count);
-        self.tell(deliveries);
-    }
-
     fn read(&mut self, most: usize) {
-        self.read = self.written.len().min(self.read + most);
-        while let Some((message, next)) = packet(&self.written[..self.read], self.used) {
+        self.driver.read = self.driver.written.len().min(self.driver.read + most);
+        while let Some((message, next)) =
+            packet(&self.driver.written[..self.driver.read], self.used)
+        {
             self.held.extend(self.answer(message));
             self.used = next;
         }
@@ -529,66 +486,21 @@ impl Model {
 
     fn say(&mut self, message: &Bytes) {
         let length = u16::try_from(message.len()).unwrap();
-        self.said.extend(length.to_be_bytes());
-        self.said.extend(message);
-    }
-
-    fn deliver(&mut self, most: usize) {
-        let bytes: Vec<_> = self.said.drain(..most.min(self.said.len())).collect();
-        let deliveries = self.exchange.received(&bytes, self.now);
-        self.tell(deliveries);
-    }
-
-    fn pass(&mut self, time: u64) {
-        self.now.0 += time;
-        let deliveries = self.exchange.expire(self.now);
-        self.tell(deliveries);
-        assert!(self.exchange.next_deadline().is_none_or(|deadline| deadline > self.now));
-    }
-
-    fn tell(&mut self, deliveries: Vec<Delivery>) {
-        for delivery in deliveries {
-            match delivery {
-                Delivery::Reply { id, messages } => self.outcome(id, Outcome::Reply(messages)),
-                Delivery::Sent { id } => self.outcome(id, Outcome::Sent),
-                Delivery::Failed { id, error, .. } => self.outcome(id, Outcome::Failed(error)),
-                Delivery::Event(message) => self.heard.push(message.payload),
-                Delivery::Protocol(error) => panic!("the program keeps its protocol: {error}"),
-                Delivery::Ready | Delivery::Log(_) | Delivery::Stray(_) => {
-                    panic!("there is nothing such")
-                }
-            }
-        }
-    }
-
-    fn outcome(&mut self, id: u64, outcome: Outcome) {
-        let before = self.outcomes.insert(id, outcome);
-        assert_eq!(before, None, "{id} has two outcomes, this and {:?}", self.outcomes[&id]);
-    }
-
-    fn end(&mut self) {
-        self.deliver(usize::MAX);
-        let unread = (self.written.len() - self.read) as u64;
-        let ending = self.exchange.ended(unread, self.now);
-        self.tell(ending.deliveries);
-        for open in ending.unanswered {
-            self.outcome(open.id, Outcome::Ended(open.read));
-        }
-        assert_eq!((self.exchange.waiting(), self.exchange.next_deadline()), ((0, 0), None));
-        assert_eq!(self.exchange.open_calls(), 0);
+        self.driver.said.extend(length.to_be_bytes());
+        self.driver.said.extend(message);
     }
 
     fn check(&self) {
         // Where each request begins in what was written; a last one may be cut short.
         let (mut places, mut at) = (BTreeMap::new(), 0);
-        while let Some((message, next)) = packet(&self.written, at) {
+        while let Some((message, next)) = packet(&self.driver.written, at) {
             let answer = self.answer(message);
             places.extend(answer.map(|answer| (number_at_end(&answer), at)));
             at = next;
         }
-        let cut = at < self.written.len();
+        let cut = at < self.driver.written.len();
         for (id, asked) in self.asked.iter().enumerate() {
-            let outcome = self.outcomes.get(&(id as u64));
+            let outcome = self.driver.outcomes.get(&(id as u64));
             let outcome = outcome.unwrap_or_else(|| panic!("{id} has no outcome"));
             let place = places.get(&id).copied();
             match (outcome, asked) {
@@ -608,19 +520,27 @@ impl Model {
                     assert_eq!(place, None, "{id} was written");
                 }
                 (Outcome::Ended(ReadState::NeverRead), _) => {
-                    assert!(place.is_none_or(|place| place >= self.read), "{id} was read");
+                    assert!(place.is_none_or(|place| place >= self.driver.read), "{id} was read");
                 }
                 (Outcome::Ended(ReadState::MaybeRead), Some(_)) => {
-                    let read = place.map_or(cut, |place| place < self.read);
+                    let read = place.map_or(cut, |place| place < self.driver.read);
                     assert!(read, "{id} was not read");
                 }
                 (outcome, asked) => panic!("{id}: {outcome:?} of {asked:?}"),
             }
         }
-        assert_eq!(self.outcomes.len(), self.asked.len(), "an outcome of what was not accepted");
-        assert_eq!(self.heard, self.told, "what the program says of itself reaches everybody");
-        let replies = self.outcomes.values().filter(|one| matches!(one, Outcome::Reply(_))).count();
-        let counters = self.exchange.counters();
+        assert_eq!(
+            self.driver.outcomes.len(),
+            self.asked.len(),
+            "an outcome of what was not accepted"
+        );
+        assert_eq!(
+            self.driver.heard, self.told,
+            "what the program says of itself reaches everybody"
+        );
+        let replies =
+            self.driver.outcomes.values().filter(|one| matches!(one, Outcome::Reply(_))).count();
+        let counters = self.driver.exchange.counters();
         let accounted = replies as u64 + counters.swallowed + counters.unmatched;
         assert_eq!(accounted, self.answers, "every reply was had, late, or nobody's");
     }
@@ -655,7 +575,7 @@ proptest! {
         for step in &steps {
             model.step(step);
         }
-        model.end();
+        model.driver.end();
         model.check();
     }
 }

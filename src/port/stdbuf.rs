@@ -3,7 +3,7 @@
 //! It is found and put into the environment as `stdbuf -oL` does it. It reaches programs that print
 //! through the C library's `stdout` and are linked dynamically, and is ignored by all others.
 
-use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// The file's name.
@@ -24,12 +24,12 @@ const USUAL: [&str; 5] = [
     "`unbuffer: stdbuf` needs {LIBRARY} of GNU coreutils, which is in none of {}; `unbuffer: pty` needs nothing",
     looked_in.join(", ")
 )]
-pub(super) struct NotThere {
+pub struct NotThere {
     looked_in: Vec<String>,
 }
 
 /// Finds the library: in the usual folders, or else beside the `stdbuf` of this `PATH`.
-pub(super) fn library(path: &str) -> Result<PathBuf, NotThere> {
+pub fn library(path: &str) -> Result<PathBuf, NotThere> {
     find(USUAL.map(PathBuf::from).into_iter().chain(beside(path)))
 }
 
@@ -54,15 +54,15 @@ fn beside(path: &str) -> Vec<PathBuf> {
     folder.map(|folder| inside.map(|inside| folder.join(inside)).into()).unwrap_or_default()
 }
 
-/// Adds it to what a program preloads, and says what it is to do.
-pub(super) fn preload(library: &Path, environment: &mut BTreeMap<String, String>) {
-    let library = library.display().to_string();
-    let preloads = environment.entry("LD_PRELOAD".to_owned()).or_default();
-    if !preloads.is_empty() {
-        preloads.push(':');
+/// The environment variables by which it is preloaded, beside what the program preloads already, and told
+/// what it is to do.
+pub fn variables(library: &Path, preloads: &OsStr) -> [(&'static str, OsString); 2] {
+    let mut all = preloads.to_owned();
+    if !all.is_empty() {
+        all.push(":");
     }
-    preloads.push_str(&library);
-    environment.insert("_STDBUF_O".to_owned(), "L".to_owned());
+    all.push(library);
+    [("LD_PRELOAD", all), ("_STDBUF_O", "L".into())]
 }
 
 #[cfg(test)]
@@ -89,9 +89,10 @@ mod tests {
 
     #[test]
     fn what_is_preloaded_already_stays() {
-        let mut environment = BTreeMap::from([("LD_PRELOAD".to_owned(), "/a.so".to_owned())]);
-        preload(Path::new("/b.so"), &mut environment);
-        assert_eq!(environment["LD_PRELOAD"], "/a.so:/b.so");
-        assert_eq!(environment["_STDBUF_O"], "L");
+        for (preloads, all) in [("/a.so", "/a.so:/b.so"), ("", "/b.so")] {
+            let [preload, mode] = variables(Path::new("/b.so"), OsStr::new(preloads));
+            assert_eq!((preload.0, preload.1.to_str()), ("LD_PRELOAD", Some(all)));
+            assert_eq!((mode.0, mode.1.to_str()), ("_STDBUF_O", Some("L")));
+        }
     }
 }
