@@ -218,6 +218,7 @@ impl Control {
         self.present.insert(replica, incarnation);
         self.runs.insert(incarnation, Box::new(run));
         self.wire(incarnation, Ends::of(Some(pidfd), ends, service.ready_fd().is_some()));
+        self.confine_again(incarnation);
         if let Err(error) = self.reopen_notices(incarnation) {
             tracing::error!(%incarnation, %error, "cannot hear what a run that goes on says of itself");
         }

@@ -235,6 +235,23 @@ impl Control {
         }
     }
 
+    /// Goes on to watch the limits of a run that an earlier manager started; its groups are there.
+    pub(super) fn confine_again(&mut self, incarnation: Incarnation) {
+        let Some(run) = self.runs.get(&incarnation) else { return };
+        let name = format!("{}.{}", run.replica.service, run.replica.replica);
+        let (service, group) = (Arc::clone(&run.service), run.group.clone());
+        match self.confine(&service, &name, group.as_ref()) {
+            Ok(confined) => {
+                let Some(run) = self.runs.get_mut(&incarnation) else { return };
+                (run.limits, run.memory) = (confined.limits, confined.memory);
+                self.watch_memory(incarnation);
+            }
+            Err(refusal) => {
+                tracing::warn!(%incarnation, why = refusal.why, "a run that goes on has no limits any more");
+            }
+        }
+    }
+
     /// There were no resources: nothing happened, and it is tried again.
     fn not_now(&mut self, incarnation: Incarnation, errno: Errno) {
         if let Some(run) = self.runs.remove(&incarnation) {

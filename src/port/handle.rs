@@ -130,7 +130,7 @@ impl Port {
 
     /// Sends a message that wants no reply, and waits until all of it is in the program's input.
     ///
-    /// It waits for its turn where others wait already; a full queue is [`Refusal::Busy`].
+    /// It waits for its turn where others wait already; a full queue refuses it as busy.
     pub async fn send(&self, message: impl Into<Bytes>) -> Result<(), PortError> {
         let outcome = self.shared().ask(self.client, None, message.into());
         self.outcome(outcome).await.map(drop)

@@ -9,7 +9,7 @@ use crate::name::Requester;
 use crate::spec::{Banner, Framing, Port, Ready, Replies};
 
 use super::ladder::{After, Ending};
-use super::machine::Phase::Starting;
+use super::machine::Phase::{Running, Starting};
 use super::machine::{Context, Input, Run};
 use super::replica::Replica;
 
@@ -157,6 +157,9 @@ impl Replica {
         self.machine.phase = if !in_step {
             let after = if self.is_wanted() { After::Again } else { After::Rest };
             self.stop(cx, run, Ending::of_nobody(Cause::ManagerDied, cx.now, after))
+        } else if !self.is_wanted() {
+            // It is asked to end at once, and nothing more of it is looked at.
+            if ready.is_some() { Running(run) } else { Starting(run) }
         } else if ready.is_some() {
             self.running(cx, run)
         } else if self.service.ready.is_some() {

@@ -180,7 +180,7 @@ fn a_stop_that_the_disk_refuses_is_written_down_later() {
     let refused = wharf.run(&["stop", "s"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("cannot be written down yet"), "{refused:?}");
-    assert_eq!(wharf.row("s")["state"], "stopped");
+    wharf.wait_state("s", "stopped");
     assert!(wharf.manager()["degraded"].to_string().contains("what operators want"));
     std::fs::remove_dir(&file).unwrap();
     until("the stop on disk", || {

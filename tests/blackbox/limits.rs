@@ -166,7 +166,7 @@ fn what_cannot_be_enforced_is_said_or_refused() {
 /// What an ordinary user may not do, which step says so, and in which words.
 const REFUSED: &[(&str, &str, &str, &str, &str)] = &[
     ("files", "limits: { nofile: 1073741816 }", "limits", "EPERM", "RLIMIT_NOFILE 1073741816"),
-    ("priority", "nice: -5", "priority", "EACCES", "nice -5 is a higher priority than ours"),
+    ("priority", "nice: -20", "priority", "EACCES", "nice -20 is a higher priority than ours"),
     ("oom", "oom_score_adj: -900", "priority", "EACCES", "oom_score_adj -900 is lower than ours"),
     ("caps", "cap_drop: [NET_RAW]", "privileges", "EPERM", "CAP_NET_RAW cannot be taken"),
     ("groups", "group_add: [0]", "user", "EPERM", "joining the groups 0 takes CAP_SETUID"),

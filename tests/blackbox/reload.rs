@@ -61,6 +61,7 @@ const FIELDS: &[(&str, &str, bool)] = &[
     ("group_add", "['4242']", true),
     ("no_new_privileges", "true", true),
     ("cap_drop", "[ALL]", true),
+    ("schedule", "{ every: 1h }", false),
     ("labels", "{ a: b }", false),
 ];
 

@@ -246,7 +246,8 @@ impl Wharf {
             body.len()
         );
         socket.write_all(head.as_bytes()).map_err(failed)?;
-        socket.write_all(body).map_err(failed)?;
+        // A refusal may come before the body is taken.
+        let _ = socket.write_all(body);
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).map_err(failed)?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -265,7 +266,8 @@ impl Wharf {
             "POST {path} HTTP/1.1\r\nhost: w\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
         );
         socket.write_all(head.as_bytes()).unwrap();
-        socket.write_all(body).unwrap();
+        // A refusal may come before the body is taken.
+        let _ = socket.write_all(body);
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).unwrap();
         let body = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;

@@ -418,7 +418,7 @@ impl Sim {
                 if let Some((incarnation, _)) = asked.filter(|_| dice.one_in(2)) {
                     let (incarnation, number) = (*incarnation, u64::MAX);
                     let result = if dice.one_in(2) { Ok(()) } else { Err("late".into()) };
-                    return self.stale_event(Event::Probed { incarnation, number, result }, t);
+                    return self.stale_event(&Event::Probed { incarnation, number, result }, t);
                 }
                 let running = self.world.processes.iter().find(|(_, p)| p.stage == Stage::Runs);
                 let Some((incarnation, _)) = running else {
@@ -432,10 +432,10 @@ impl Sim {
                 }
             }
         };
-        self.stale_event(event, t)
+        self.stale_event(&event, t)
     }
 
-    fn stale_event(&mut self, event: Event, t: &mut Tally) -> Result<(), Fault> {
+    fn stale_event(&mut self, event: &Event, t: &mut Tally) -> Result<(), Fault> {
         self.say(|| format!("stale: {event:?}"));
         let actions = self.supervisor.step(self.now, event.clone());
         t.hold(Oracle::StaleIsIgnored, actions.is_empty(), || {

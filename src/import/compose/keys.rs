@@ -513,11 +513,10 @@ fn ulimits(job: &mut Job<'_>, draft: &mut Draft, value: &Node, _from: &Origin) {
                     text_number(job, draft, &path, hard, &from);
                 }
             }
-            "nproc" | "sigpending" | "rtprio" if hard.text() == Some("-1") => {}
+            "nproc" | "sigpending" | "rtprio" | "cpu" if hard.text() == Some("-1") => {}
             "nproc" | "sigpending" | "rtprio" => {
                 text_number(job, draft, &format!("limits.{}", entry.key), hard, &from);
             }
-            "cpu" if hard.text() == Some("-1") => {}
             "cpu" if hard.text().is_some_and(|text| text.parse::<u64>().is_ok()) => {
                 draft.put("limits.cpu", format!("{}s", hard.text().unwrap_or_default()), &from);
             }
