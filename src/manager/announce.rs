@@ -78,8 +78,12 @@ impl Announcer {
     /// Tells of an end whose record is in the journal as `line`.
     pub(super) fn end(&self, once: &Once, record: ExitRecord, line: Bytes) {
         let record = Arc::new(record);
+        let first = once.claim();
+        if first {
+            once.before.iter().for_each(|event| self.publish(event.clone()));
+        }
         self.publish(What::Exit { record: Arc::clone(&record), line });
-        if once.claim() {
+        if first {
             self.forward.exit(&once.forward, &record);
         }
     }
@@ -88,6 +92,7 @@ impl Announcer {
     /// with its number, when it is written.
     pub(super) fn late_end(&self, once: &Once, replica: ReplicaId, record: &ExitRecord) {
         if once.claim() {
+            once.before.iter().for_each(|event| self.publish(event.clone()));
             let (reason, msg) = (record.exit.reason, record.msg.as_str().into());
             let incarnation = record.service.incarnation;
             self.publish(What::Unrecorded { replica, incarnation, reason, msg });
@@ -120,12 +125,14 @@ pub(super) struct Once {
     taken: Arc<AtomicBool>,
     /// Who is told besides those who listen.
     forward: Forward,
+    /// What happened before it and waited for an earlier end of the same replica to be told.
+    before: Arc<[What]>,
 }
 
 impl Once {
     /// The right to tell of a new end.
-    pub(super) fn new(forward: Forward) -> Self {
-        Self { taken: Arc::default(), forward }
+    pub(super) fn new(forward: Forward, before: Vec<What>) -> Self {
+        Self { taken: Arc::default(), forward, before: before.into() }
     }
 
     /// Takes the right; false when it was taken before.

@@ -183,8 +183,10 @@ impl Control {
         self.remember(replica, &record);
         self.tell_lost(lost, &record);
         self.guests.ended(replica, &record);
-        self.held.entry(replica.clone()).or_default().ends += 1;
-        let once = Once::new(forward);
+        let held = self.held.entry(replica.clone()).or_default();
+        held.ends += 1;
+        // Ends are told in their order, by the disk thread: what this one ends is told right before it.
+        let once = Once::new(forward, std::mem::take(&mut held.events));
         let deadline = clock::now() + RECORD_PATIENCE;
         self.record_deadlines.insert((deadline, incarnation));
         let pending = Pending {
