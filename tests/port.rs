@@ -534,10 +534,11 @@ fn nobody_who_inherited_the_pipe_delays_the_end() {
         assert!(exit.is_success());
         assert_eq!(messages.next().await.unwrap().unwrap().payload, "1");
         assert!(messages.next().await.is_none());
-        // What was left alone is ours to end.
+        // What was left alone is ours to end, and may be gone before it is reached.
         for process in os::procfs::all().unwrap() {
             if process.group == exit.pid {
-                os::signal::send_pid(process.pid, Signal::KILL).unwrap();
+                let sent = os::signal::send_pid(process.pid, Signal::KILL);
+                assert!(sent.is_ok() || os::procfs::stat(process.pid).is_none(), "{sent:?}");
             }
         }
     });
