@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A sorted map, small and without memory of its own while it has one entry at most.
 #[derive(Debug, Clone)]
-pub struct Few<K, V>(Form<K, V>);
+pub(crate) struct Few<K, V>(Form<K, V>);
 
 #[derive(Debug, Clone)]
 enum Form<K, V> {
@@ -27,7 +27,7 @@ impl<K, V> Default for Few<K, V> {
 
 impl<K: Ord, V> Few<K, V> {
     /// How many entries it has.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match &self.0 {
             Form::One(one) => usize::from(one.is_some()),
             Form::Many(many) => many.len(),
@@ -35,12 +35,12 @@ impl<K: Ord, V> Few<K, V> {
     }
 
     /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self.0, Form::One(None))
     }
 
     /// What stands under a key.
-    pub fn get(&self, key: &K) -> Option<&V> {
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
         match &self.0 {
             Form::One(one) => one.as_ref().filter(|(its, _)| its == key).map(|(_, value)| value),
             Form::Many(many) => many.get(key),
@@ -48,7 +48,7 @@ impl<K: Ord, V> Few<K, V> {
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         match &mut self.0 {
             Form::One(one) => one.as_mut().filter(|(its, _)| its == key).map(|(_, value)| value),
             Form::Many(many) => many.get_mut(key),
@@ -56,7 +56,7 @@ impl<K: Ord, V> Few<K, V> {
     }
 
     /// Puts something under a key, in the place of what stood there.
-    pub fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         match &mut self.0 {
             Form::One(one) => match one.take() {
                 Some(first) if first.0 != key => {
@@ -69,7 +69,7 @@ impl<K: Ord, V> Few<K, V> {
     }
 
     /// Takes out what stands under a key.
-    pub fn remove(&mut self, key: &K) -> Option<V> {
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         match &mut self.0 {
             Form::One(one) => one.take_if(|(its, _)| its == key).map(|(_, value)| value),
             Form::Many(many) => {
@@ -83,7 +83,7 @@ impl<K: Ord, V> Few<K, V> {
     }
 
     /// The smallest key and what stands under it.
-    pub fn first(&self) -> Option<(&K, &V)> {
+    pub(crate) fn first(&self) -> Option<(&K, &V)> {
         match &self.0 {
             Form::One(one) => one.as_ref().map(|(key, value)| (key, value)),
             Form::Many(many) => many.first_key_value(),
@@ -91,7 +91,7 @@ impl<K: Ord, V> Few<K, V> {
     }
 
     /// The entries by their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let (one, many) = match &self.0 {
             Form::One(one) => (one.as_ref(), None),
             Form::Many(many) => (None, Some(many)),
@@ -100,7 +100,7 @@ impl<K: Ord, V> Few<K, V> {
     }
 
     /// Takes out all entries, by their keys.
-    pub fn take(&mut self) -> impl Iterator<Item = (K, V)> + use<K, V> {
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (K, V)> + use<K, V> {
         let (one, many) = match std::mem::take(self).0 {
             Form::One(one) => (one, None),
             Form::Many(many) => (None, Some(many)),
@@ -139,13 +139,13 @@ impl<'de, K: Ord + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for F
 }
 
 /// For `#[serde(with = "few::keys")]`: a set, which saves as a list.
-pub mod keys {
+pub(crate) mod keys {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::Few;
 
     /// Writes the list.
-    pub fn serialize<K: Ord + Serialize, S: Serializer>(
+    pub(crate) fn serialize<K: Ord + Serialize, S: Serializer>(
         few: &Few<K, ()>,
         s: S,
     ) -> Result<S::Ok, S::Error> {
@@ -153,7 +153,7 @@ pub mod keys {
     }
 
     /// Reads a list.
-    pub fn deserialize<'de, K: Ord + Deserialize<'de>, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, K: Ord + Deserialize<'de>, D: Deserializer<'de>>(
         d: D,
     ) -> Result<Few<K, ()>, D::Error> {
         Vec::deserialize(d).map(|keys| keys.into_iter().map(|key| (key, ())).collect())

@@ -16,7 +16,7 @@
 // Floor 0: words and numbers.
 pub mod bytes_text;
 pub mod exit;
-pub mod few;
+mod few;
 pub mod name;
 pub mod time;
 

@@ -64,7 +64,11 @@ impl Control {
     fn skipped(&mut self, service: &ServiceName, why: SkipReason) {
         let replicas = self.spec.services.get(service).map_or(0, |service| service.replicas);
         for replica in 1..=replicas {
-            self.skipped_one(ReplicaId { service: service.clone(), replica }, why);
+            let replica = ReplicaId { service: service.clone(), replica };
+            // What an operator stopped misses nothing.
+            if self.supervisor.view(&replica).is_some_and(|view| view.wanted) {
+                self.skipped_one(replica, why);
+            }
         }
     }
 

@@ -96,8 +96,7 @@ impl Ending {
 
     /// It is asked first, because of what was seen of it; nobody wanted that.
     pub(super) fn ordered(cause: Cause, since: Tick, after: After, why: String) -> Self {
-        let kill = None;
-        Self { after, kill, ..Self::killed(cause, since, false) }.because(why)
+        Self::of_nobody(cause, since, after).because(why)
     }
 
     /// The same with what is to be said of the cause.
