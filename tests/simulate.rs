@@ -153,6 +153,7 @@ fn five_thousand_starts_are_gentle_and_in_order() {
         files: Vec::new(),
         cgroups: Cgroups::Auto,
         metrics: None,
+        on_event: Vec::new(),
         services: [(service.name.clone(), service)].into_iter().collect(),
     };
     let by = Requester { uid: None, pid: None, who: "test".to_owned() };

@@ -442,6 +442,8 @@ fn where_metrics_are_scraped_is_the_managers_own() {
 #[test]
 fn every_field_of_a_service_shows_in_the_plan() {
     let text = "services: { web: { command: x, user: app, environment: { A: a }, labels: { l: m }, \
+                listen: [{ name: a, unix: /run/a }], secrets: [{ name: s, file: /dev/null }], \
+                on_event: { exec: x }, \
                 limits: { memory: 1GiB, cpus: 1.5, pids: 9, on_oom: continue, required: true, core: 0, \
                 nofile: 64, nproc: 9, stack: 1MiB, as: 1GiB, data: 1GiB, fsize: 1GiB, memlock: 64KiB, \
                 cpu: 9s, msgqueue: 64KiB, sigpending: 9, rtprio: 9 }, umask: '027', nice: 5, \
@@ -471,7 +473,7 @@ fn every_field_of_a_service_shows_in_the_plan() {
     let blocks = ["restart.", "stop.", "logging.", "labels.", "healthcheck."];
     live.retain(|field| !blocks.iter().any(|block| field.starts_with(block)));
     let asked = ["ready.timeout", "ready.interval", "max_memory", "max_lifetime", "start_timeout"];
-    assert_eq!(live, [&["replicas", "port.timeout"], &asked[..]].concat());
+    assert_eq!(live, [&["on_event", "replicas", "port.timeout"], &asked[..]].concat());
 }
 
 fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
@@ -943,6 +945,7 @@ fn any_service() -> impl Strategy<Value = Service> {
                     watchdog,
                     max_memory,
                     max_lifetime,
+                    ..Service::new("any".parse().unwrap())
                 }
             },
         )
@@ -964,7 +967,9 @@ proptest! {
             listen: (host, port).into(),
             allow_remote: !host.is_loopback(),
         });
-        let spec = Spec { files: vec![file.clone()], cgroups: Cgroups::Off, metrics, services };
+        let on_event = Vec::new();
+        let spec =
+            Spec { files: vec![file.clone()], cgroups: Cgroups::Off, metrics, on_event, services };
         let text = spec::resolved(&spec, false);
         fs::write(&file, &text).unwrap();
         match spec::load(&[file], &environment) {

@@ -176,6 +176,7 @@ impl Bench {
             files: Vec::new(),
             cgroups: Cgroups::Auto,
             metrics: None,
+            on_event: Vec::new(),
             services: services.map(|service| (service.name.clone(), service)).collect(),
         };
         let spec = Arc::new(spec);

@@ -41,6 +41,11 @@ pub(super) const CODES: &[Known] = &[
     known(408, "slow_body", "the body did not come in time"),
     known(409, "ended", "it ended instead"),
     known(409, "input_closed", "the program's input is closed"),
+    known(
+        409,
+        "listen",
+        "a socket of the new configuration cannot be opened; the one in effect stays",
+    ),
     known(409, "not_running", "it does not run"),
     known(409, "upgrade", "the manager cannot be replaced now, or not by that binary"),
     known(413, "too_large", "the body is too large"),
@@ -179,9 +184,10 @@ impl From<Refusal> for ApiError {
 fn refusal_status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::NoSuchService { .. } | Refusal::NoSuchReplica { .. } => StatusCode::NOT_FOUND,
-        Refusal::Ended { .. } | Refusal::NotRunning { .. } | Refusal::Upgrade { .. } => {
-            StatusCode::CONFLICT
-        }
+        Refusal::Ended { .. }
+        | Refusal::NotRunning { .. }
+        | Refusal::Listen { .. }
+        | Refusal::Upgrade { .. } => StatusCode::CONFLICT,
         Refusal::ShuttingDown | Refusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Disk { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -265,6 +271,7 @@ mod tests {
             Refusal::Busy,
             Refusal::Disk { msg: "no space left".into() },
             Refusal::Upgrade { msg: "nothing was changed".into() },
+            Refusal::Listen { msg: "cannot listen on tcp 127.0.0.1:80 (http): taken".into() },
         ];
         let spoken = [
             SpeakError::Refused(Refusal::ShuttingDown),

@@ -495,7 +495,7 @@ pub(super) const ROUTES: &[Route] = &[
             schema: of::<config::Reloaded>,
             example: r#"{"changes":[{"service":"web","change":"changed","fields":["command"],"effect":"restart"}],"manager":[],"warnings":[],"applied":false}"#,
         },
-        errors: &["invalid", "disk"],
+        errors: &["invalid", "listen", "disk"],
         serve: || post(config::reload),
     },
     Route {

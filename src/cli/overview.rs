@@ -28,6 +28,9 @@ pub(super) fn manager(manager: &ManagerStatus, now: Wall, zone: &TimeZone, show:
     if manager.forward_dropped > 0 {
         field("Dropped", &format!("{} messages to journald or syslog", manager.forward_dropped));
     }
+    if manager.hooks_dropped > 0 {
+        field("Dropped", &format!("{} hooks, for too many were waiting", manager.hooks_dropped));
+    }
     if manager.journal_write_errors > 0 || manager.records_waiting > 0 {
         let (errors, waiting) = (manager.journal_write_errors, manager.records_waiting);
         field("Journal", &format!("{errors} failed writes, {waiting} records wait in memory"));
@@ -89,6 +92,7 @@ mod tests {
             degraded: Vec::new(),
             output_dropped_bytes: 0,
             forward_dropped: 0,
+            hooks_dropped: 0,
             journal_write_errors: 0,
             records_waiting: 0,
             shutting_down: false,
@@ -102,6 +106,7 @@ mod tests {
             degraded: vec!["the disk of the journal is full".into()],
             output_dropped_bytes: 4096,
             forward_dropped: 3,
+            hooks_dropped: 2,
             journal_write_errors: 2,
             records_waiting: 1,
             shutting_down: true,

@@ -168,6 +168,7 @@ pub(super) mod tests {
     pub(in crate::cli) fn replica(service: &str, number: u32, state: State) -> ReplicaStatus {
         let runs = matches!(state, State::Running | State::Stopping | State::Unkillable);
         ReplicaStatus {
+            listen: Vec::new(),
             service: service.to_owned(),
             replica: number,
             state,

@@ -20,7 +20,7 @@ use super::ps;
 use super::text::{Show, cut, moment, ordinal, rounded_size, since, span};
 use super::tree::{Finder, Processes, drawn};
 use crate::event::State;
-use crate::manager::{ManagerStatus, ReplicaStatus};
+use crate::manager::{ManagerStatus, ReplicaStatus, SocketStatus};
 use crate::name::{ReplicaId, ServiceName, Target};
 use crate::os::{clock, procfs};
 use crate::output::{Line, LogReader, Range};
@@ -290,6 +290,12 @@ impl Page {
                     span(held_up)
                 );
             }
+        }
+        for socket in &replica.listen {
+            let SocketStatus { name, address, fd, open } = socket;
+            let closed = if *open { "" } else { ", closed while nothing of it runs" };
+            let shown = show.foreign(&format!("{address} ({name}, descriptor {fd}{closed})"));
+            self.field(&mut text, "Listens", &shown);
         }
         if !replica.labels.is_empty() {
             let labels: Vec<_> =

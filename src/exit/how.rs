@@ -93,12 +93,16 @@ pub enum Stage {
     Priority,
     /// Giving up privileges (`cap_drop`, `no_new_privileges`), before and after the change of user.
     Privileges,
+    /// Opening the sockets that it is handed.
+    Listen,
+    /// Reading the secrets that it is handed.
+    Secrets,
 }
 
 impl Stage {
     /// The stage with this number, as reported by a child over its status pipe.
     pub fn from_number(number: u8) -> Option<Self> {
-        const ALL: [Stage; 12] = [
+        const ALL: [Stage; 14] = [
             Stage::Clone,
             Stage::Descriptors,
             Stage::Session,
@@ -111,6 +115,8 @@ impl Stage {
             Stage::Deadline,
             Stage::Priority,
             Stage::Privileges,
+            Stage::Listen,
+            Stage::Secrets,
         ];
         ALL.get(usize::from(number)).copied()
     }
@@ -130,6 +136,8 @@ impl Stage {
             Self::Deadline => "starting within the deadline",
             Self::Priority => "setting its priority",
             Self::Privileges => "giving up privileges",
+            Self::Listen => "opening its sockets",
+            Self::Secrets => "reading its secrets",
         }
     }
 }
@@ -140,9 +148,9 @@ mod tests {
 
     #[test]
     fn stages_survive_their_numbers() {
-        for number in 0..12 {
+        for number in 0..14 {
             assert_eq!(Stage::from_number(number).unwrap() as u8, number);
         }
-        assert_eq!(Stage::from_number(12), None);
+        assert_eq!(Stage::from_number(14), None);
     }
 }

@@ -1,10 +1,10 @@
 //! One import from beginning to end: the files that were read, the services so far, and what is
 //! wrong or missing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::command::escape;
 use super::compose::interpolate::without_environment;
@@ -12,9 +12,11 @@ use super::draft::{Draft, Missing, Origin, put};
 use super::emit::{self, Whole};
 use super::loss::{Loss, Weight};
 use super::table::{Row, told};
-use super::{Format, ImportError, Imported, Order, World, detect, dotenv};
+use super::{Format, ImportError, Imported, Order, World, detect};
 use crate::name::{MAX_NAME, ServiceName};
-use crate::spec::{Found, Keys, Mistakes, Node, Place, Rule, Source, merge, mistakes_in, parse};
+use crate::spec::{
+    Found, Keys, Mistakes, Node, Place, Rule, Source, merge, mistakes_in, parse, read_dotenv,
+};
 
 /// What is said where values of an environment file were copied.
 const COPIED: &str = "keep services.yaml as private as that file; later changes there are not seen";
@@ -35,6 +37,8 @@ pub(super) struct Job<'a> {
     pub(super) missing: Vec<Missing>,
     /// What is wrong with the files.
     pub(super) found: Vec<Found>,
+    /// The files of secrets by name, absolute.
+    pub(super) secret_files: HashMap<String, PathBuf>,
     /// Whether values of environment files were copied.
     secrets: bool,
     /// What services.yaml can say.
@@ -53,6 +57,7 @@ impl<'a> Job<'a> {
             groups: Map::new(),
             missing: Vec::new(),
             found: Vec::new(),
+            secret_files: HashMap::new(),
             secrets: false,
         }
     }
@@ -221,7 +226,7 @@ impl<'a> Job<'a> {
     /// The variables of an environment file; `None` where there is none. What is wrong is said.
     pub(super) fn variables(&mut self, path: &Path) -> Option<Vec<(String, String)>> {
         let file = self.open(path)?;
-        let read = dotenv::read(&self.sources[file].text);
+        let read = read_dotenv(&self.sources[file].text);
         let mut variables = Vec::new();
         for line in read {
             let start = narrow(line.start);
@@ -259,18 +264,27 @@ impl<'a> Job<'a> {
 
     /// Gives a service the variables of an environment file: by `env_file` where that works, else
     /// as copies below what it sets itself. Returns whether there is such a file.
-    pub(super) fn env_file(&mut self, draft: &mut Draft, path: &Path, from: &Origin) -> bool {
-        if self.works("env_file") {
+    /// One that is not `needed` is written as such.
+    pub(super) fn env_file(
+        &mut self,
+        draft: &mut Draft,
+        path: &Path,
+        needed: bool,
+        from: &Origin,
+    ) -> bool {
+        let read = self.variables(path);
+        if self.works("env_file") && (read.is_some() || !needed) {
             let mut files = match draft.get("env_file") {
                 Some(Value::Array(files)) => files.clone(),
                 _ => Vec::new(),
             };
-            let written = from_folder(path, &self.order.folder);
-            files.insert(0, Value::String(escape(&written)));
+            let written = escape(&from_folder(path, &self.order.folder));
+            let optional = json!({ "path": written, "required": false });
+            files.insert(0, if needed { Value::String(written) } else { optional });
             draft.put("env_file", files, from);
-            return !self.missing_file(path);
+            return read.is_some();
         }
-        let Some(variables) = self.variables(path) else { return false };
+        let Some(variables) = read else { return false };
         for (name, value) in variables {
             if !draft.has_variable(&name) {
                 draft.variable(&name, escape(&value));
@@ -289,6 +303,12 @@ impl<'a> Job<'a> {
         let origin = Origin::new(self.shown(path), Self::top(file));
         let (why, instead) = ("its values were copied".to_owned(), COPIED.to_owned());
         self.missing.push(Missing { weight: Weight::Note, origin, why, instead });
+    }
+
+    /// A secret by name with the file that it comes from; `None` where that is not known.
+    pub(super) fn secret(&self, name: &str) -> Option<Value> {
+        let file = from_folder(self.secret_files.get(name)?, &self.order.folder);
+        Some(json!({ "name": name, "file": escape(&file) }))
     }
 
     /// The folder to run in, as services.yaml writes it; `None` where it is that file's own folder.

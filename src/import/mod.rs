@@ -6,7 +6,6 @@
 
 mod command;
 mod detect;
-mod dotenv;
 mod draft;
 mod emit;
 mod job;

@@ -21,7 +21,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("entrypoint", "`command`", ""),
     carried("working_dir", "`working_dir`", ""),
     carried("environment", "`environment`", "the whole file's below each process's own"),
-    carried("env_file", "`environment`", "values are copied, until `env_file` is supported"),
+    carried("env_file", "`env_file`", ""),
     carried(".env", "`environment`", "likewise, unless `is_dotenv_disabled`"),
     carried("depends_on", "`depends_on`", "process_healthy and process_log_ready are service_healthy; process_completed is service_completed_successfully"),
     carried("availability", "`restart`", "restart, backoff_seconds, max_restarts; exit_on_end and exit_on_skipped are lost"),
@@ -216,7 +216,7 @@ fn take(job: &mut Job<'_>, draft: &mut Draft, around: &Around, entry: &Entry) ->
         "env_file" => {
             for (path, _) in texts(value).unwrap_or_default() {
                 let path = job.folder(around.file).join(without_environment(&path));
-                if !job.env_file(draft, &path, from) {
+                if !job.env_file(draft, &path, true, from) {
                     let shown = job.shown(&path);
                     draft.lose(
                         from,

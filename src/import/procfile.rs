@@ -18,7 +18,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("A=b COMMAND", "`environment`", "where nothing else in the line needs a shell"),
     carried("$NAME", "`environment: { NAME: \"${NAME:-}\" }`", "the environment is clean: what a line refers to is passed on by name"),
     carried("release", "`restart: no`", "runs once, beside the others and not before them"),
-    carried(".env", "`environment`", "values are copied, until `env_file` is supported; `--env-file FILE` names others"),
+    carried(".env", "`environment`", "values are copied; `--env-file FILE` names others"),
     carried("PORT", "`environment: { PORT }`", "5000 + 100·n, or `--port`, `PORT` of .env or `port` of .foreman in place of 5000; further replicas count on from it"),
     carried("formation", "`replicas`", "`--formation web=2,all=1`, or `formation` or `concurrency` of .foreman"),
     carried("env", "`environment`", "of .foreman"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::event::{Configure, Event, Rest, State, Verb};
+use crate::event::{Configure, Event, Health, Rest, State, Verb};
 use crate::exit::{Cause, Signal};
 use crate::guardian::Relayed;
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
@@ -160,7 +160,19 @@ impl Control {
         if self.shutting_down {
             return drop(reply.send(Err(Refusal::ShuttingDown)));
         }
-        let spec = Arc::new(spec);
+        self.try_sockets(Arc::new(spec), by, reply);
+    }
+
+    /// Writes a configuration down, which then takes effect.
+    pub(super) fn persist_applied(
+        &mut self,
+        spec: Arc<Spec>,
+        by: Requester,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    ) {
+        if self.shutting_down {
+            return drop(reply.send(Err(Refusal::ShuttingDown)));
+        }
         self.intent += 1;
         let version = self.intent;
         let applied = Applied { schema: 1, realm: self.realm, spec: (*spec).clone() };
@@ -236,6 +248,7 @@ impl Control {
         let stopped = self.stopped.clone();
         let configure = Configure { spec, by, past: Vec::new(), stopped };
         self.feed(Event::Configure(Box::new(configure)));
+        self.sockets.stale = true;
         // What a run takes over without a restart, the loop takes over too.
         for run in self.runs.values_mut() {
             if let Some(service) = self.spec.services.get(&run.replica.service)
@@ -368,6 +381,7 @@ impl Control {
                 None => Phase::Between,
             });
         }
+        self.look_at_sockets(replica);
         self.tell_change(replica, &view);
     }
 
@@ -395,7 +409,11 @@ impl Control {
                 .is_some_and(|before| before.health != Some(health) && before.health.is_some())
         {
             let (replica, failures) = (replica.clone(), view.failed_checks);
-            tell(What::Health { replica, incarnation, health, failures });
+            let what = What::Health { replica: replica.clone(), incarnation, health, failures };
+            tell(what.clone());
+            if health == Health::Unhealthy {
+                self.fire_unhealthy(&replica, what);
+            }
         }
         let same = before.map(|before| (before.state, before.incarnation));
         if same == Some((state, incarnation)) {

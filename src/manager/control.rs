@@ -14,7 +14,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::event::{Action, Event, Health as RunHealth, State, Verdict};
-use crate::exit::Errno;
 use crate::metrics::Book;
 use crate::name::{Incarnation, Realm, ReplicaId, Requester, ServiceName};
 use crate::os::cgroup;
@@ -23,7 +22,6 @@ use crate::os::fds::Waker;
 use crate::os::live::Table;
 use crate::os::signal::Inbox;
 use crate::os::spool::Spool;
-use crate::os::user::Identity;
 use crate::os::{clock, memory};
 use crate::spec::{self, Spec};
 use crate::state::StateDir;
@@ -35,8 +33,10 @@ use super::announce::Announcer;
 use super::commands::Waiter;
 use super::disk::Disk;
 use super::ending::Pending;
+use super::errand::Found;
 use super::forward::Forwarder;
 use super::guest::Guests;
+use super::hooks::Hooks;
 use super::launch::Surroundings;
 use super::probes::Probes;
 use super::prompts::Prompts;
@@ -47,6 +47,7 @@ use super::record::Origin;
 use super::request::{Handle, LastExit, Request};
 use super::run::Run;
 use super::shake::{Manners, Shake};
+use super::sockets::Sockets;
 use super::speak::Call;
 use super::streams::Lingering;
 use super::succeed::Succession;
@@ -143,6 +144,8 @@ pub(super) struct Control {
     /// What is told of replicas whose last end has not been told yet: it comes after that.
     pub(super) held: HashMap<ReplicaId, Held>,
     pub(super) spawner: SyncSender<spawner::Request>,
+    /// Hands it descriptors that go to programs.
+    pub(super) hand_over: spawner::HandOver,
     /// Announces requests to the spawner.
     pub(super) bell: Waker,
     pub(super) answers: OwnedFd,
@@ -151,6 +154,10 @@ pub(super) struct Control {
     pub(super) forward: Forwarder,
     pub(super) terminal: Terminal,
     pub(super) found: (Sender<Found>, Receiver<Found>),
+    /// The sockets of services.
+    pub(super) sockets: Sockets,
+    /// Commands that are run when something happens.
+    pub(super) hooks: Hooks,
 
     pub(super) table: Table,
     /// What is said to the guardian of kept runs.
@@ -270,9 +277,6 @@ pub(super) struct Shown {
     pub(super) health: Option<RunHealth>,
 }
 
-/// What a look-up of a user found, for the run that waits for it.
-pub(super) type Found = (Incarnation, Result<Identity, Errno>);
-
 /// What is not as it should be.
 #[derive(Debug, Default)]
 pub(super) struct Health {
@@ -327,6 +331,9 @@ impl Control {
                     token::LOGS => some.0 = true,
                     token::PORTS => some.1 = true,
                     token if token & probe_exec::TOKEN != 0 => self.question_ready(token),
+                    token if Hooks::is_one(Kind::of(token).0) => {
+                        self.hook_ended(Kind::of(token).0);
+                    }
                     token => self.run_ready(token),
                 }
             }
@@ -353,6 +360,7 @@ impl Control {
             self.pass_time();
             self.look_for_room();
             self.look_for_guests_room();
+            self.close_sockets();
             self.flush_guests();
             self.disk.go();
             self.look_at_succession(clock::now());
@@ -389,6 +397,7 @@ impl Control {
             self.probes.due(),
             self.explained,
             self.succession_due(),
+            self.hooks.due(),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
@@ -420,6 +429,7 @@ impl Control {
         }
         self.look_at_memory(now);
         self.shutdown_due(now);
+        self.hooks_due(now);
     }
 
     /// Hands an event to the supervisor and carries out what it wants done.
@@ -500,12 +510,16 @@ impl Control {
         }
         while let Ok(report) = self.sweeper.reports.try_recv() {
             match report {
+                Report::Swept(swept) if Hooks::is_one(swept.incarnation) => self.hook_swept(&swept),
                 Report::Swept(swept) => self.swept(&swept),
                 Report::Discarded(count) => self.discarding -= count,
             }
         }
-        while let Ok((incarnation, found)) = self.found.1.try_recv() {
-            self.user_found(incarnation, found);
+        while let Ok(found) = self.found.1.try_recv() {
+            self.errand_done(found);
+        }
+        while let Ok(told) = self.sockets.told.try_recv() {
+            self.sockets_told(told);
         }
         self.take_recalled();
         self.take_probed();

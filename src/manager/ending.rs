@@ -272,6 +272,8 @@ impl Control {
         while let Ok(done) = self.disk.done.try_recv() {
             self.disk_done(done);
         }
+        self.sockets.end();
+        self.end_hooks();
         if orderly {
             self.publish(What::ManagerStop);
             self.see_subscribers_off();
@@ -406,7 +408,8 @@ impl Control {
             self.measured_exit(&record);
             self.guests.down(incarnation, &record);
             self.tell_restart(&replica, incarnation, &record.restart);
-            self.release_held(&replica);
+            self.fire_for_end(&replica, &record);
+            self.release_held(&replica, &record);
         }
         match (pidfd, self.sweeping.get_mut(&incarnation)) {
             // While its survivors are searched for, its number must not be given to a stranger.
@@ -430,12 +433,13 @@ impl Control {
     }
 
     /// An end of this replica has been told: after its last one, what waited for it is told too.
-    fn release_held(&mut self, replica: &ReplicaId) {
+    fn release_held(&mut self, replica: &ReplicaId, record: &ExitRecord) {
         let Some(held) = self.held.get_mut(replica) else { return };
         held.ends -= 1;
         if held.ends == 0
             && let Some(held) = self.held.remove(replica)
         {
+            self.fire_for_news(replica, &held.events, record);
             held.events.into_iter().for_each(|event| self.publish(event));
         }
     }
@@ -472,7 +476,8 @@ impl Control {
         }
         while let Ok(Some(ended)) = wait::peek_any() {
             let is_run = self.runs.values().any(|run| self.process_of(run) == Some(ended.pid));
-            if is_run || self.probes.execs.may_own(ended.pid) {
+            let is_other = self.probes.execs.may_own(ended.pid) || self.hooks.may_own(ended.pid);
+            if is_run || is_other {
                 // Its pidfd tells in a moment.
                 return;
             }

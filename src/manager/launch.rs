@@ -11,7 +11,7 @@ use crate::os::mark;
 use crate::os::spawn::{ChildLimit, Launch, Privileges};
 use crate::os::user::Identity;
 use crate::port::stdbuf;
-use crate::spec::{Channel, Rights, Service, Unbuffer};
+use crate::spec::{CHANNEL_NAME, Channel, Rights, SecretBy, Service, Unbuffer};
 
 use super::confine::resources;
 use super::spawner::Wiring;
@@ -80,6 +80,15 @@ impl Surroundings {
         Self { clean, own: itself }
     }
 
+    /// The limits that whatever is started has: that on descriptors which this manager found, and the
+    /// mark by which what it leaves behind is found.
+    pub(super) fn usual_limits(&self, mark: u64) -> impl Iterator<Item = ChildLimit> {
+        let Limit { soft, hard } = self.own.nofile;
+        let nofile = ChildLimit { resource: Resource::Nofile, soft, hard };
+        let marked = self.own.locks.and_then(|locks| mark::limit(mark, locks));
+        std::iter::once(nofile).chain(marked)
+    }
+
     /// The whole environment of one run.
     fn environment(
         &self,
@@ -105,8 +114,36 @@ impl Surroundings {
             environment.extend(offered);
             environment.insert("PORT_CHANNEL".to_owned(), descriptors(port.channel).to_owned());
         }
+        environment.extend(given(service));
         environment
     }
+}
+
+/// The number of a program, as sd_listen_fds(3) wants it, which is written by the program itself.
+const LISTEN_PID: &str = "LISTEN_PID";
+
+/// The variables that tell a program which of its descriptors is what. A port's channel on descriptor 3
+/// is counted among the sockets, for these begin at 3 by the protocol.
+fn given(service: &Service) -> BTreeMap<String, String> {
+    let mut told = BTreeMap::new();
+    if !service.listen.is_empty() {
+        let channel = service.has_channel_descriptor().then_some(CHANNEL_NAME);
+        let names = service.listen.iter().map(|socket| socket.name.as_str());
+        let names: Vec<&str> = channel.into_iter().chain(names).collect();
+        told.insert("LISTEN_FDS".to_owned(), names.len().to_string());
+        told.insert("LISTEN_FDNAMES".to_owned(), names.join(":"));
+    }
+    for (socket, number) in service.listen.iter().zip(service.first_socket()..) {
+        told.insert(socket.variable(), number.to_string());
+    }
+    for (secret, number) in service.secrets.iter().zip(service.first_secret()..) {
+        let value = match secret.by {
+            SecretBy::File => format!("/dev/fd/{number}"),
+            SecretBy::Fd => number.to_string(),
+        };
+        told.insert(secret.variable(), value);
+    }
+    told
 }
 
 /// One run to prepare.
@@ -158,8 +195,14 @@ pub(super) fn prepare(
             environment.insert(name.to_owned(), value.to_string_lossy().into_owned());
         }
     }
+    if !service.listen.is_empty() {
+        environment.remove(LISTEN_PID);
+    }
     let pairs = environment.iter().map(|(name, value)| (&**name, &**value));
     let mut launch = Box::new(Launch::new(&service.command, pairs).map_err(invalid)?);
+    if !service.listen.is_empty() {
+        launch.pid_variable(LISTEN_PID).map_err(invalid)?;
+    }
     launch.folder(&service.working_dir).map_err(invalid)?;
     if let Some(cell) = pid_cell {
         launch.pid_cell(cell);
@@ -187,13 +230,11 @@ pub(super) fn prepare(
     for (resource, value) in resources(&service.limits) {
         launch.limit(ChildLimit { resource, soft: value, hard: value });
     }
-    if service.limits.nofile.is_none() {
-        let Limit { soft, hard } = surroundings.own.nofile;
-        launch.limit(ChildLimit { resource: Resource::Nofile, soft, hard });
-    }
-    let mark = mark::of(surroundings.own.realm, incarnation);
-    if let Some(limit) = surroundings.own.locks.and_then(|locks| mark::limit(mark, locks)) {
-        launch.limit(limit);
+    let set_already = service.limits.nofile.is_some();
+    for limit in surroundings.usual_limits(mark::of(surroundings.own.realm, incarnation)) {
+        if !(set_already && limit.resource == Resource::Nofile) {
+            launch.limit(limit);
+        }
     }
     Ok(launch)
 }

@@ -13,10 +13,12 @@ mod confine;
 mod control;
 mod disk;
 mod ending;
+mod errand;
 mod failing;
 mod forward;
 mod guest;
 mod history;
+mod hooks;
 mod launch;
 mod measure;
 mod notice;
@@ -35,6 +37,7 @@ mod request;
 mod room;
 mod run;
 mod shake;
+mod sockets;
 mod spawner;
 mod speak;
 mod start;
@@ -75,14 +78,16 @@ pub use guest::Joining;
 pub use history::{
     Cursor, CursorError, Gap, GapReason, History, Missing, Recalled, Since, SinceTextError,
 };
+pub use hooks::HookEnd;
 pub use notice::{
-    AboutPart, CleanedPart, CrashLoopPart, ExitEvent, ExitKind, HealthPart, MemoryPart,
+    AboutPart, CleanedPart, CrashLoopPart, ExitEvent, ExitKind, HealthPart, HookPart, MemoryPart,
     MessagePart, Notice, ProbePart, StreamEvent, Teller, event_schema,
 };
 pub use published::{Kind, Published, SkipReason, What};
 pub use request::{
     CheckStatus, EVENTS, Handle, HealthStatus, LastExit, LimitStatus, ManagerStatus, PortStatus,
-    REQUESTS, ReadState, Refusal, ReplicaStatus, Request, Snapshot, SpeakError, Speech,
+    REQUESTS, ReadState, Refusal, ReplicaStatus, Request, Snapshot, SocketStatus, SpeakError,
+    Speech,
 };
 pub use succeed::FORM;
 
@@ -243,6 +248,9 @@ fn start(
     let (metrics, wanted) = tokio::sync::watch::channel(applied.spec.metrics);
     let handle = Handle::new(requests, waker.clone(), announcer.clone(), wanted);
     handle.configured(&applied.spec);
+    // A guardian that is new knows of none.
+    let sockets = sockets::Keeper::inherit(&applied.spec, &vault)
+        .map_err(system("talking to the guardian"))?;
     let left = if same_guardian { vault.take(vault::NO_RUN).ok().flatten() } else { None };
     let left = left.and_then(|fds| fds.into_iter().next());
     let listener = succeed::listener(&state, left).map_err(system("listening on the socket"))?;
@@ -262,6 +270,8 @@ fn start(
     let (orders, ordered) = sync_channel(2 * MAX_STARTING);
     let store = vault.another().map_err(system("talking to the guardian"))?;
     let (answers, spawner_socket) = fds::message_pair().map_err(system("making a socket"))?;
+    let (hand_over, handed_over) = fds::message_pair().map_err(system("making a socket"))?;
+    let found = channel();
     let child = crate::exit::Signal::new(libc::SIGCHLD).expect("SIGCHLD is a signal");
     let poller = || epoll::Poller::new().map_err(system("waiting"));
 
@@ -295,6 +305,8 @@ fn start(
         poller: poller()?,
         logs: poller()?,
         ports: poller()?,
+        hooks: hooks::Hooks::default(),
+        sockets: sockets::Sockets::new(waker.clone(), found.0.clone(), sockets),
         waker: waker.clone(),
         children: Inbox::open(&[child]).map_err(system("receiving signals"))?,
         guardian,
@@ -302,13 +314,14 @@ fn start(
         announcer,
         held: HashMap::new(),
         spawner: orders,
+        hand_over: spawner::HandOver::new(hand_over),
         bell: bell.clone(),
         answers,
         disk,
         sweeper,
         forward,
         terminal,
-        found: channel(),
+        found,
         table,
         vault,
         listener: door,
@@ -415,7 +428,8 @@ fn start(
     };
     vital("control", live).map_err(system("starting a thread"))?;
     serve(listener, handle).map_err(system("serving the socket"))?;
-    let served = spawner::serve(&ordered, &bell, spawner_socket, store);
+    let links = spawner::Links { answers: spawner_socket, handed_over, guardian: store };
+    let served = spawner::serve(&ordered, &bell, links);
     // The loop ends the process; until then this thread must live, or its children would be killed.
     if let Err(error) = served {
         tracing::error!(%error, "the spawner cannot go on");

@@ -7,13 +7,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::history::{Cursor, Gap, GapReason, Missing};
+use super::hooks::HookEnd;
 use super::published::{Kind, Published, SkipReason, What};
 use crate::event::{Health, Purpose, State};
 use crate::exit::{
-    Decision, EventPart, ExecutablePart, ExitRecord, HostPart, ManagerPart, ProcessPart, Reason,
-    RestartPart,
+    Decision, EventPart, ExecutablePart, ExitRecord, HostPart, How, ManagerPart, ProcessPart,
+    Reason, RestartPart, Stage,
 };
 use crate::name::{Generation, Incarnation, Requester, ServiceName};
+use crate::spec::HookEvent;
 use crate::time::{Wall, format_size};
 
 /// The version of the shape, in its `schema` field.
@@ -113,6 +115,9 @@ pub struct Notice {
     /// `protocol_error`: what is wrong with the port's output.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
+    /// `hook`: what was run, and how it ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hook: Option<HookPart>,
     /// `reload` and `manager`: who asked for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub requested_by: Option<Requester>,
@@ -191,6 +196,59 @@ pub struct MemoryPart {
     pub limit_bytes: u64,
 }
 
+/// `hook.*`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HookPart {
+    /// What it was run for.
+    pub event: HookEvent,
+    /// Its program, the first word of its command.
+    pub program: String,
+    /// `exited`, `signaled`, `dumped`, `not_started`, or `unseen` where the manager ended before it.
+    pub how: String,
+    /// The exit code, where it exited.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<i32>,
+    /// The name of the signal that ended it, where one did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signal: Option<String>,
+    /// The step of its start that failed, where one did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stage: Option<Stage>,
+    /// The name of that step's error.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub errno: Option<String>,
+    /// Whether it took longer than it may and was killed.
+    pub timed_out: bool,
+    /// How long it took, in seconds.
+    pub took_s: f64,
+    /// The last of what it said, at most 1 KiB.
+    pub output: String,
+    /// The processes that it left behind and that were killed.
+    pub killed: Vec<i32>,
+}
+
+impl HookPart {
+    fn of(end: &HookEnd) -> Self {
+        let (stage, errno) = match end.how {
+            How::NotStarted(stage, errno) => (Some(stage), Some(errno.to_string())),
+            How::Exited(_) | How::Signaled(_) | How::Dumped(_) | How::Unseen => (None, None),
+        };
+        Self {
+            event: end.event,
+            program: end.program.clone(),
+            how: end.how.word().to_owned(),
+            code: end.how.code(),
+            signal: end.how.signal().map(|signal| signal.to_string()),
+            stage,
+            errno,
+            timed_out: end.timed_out,
+            took_s: end.took.as_secs_f64(),
+            output: end.output.clone(),
+            killed: end.killed.clone(),
+        }
+    }
+}
+
 /// `message.*`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MessagePart {
@@ -261,6 +319,7 @@ impl Notice {
             oom: None,
             message: None,
             error: None,
+            hook: None,
             requested_by: None,
             services: None,
             degraded: None,
@@ -334,6 +393,10 @@ impl Notice {
             What::ProtocolError { error, .. } => {
                 self.error = Some(error.to_string());
                 warns = true;
+            }
+            What::Hook { end, .. } => {
+                self.hook = Some(HookPart::of(end));
+                warns = end.is_bad();
             }
             What::Reload { by, services } => {
                 self.requested_by = Some(by.clone());
@@ -418,6 +481,15 @@ fn sentence(what: &What) -> String {
         }
         What::ProtocolError { replica, error, .. } => {
             format!("what {replica} wrote is not its port's protocol: {error}")
+        }
+        What::Hook { replica, end, .. } => {
+            let (program, event) = (&end.program, end.event.as_str());
+            let how = match end.how {
+                _ if end.timed_out => "took too long and was killed".to_owned(),
+                How::Unseen => "ended with the manager".to_owned(),
+                how => how.to_string(),
+            };
+            format!("{program}, run for {event} of {replica}: {how}")
         }
         What::Reload { by, services } => {
             format!("a configuration with {services} services took effect, by {}", by.who)

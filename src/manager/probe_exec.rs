@@ -38,7 +38,7 @@ pub(super) const MARK: &str = "WHARF_PROBE";
 
 /// What tells the numbers of questions from those of runs, which never come that far: in what the
 /// spawner is asked and answers …
-const NUMBER: u64 = 1 << 61;
+pub(super) const NUMBER: u64 = 1 << 61;
 /// … and among the poller's tokens.
 pub(super) const TOKEN: u64 = 1 << 62;
 
@@ -187,7 +187,14 @@ impl Control {
         let group = self.cgroups.as_ref().ok().and_then(|root| {
             root.group(&format!("{}.{}.probe-{id}", replica.service, replica.replica)).ok()
         });
-        let asked = Service { command, port: None, ..(*service).clone() };
+        // It is given none of the descriptors that the program is.
+        let asked = Service {
+            command,
+            port: None,
+            listen: Vec::new(),
+            secrets: Vec::new(),
+            ..(*service).clone()
+        };
         let procs = group.as_ref().map(Group::procs);
         let order = Order {
             service: &asked,
@@ -213,6 +220,7 @@ impl Control {
                 owner: None,
                 ready_fd: None,
                 kept: false,
+                handed: spawner::Handed::default(),
             };
             self.spawner.try_send(request).map_err(|_| None)
         });

@@ -15,6 +15,8 @@ use crate::exit::{ExitRecord, Reason};
 use crate::name::{Incarnation, ReplicaId, Requester, Target};
 use crate::time::Wall;
 
+use super::hooks::HookEnd;
+
 /// One event with its place among all events of this manager.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
@@ -187,6 +189,15 @@ pub enum What {
         /// What is wrong with it.
         error: Box<str>,
     },
+    /// A hook ended.
+    Hook {
+        /// The replica to which something had happened.
+        replica: ReplicaId,
+        /// The run that it was about.
+        incarnation: Incarnation,
+        /// How it ended.
+        end: Box<HookEnd>,
+    },
     /// A configuration took effect.
     Reload {
         /// By whom.
@@ -229,6 +240,7 @@ impl What {
             Self::Oom { .. } => Kind::Oom,
             Self::Message { .. } => Kind::Message,
             Self::ProtocolError { .. } => Kind::ProtocolError,
+            Self::Hook { .. } => Kind::Hook,
             Self::Reload { .. } => Kind::Reload,
             Self::Degraded { .. } => Kind::Degraded,
             Self::ManagerStart | Self::ManagerStopping { .. } | Self::ManagerStop => Kind::Manager,
@@ -253,6 +265,7 @@ impl What {
             Self::Oom { .. } => "process.oom",
             Self::Message { .. } => "port.message",
             Self::ProtocolError { .. } => "port.protocol_error",
+            Self::Hook { .. } => "hook.ended",
             Self::Reload { .. } => "config.reload",
             Self::Degraded { .. } => "manager.degraded",
             Self::ManagerStart => "manager.start",
@@ -283,6 +296,7 @@ impl What {
             | Self::Cleaned { replica, incarnation, .. }
             | Self::Oom { replica, incarnation, .. }
             | Self::Message { replica, incarnation, .. }
+            | Self::Hook { replica, incarnation, .. }
             | Self::ProtocolError { replica, incarnation, .. } => {
                 Some((replica.clone(), Some(*incarnation)))
             }
@@ -311,6 +325,7 @@ impl What {
             Self::Message { text, .. } => text.as_ref().map_or(0, |text| text.len()),
             Self::ProtocolError { error, .. } | Self::ProbeFailed { error, .. } => error.len(),
             Self::Unrecorded { msg, .. } => msg.len(),
+            Self::Hook { end, .. } => end.output.len() + end.program.len() + size_of::<HookEnd>(),
             Self::Cleaned { killed, left, spared, .. } => {
                 4 * (killed.len() + left.len() + spared.len())
             }
@@ -391,6 +406,8 @@ kinds! {
     Message = "message",
     /// What a port wrote is not its protocol.
     ProtocolError = "protocol_error",
+    /// A command that was run for something that happened has ended.
+    Hook = "hook",
     /// A configuration took effect.
     Reload = "reload",
     /// Something is not as it should be, or is so again.

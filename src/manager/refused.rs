@@ -49,7 +49,9 @@ pub(super) fn why(service: &Service, stage: Stage, errno: Errno, which: u8) -> O
         | Stage::WorkingDir
         | Stage::ParentDeath
         | Stage::Exec
-        | Stage::Deadline => None,
+        | Stage::Deadline
+        | Stage::Listen
+        | Stage::Secrets => None,
     }
 }
 

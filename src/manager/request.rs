@@ -219,6 +219,12 @@ pub enum Refusal {
         /// Why.
         msg: String,
     },
+    /// A socket of a new configuration cannot be opened; the old configuration stays in effect.
+    #[error("{msg}")]
+    Listen {
+        /// Which, and why.
+        msg: String,
+    },
     /// It could not be written down.
     #[error("{msg}")]
     Disk {
@@ -383,6 +389,9 @@ pub struct ManagerStatus {
     /// Messages to journald and syslog that were dropped because they were not taken in time.
     #[serde(default)]
     pub forward_dropped: u64,
+    /// Hooks that were not run because too many were waiting.
+    #[serde(default)]
+    pub hooks_dropped: u64,
     /// Failed attempts to append to the journal.
     pub journal_write_errors: u64,
     /// Records that wait in memory for the disk.
@@ -438,6 +447,22 @@ pub struct ReplicaStatus {
     pub command: Vec<String>,
     /// The labels of its service.
     pub labels: BTreeMap<String, String>,
+    /// The sockets of its service, which all its replicas share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listen: Vec<SocketStatus>,
+}
+
+/// A socket that the manager holds for a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SocketStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it listens: `tcp 127.0.0.1:8080`, `udp [::]:53`, `unix /run/app.sock`.
+    pub address: String,
+    /// Its descriptor in the programs of the service.
+    pub fd: i32,
+    /// Whether it is open; it is closed while no replica will run by itself.
+    pub open: bool,
 }
 
 /// A limit of a replica: what it is, and whether and by what it is enforced.

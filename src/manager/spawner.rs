@@ -34,6 +34,62 @@ pub(super) struct Request {
     pub(super) kept: bool,
     /// The descriptor to which it writes a line when it is ready.
     pub(super) ready_fd: Option<RawFd>,
+    /// What it is given besides, which was handed over before.
+    pub(super) handed: Handed,
+}
+
+/// Descriptors that were handed over for one request.
+#[derive(Debug, Default)]
+pub(super) struct Handed {
+    /// The number of the messages that brought them.
+    ticket: u64,
+    /// The numbers they get in the program, in the order of the messages.
+    targets: Vec<RawFd>,
+}
+
+/// The loop's way to hand descriptors to the spawner, which has a table of its own: ahead of the request
+/// that they are for, in messages that carry its number. What a request that was never sent left
+/// behind is dropped with the next.
+#[derive(Debug)]
+pub(super) struct HandOver {
+    socket: OwnedFd,
+    ticket: u64,
+}
+
+impl HandOver {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self { socket, ticket: 0 }
+    }
+
+    /// Sends descriptors with the numbers they are to get. Fails where there is no room, rather than
+    /// wait.
+    pub(super) fn send(&mut self, given: &[(OwnedFd, RawFd)]) -> io::Result<Handed> {
+        self.ticket += 1;
+        for part in given.chunks(fds::MAX_FDS) {
+            let numbers: Vec<RawFd> = part.iter().map(|(fd, _)| fd.as_raw_fd()).collect();
+            fds::try_send(self.socket.as_fd(), &self.ticket.to_le_bytes(), &numbers)?;
+        }
+        let targets = given.iter().map(|(_, target)| *target).collect();
+        Ok(Handed { ticket: self.ticket, targets })
+    }
+}
+
+/// Takes what was handed over for a request.
+fn take_handed(socket: &OwnedFd, handed: Handed) -> io::Result<Vec<(OwnedFd, RawFd)>> {
+    let lost = || io::Error::from_raw_os_error(libc::EMFILE);
+    let mut taken = Vec::with_capacity(handed.targets.len());
+    let mut number = [0; 8];
+    while taken.len() < handed.targets.len() {
+        // It was sent before the request was.
+        let received = fds::receive(socket.as_fd(), &mut number)?.ok_or_else(lost)?;
+        if received.bytes == 0 || received.lost {
+            return Err(lost());
+        }
+        if u64::from_le_bytes(number) == handed.ticket {
+            taken.extend(received.fds);
+        }
+    }
+    Ok(taken.into_iter().zip(handed.targets).collect())
 }
 
 /// What a program's descriptors are. Standard error is a pipe of its own in every case.
@@ -208,6 +264,7 @@ struct Spawner {
     /// Where what is to outlive this manager is handed over.
     guardian: OwnedFd,
     answers: OwnedFd,
+    handed_over: OwnedFd,
     poller: Poller,
     stacks: Stacks,
     flights: Vec<Way>,
@@ -225,16 +282,28 @@ struct Way {
 const BELL: u64 = 0;
 const SOCKET: u64 = u64::MAX;
 
+/// The spawner's ends of its links to the others.
+#[derive(Debug)]
+pub(super) struct Links {
+    /// To the loop: what became of its requests.
+    pub(super) answers: OwnedFd,
+    /// From the loop: descriptors that programs are given.
+    pub(super) handed_over: OwnedFd,
+    /// To the guardian: descriptors that are to outlive this manager.
+    pub(super) guardian: OwnedFd,
+}
+
 /// Serves requests, announced by `bell`, until the loop closes its end of the socket. Must run on
 /// the main thread, after all other threads were started.
-pub(super) fn serve(
-    requests: &Receiver<Request>,
-    bell: &Waker,
-    socket: OwnedFd,
-    guardian: OwnedFd,
-) -> io::Result<()> {
+pub(super) fn serve(requests: &Receiver<Request>, bell: &Waker, links: Links) -> io::Result<()> {
     prctl::unshare_descriptors()?;
-    let kept = [socket.as_raw_fd(), bell.as_fd().as_raw_fd(), guardian.as_raw_fd()];
+    let Links { answers: socket, handed_over, guardian } = links;
+    let kept = [
+        socket.as_raw_fd(),
+        handed_over.as_raw_fd(),
+        bell.as_fd().as_raw_fd(),
+        guardian.as_raw_fd(),
+    ];
     fds::close_others(&kept)?;
     let poller = Poller::new()?;
     poller.add(bell.as_fd(), BELL, Interest::Read)?;
@@ -243,6 +312,7 @@ pub(super) fn serve(
         null: File::options().read(true).write(true).open("/dev/null")?,
         guardian,
         answers: socket,
+        handed_over,
         poller,
         stacks: Stacks::default(),
         flights: Vec::new(),
@@ -285,6 +355,7 @@ impl Spawner {
 
     fn start(&mut self, request: Request) -> Result<(), (Stage, Errno)> {
         let failed = |error: io::Error| (Stage::Clone, errno_of(&error));
+        let given = take_handed(&self.handed_over, request.handed).map_err(failed)?;
         let mut ends = Ends::new(request.wiring).map_err(failed)?;
         if let Some(number) = request.ready_fd {
             ends.reads(&[number]).map_err(failed)?;
@@ -308,7 +379,8 @@ impl Spawner {
         }
         let places =
             theirs.iter().flat_map(|(fd, places)| places.iter().map(|place| (fd.as_fd(), *place)));
-        let mut places: Vec<_> = places.collect();
+        let given = given.iter().map(|(fd, place)| (fd.as_fd(), *place));
+        let mut places: Vec<_> = places.chain(given).collect();
         if places.iter().all(|(_, place)| *place != 0) {
             places.push((self.null.as_fd(), 0));
         }
@@ -372,6 +444,26 @@ impl Spawner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_handed_over_reaches_its_own_request() {
+        let (here, there) = fds::message_pair().unwrap();
+        let mut hand_over = HandOver::new(here);
+        let files = |count: RawFd| -> Vec<(OwnedFd, RawFd)> {
+            let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+            (3..3 + count).map(|target| (null(), target)).collect()
+        };
+        // The first request is never sent.
+        hand_over.send(&files(5)).unwrap();
+        let nothing = hand_over.send(&[]).unwrap();
+        let many = hand_over.send(&files(40)).unwrap();
+        assert!(take_handed(&there, nothing).unwrap().is_empty());
+        let taken = take_handed(&there, many).unwrap();
+        let targets: Vec<RawFd> = taken.iter().map(|(_, target)| *target).collect();
+        assert_eq!(targets, (3..43).collect::<Vec<_>>());
+        let never_sent = Handed { ticket: 9, targets: vec![3] };
+        assert!(take_handed(&there, never_sent).is_err());
+    }
 
     #[test]
     fn answers_survive_the_socket() {

@@ -11,12 +11,13 @@ use crate::name::{Incarnation, ReplicaId};
 use crate::os::epoll::Interest;
 use crate::os::input::Input;
 use crate::os::live::Phase;
-use crate::os::user::{self, Identity};
 use crate::os::{clock, errno_of, fds, procfs, signal};
 use crate::port::exchange::Exchange;
 use crate::spec::Service;
 
-use super::control::{Control, Found, Kind};
+use super::control::{Control, Kind};
+use super::errand::Fetched;
+use super::hooks::Hooks;
 use super::launch::{self, Order};
 use super::probe_exec;
 use super::published::What;
@@ -91,11 +92,7 @@ impl Control {
             tracing::error!(%incarnation, %error, "cannot make room for what a kept run says");
             return self.not_now(incarnation, errno_of(&error));
         }
-        if service.user.is_some() || !service.rights.group_add.is_empty() {
-            self.find_user(incarnation, service);
-        } else {
-            self.launch(incarnation, None);
-        }
+        self.run_errand(incarnation, service);
     }
 
     /// Takes a slot of the table for a replica.
@@ -114,36 +111,9 @@ impl Control {
         self.free_slots.push(slot);
     }
 
-    /// Looks a user up on a thread of its own: a name service may hang.
-    fn find_user(&mut self, incarnation: Incarnation, service: &Arc<Service>) {
-        let (tell, waker) = (self.found.0.clone(), self.waker.clone());
-        let service = Arc::clone(service);
-        let look = move || {
-            let groups = &service.rights.group_add;
-            let found: Found = (incarnation, user::find_with(service.user.as_deref(), groups));
-            if tell.send(found).is_ok() {
-                waker.wake();
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("lookup".into()).spawn(look) {
-            self.not_now(incarnation, errno_of(&error));
-        }
-    }
-
-    pub(super) fn user_found(&mut self, incarnation: Incarnation, found: Result<Identity, Errno>) {
-        match found {
-            Ok(identity) => self.launch(incarnation, Some(identity)),
-            Err(errno) => {
-                if let Some(run) = self.runs.get_mut(&incarnation) {
-                    let why = refused::why(&run.service, Stage::User, errno, 0);
-                    run.evidence.extend(why);
-                }
-                self.never_started(incarnation, Stage::User, errno);
-            }
-        }
-    }
-
-    fn launch(&mut self, incarnation: Incarnation, identity: Option<Identity>) {
+    /// Goes on with a start whose errand is done.
+    pub(super) fn launch(&mut self, incarnation: Incarnation, fetched: Fetched) {
+        let Fetched { identity, sockets, secrets } = fetched;
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
         let name = format!("{}.{}", run.replica.service, run.replica.replica);
         if let Ok(root) = &self.cgroups {
@@ -203,7 +173,15 @@ impl Control {
             }
         };
         let kept = run.is_kept();
-        let request = spawner::Request { incarnation, launch, wiring, owner, kept, ready_fd };
+        let targets = run.service.first_socket()..;
+        let given: Vec<_> = sockets.into_iter().chain(secrets).zip(targets).collect();
+        let handed = match self.hand_over.send(&given) {
+            Ok(handed) => handed,
+            Err(error) => return self.not_now(incarnation, errno_of(&error)),
+        };
+        drop(given);
+        let request =
+            spawner::Request { incarnation, launch, wiring, owner, kept, ready_fd, handed };
         // The supervisor starts few at once, so the channel is never full.
         let sent = self.spawner.try_send(request).map_err(|_| Errno(libc::EAGAIN));
         self.bell.wake();
@@ -253,7 +231,7 @@ impl Control {
     }
 
     /// There were no resources: nothing happened, and it is tried again.
-    fn not_now(&mut self, incarnation: Incarnation, errno: Errno) {
+    pub(super) fn not_now(&mut self, incarnation: Incarnation, errno: Errno) {
         if let Some(run) = self.runs.remove(&incarnation) {
             self.release(run.slot);
             self.present.remove(&run.replica);
@@ -264,7 +242,7 @@ impl Control {
     }
 
     /// There never was a process.
-    fn never_started(&mut self, incarnation: Incarnation, stage: Stage, errno: Errno) {
+    pub(super) fn never_started(&mut self, incarnation: Incarnation, stage: Stage, errno: Errno) {
         let end = End {
             how: How::NotStarted(stage, errno),
             oom: Oom::No,
@@ -286,6 +264,10 @@ impl Control {
             };
             if probe_exec::is_question(incarnation) {
                 self.question_answered(incarnation, answer, received);
+                continue;
+            }
+            if Hooks::is_one(incarnation) {
+                self.hook_answer(incarnation, answer, received);
                 continue;
             }
             match answer {

@@ -46,6 +46,7 @@ impl Control {
             output_dropped_bytes: self.health.dropped + self.disk.dropped(),
             journal_write_errors: self.health.journal_errors,
             forward_dropped: self.forward.dropped(),
+            hooks_dropped: self.hooks.dropped,
             records_waiting: self.pending.len() as u64,
             shutting_down: self.shutting_down,
         }
@@ -125,6 +126,7 @@ impl Control {
             },
             command: service.map(|service| service.command.clone()).unwrap_or_default(),
             labels: service.map(|service| service.labels.clone()).unwrap_or_default(),
+            listen: service.map(|service| self.sockets_of(service)).unwrap_or_default(),
         })
     }
 }

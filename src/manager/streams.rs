@@ -19,6 +19,7 @@ use crate::spec::{Service, WhenFull};
 use super::control::{Control, Kind, token};
 use super::disk::Chunk;
 use super::guest;
+use super::hooks::Hooks;
 use super::run::Run;
 use super::spawner::Wiring;
 
@@ -85,6 +86,10 @@ impl Control {
     /// A stream that goes to a log file has something.
     pub(super) fn log_ready(&mut self, token: u64) {
         let (incarnation, kind) = Kind::of(token);
+        if Hooks::is_one(incarnation) {
+            self.read_hook(incarnation, kind);
+            return;
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         if self.runs.get(&incarnation).is_some_and(|run| run.end.is_none()) {
             self.read_log(incarnation, kind, &mut buffer);

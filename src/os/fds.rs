@@ -120,7 +120,7 @@ pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::Unix, SockType::Stream, None, flags).map_err(to_io)
 }
 
-/// Sends one message with descriptors attached.
+/// Sends one message with descriptors attached; waits for room.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
     send_as(socket, bytes, fds, MsgFlags::MSG_NOSIGNAL)
 }

@@ -102,6 +102,13 @@ pub fn executable(pid: i32) -> Option<std::path::PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
+/// What a process calls itself (comm); `None` when the process is gone.
+pub fn name(pid: i32) -> Option<String> {
+    let text = stat_text(pid)?;
+    let (name, _) = stat_fields(&text)?;
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
 /// A process's arguments; empty when they may not be read or the process is gone.
 pub fn arguments(pid: i32) -> Vec<Vec<u8>> {
     let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -21,7 +21,8 @@ pub struct Peer {
     pub uid: u32,
 }
 
-fn short(path: &Path) -> io::Result<(File, PathBuf)> {
+/// A path that fits into a `sockaddr_un` and leads to the same place while the folder is open.
+pub(super) fn short(path: &Path) -> io::Result<(File, PathBuf)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = File::open(parent.unwrap_or_else(|| Path::new(".")))?;
@@ -46,6 +47,17 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let (_folder, short) = short(path)?;
     UnixStream::connect(short)
+}
+
+/// Connects to the socket at `path` without waiting for room in its queue (`EAGAIN`).
+pub fn connect_now(path: &Path) -> io::Result<UnixStream> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    let (_folder, short) = short(path)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let made = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(super::io)?;
+    let address = UnixAddr::new(&short).map_err(super::io)?;
+    connect(made.as_raw_fd(), &address).map_err(super::io)?;
+    Ok(UnixStream::from(made))
 }
 
 /// A socket for datagrams to the one at `path`; it waits for room unless told otherwise.

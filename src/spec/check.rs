@@ -86,7 +86,7 @@ impl<'a> Check<'a> {
                         path: path_text(&self.path),
                         message: format!("`{expression}` is left as it stands"),
                         help: Some(
-                            "wharf puts in values for ${NAME} and ${NAME:-default}; \
+                            "wharf puts in values for ${NAME}, ${NAME:-default} and the like; \
                              write $$ for a $ that is not its"
                                 .to_owned(),
                         ),

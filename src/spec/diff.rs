@@ -19,6 +19,7 @@ const LIVE: &[(&str, &str)] = &[
     ("logging", "the log files belong to the manager"),
     ("max_lifetime", "it is asked of what runs as well"),
     ("max_memory", "it is asked at the next look"),
+    ("on_event", "the commands are the manager's, for what happens next"),
     ("port.timeout", "a deadline of the manager's, for the next call"),
     ("ready.interval", "it is asked at the next start"),
     ("ready.timeout", "it is asked at the next start"),
@@ -30,10 +31,10 @@ const LIVE: &[(&str, &str)] = &[
 ];
 
 /// Parts of a configuration that are no property of its services.
-const NOT_OF_SERVICES: &[&str] = &["files", "services", "metrics"];
+const NOT_OF_SERVICES: &[&str] = &["files", "services", "metrics", "on_event"];
 
 /// Those of them that are the manager's own: a change takes effect at once and touches no process.
-const OF_THE_MANAGER: &[&str] = &["metrics"];
+const OF_THE_MANAGER: &[&str] = &["metrics", "on_event"];
 
 /// What becomes of one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,10 +31,13 @@ pub fn load(
         files.first().and_then(|file| file.parent()).unwrap_or(Path::new("")).join("ports");
     let ports = folder.join("ports");
     let given = files.iter().map(|file| file_of(file, file.display().to_string())).collect();
+    let shown = files.first().and_then(|file| file.parent()).unwrap_or(Path::new(""));
     let world = World {
         environment,
         profile: &|name| profile(&ports, &beside, name),
         profiles: &|| profiles(&ports),
+        env_file: &|name| env_file(&folder.join(name), shown.join(name).display().to_string()),
+        trouble_with: &trouble_with,
         folder: folder.to_owned(),
         files: absolute.clone(),
     };
@@ -60,6 +63,8 @@ pub fn load_text(
             Some(ports) => profiles(ports),
             None => built_in_profiles().map(str::to_owned).collect(),
         },
+        env_file: &|name| env_file(&folder.unwrap_or(Path::new("/")).join(name), name.to_owned()),
+        trouble_with: &trouble_with,
         folder: folder.unwrap_or(Path::new("/")).to_owned(),
         files: Vec::new(),
     };
@@ -86,6 +91,20 @@ fn file_of(path: &Path, name: String) -> Given {
                 refused(text, "this is not UTF-8".to_owned(), Some(offset))
             }
         },
+    }
+}
+
+/// A file of variables; `None` when there is none.
+fn env_file(path: &Path, name: String) -> Option<Given> {
+    path.try_exists().unwrap_or(true).then(|| file_of(path, name))
+}
+
+/// Why a file cannot be read, in words. A pipe or a device is not opened: that could wait for ever.
+fn trouble_with(path: &Path) -> Option<String> {
+    match fs::metadata(path) {
+        Err(error) => Some(error.to_string()),
+        Ok(about) if !about.is_file() => Some("it is no regular file".to_owned()),
+        Ok(_) => File::open(path).err().map(|error| error.to_string()),
     }
 }
 

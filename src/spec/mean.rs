@@ -2,19 +2,21 @@
 //!
 //! Everything here has passed the schema; what is left are the mistakes that a schema cannot see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use super::check::Environment;
-use super::mistake::Found;
+use super::env_file::Answer;
+use super::mistake::{Found, Source};
 use super::tree::{Entry, Node, Place};
 use super::{
     Forward, JOURNALD, KillScope, Logging, Missed, OnGiveUp, OnManagerExit, Overlap, Policy,
     Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Stop, WhenFull,
-    mean_health, mean_port, mean_rights, written,
+    mean_given, mean_health, mean_hook, mean_port, mean_rights, written,
 };
 use crate::name::ServiceName;
 
@@ -22,6 +24,9 @@ use crate::name::ServiceName;
 const SMALLEST_LOG: u64 = 1024;
 /// The shortest rhythm of a schedule. What is to run more often is a service with a loop.
 const SHORTEST_RHYTHM: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Reads a file of variables, adding its text to the sources and what is wrong in it to the mistakes.
+type ReadVariables<'a> = dyn FnMut(&str, &mut Vec<Source>, &mut Vec<Found>) -> Answer + 'a;
 
 /// What surrounds the services.
 pub(super) struct Mean<'a> {
@@ -33,6 +38,14 @@ pub(super) struct Mean<'a> {
     pub(super) environment: Environment<'a>,
     /// The folder of the first file, absolute.
     pub(super) folder: &'a Path,
+    /// Where texts go that mistakes are found in.
+    pub(super) sources: &'a mut Vec<Source>,
+    /// The files of variables that were read so far.
+    pub(super) env_files: &'a mut ReadVariables<'a>,
+    /// Where the secrets at the top of the file come from.
+    pub(super) secret_sources: &'a HashMap<String, Option<String>>,
+    /// Why a file cannot be read, in words.
+    pub(super) trouble_with: &'a dyn Fn(&Path) -> Option<String>,
 }
 
 /// One service while it is looked at.
@@ -55,11 +68,14 @@ impl Mean<'_> {
         let mut ready = written.ready;
         mean_health::give_to_port(&mut subject, ready.as_mut(), spoken.as_mut());
         let port = spoken.map(|port| mean_port::port(&mut subject, port));
-        Some(Arc::new(Service {
+        let service = Service {
             name,
             command: subject.command(written.command, written.shell.unwrap_or(false)),
             working_dir: subject.working_dir(written.working_dir),
-            environment: subject.variables(written.environment),
+            environment: mean_given::variables(&mut subject, written.env_file, written.environment),
+            listen: mean_given::listen(&mut subject, written.listen),
+            secrets: mean_given::secrets(&mut subject, written.secrets),
+            on_event: subject.hooks(written.on_event),
             user: written.user.map(|user| user.0),
             replicas: written.replicas.unwrap_or(1),
             ready: mean_health::ready(&mut subject, ready, port.as_ref()),
@@ -87,7 +103,9 @@ impl Mean<'_> {
             ),
             schedule: written.schedule.and_then(|schedule| subject.schedule(&schedule)),
             labels: subject.labels(written.labels),
-        }))
+        };
+        mean_given::rules(&mut subject, &service);
+        Some(Arc::new(service))
     }
 }
 
@@ -106,6 +124,12 @@ impl Subject<'_, '_> {
     pub(super) fn complain(&mut self, path: &[&str], message: impl Into<String>) {
         let place = self.node().place_of(path);
         self.complain_at(place, path, message, None);
+    }
+
+    /// The same, with what could be done.
+    pub(super) fn complain_with(&mut self, path: &[&str], message: String, help: &str) {
+        let place = self.node().place_of(path);
+        self.complain_at(place, path, message, Some(help));
     }
 
     fn complain_at(
@@ -129,8 +153,12 @@ impl Subject<'_, '_> {
     fn found(&self, place: Place, path: &[&str], message: String, help: Option<&str>) -> Found {
         let mut whole = format!("services.{}", self.entry.key);
         for step in path {
-            whole.push('.');
-            whole.push_str(step);
+            if step.parse::<usize>().is_ok() {
+                let _ = write!(whole, "[{step}]");
+            } else {
+                whole.push('.');
+                whole.push_str(step);
+            }
         }
         Found { place: Some(place), path: whole, message, help: help.map(str::to_owned) }
     }
@@ -198,24 +226,50 @@ impl Subject<'_, '_> {
         }
     }
 
-    fn variables(&mut self, written: Option<written::Environment>) -> BTreeMap<String, String> {
-        let mut variables = BTreeMap::new();
-        // A list has become a map before files were merged.
-        let Some(written::Environment::Map(entries)) = written else { return variables };
-        for (name, value) in entries {
-            let at = ["environment", name.as_str()];
-            let value = value.map(|word| word.0).or_else(|| (self.mean.environment)(&name));
-            let Some(value) = value else {
-                let message = format!("`{name}` has no value here and none in the environment");
-                self.complain(&at, message);
-                continue;
-            };
-            if value.contains('\0') {
-                self.complain(&at, "a NUL byte cannot be passed to a program");
-            }
-            variables.insert(name, value);
+    fn hooks(&mut self, written: Option<written::Hooks>) -> Vec<super::Hook> {
+        let (hooks, wrong) = mean_hook::hooks(written, self.mean.folder);
+        for (path, message) in wrong {
+            let path: Vec<&str> =
+                ["on_event"].into_iter().chain(path.iter().map(String::as_str)).collect();
+            self.complain(&path, message);
         }
-        variables
+        hooks
+    }
+
+    /// Whether something stands at this path, be it right or wrong.
+    pub(super) fn has(&self, path: &[&str]) -> bool {
+        let (last, before) = path.split_last().map_or(("", path), |(last, before)| (*last, before));
+        self.node().at(before).is_some_and(|node| node.get(last).is_some())
+    }
+
+    /// The value of a variable in the manager's own environment.
+    pub(super) fn around(&self, name: &str) -> Option<String> {
+        (self.mean.environment)(name)
+    }
+
+    /// A path from the folder of the first file, absolute.
+    pub(super) fn beside(&self, written: &str) -> PathBuf {
+        self.mean.folder.join(written)
+    }
+
+    /// Where a secret comes from by the top of the file.
+    pub(super) fn secret_source(&self, name: &str) -> Option<String> {
+        self.mean.secret_sources.get(name).cloned().flatten()
+    }
+
+    /// Whether the top of the file has a secret of that name.
+    pub(super) fn is_declared_secret(&self, name: &str) -> bool {
+        self.mean.secret_sources.contains_key(name)
+    }
+
+    /// Why a file cannot be read, in words.
+    pub(super) fn trouble_with(&self, path: &Path) -> Option<String> {
+        (self.mean.trouble_with)(path)
+    }
+
+    /// The variables of a file.
+    pub(super) fn env_file(&mut self, path: &str) -> Answer {
+        (self.mean.env_files)(path, self.mean.sources, self.mean.found)
     }
 
     /// `codes` are those that the port, or its profile, says mean success. What is started by the

@@ -3,7 +3,9 @@
 //! This is what the supervisor works from and what is persisted as the applied configuration.
 //! A difference between two configurations is derived from the serialised form (`diff`).
 
+mod given;
 mod health;
+mod hook;
 mod life;
 mod limits;
 mod port;
@@ -23,10 +25,15 @@ use crate::exit::{Signal, signal_name};
 use crate::name::ServiceName;
 use crate::time::duration_text;
 
+pub use given::{
+    BACKLOG, CHANNEL_NAME, FIRST_DESCRIPTOR, Listen, ListenAddress, MOST_GIVEN, SOCKET_MODE,
+    Secret, SecretBy,
+};
 pub use health::{
     Check, Endpoint, HealthFailure, Healthcheck, HttpUrl, READY_INTERVAL, READY_TIMEOUT, Readiness,
     ReadyBy,
 };
+pub use hook::{HOOK_TIMEOUT, Hook, HookEvent};
 pub use life::OnManagerExit;
 pub use limits::{Limits, OnOom};
 pub use port::{
@@ -46,6 +53,9 @@ pub struct Spec {
     /// Where metrics can be scraped over TCP; `None` leaves the control socket alone for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
+    /// Commands that are run when something happens to any service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_event: Vec<Hook>,
     /// Every service, in the order written.
     pub services: IndexMap<ServiceName, Arc<Service>>,
 }
@@ -82,6 +92,15 @@ pub struct Service {
     pub working_dir: PathBuf,
     /// Variables declared for it, added to (and overriding) the clean environment.
     pub environment: BTreeMap<String, String>,
+    /// Sockets that the manager holds, in the order of their descriptors.
+    #[serde(default)]
+    pub listen: Vec<Listen>,
+    /// Secrets that it is given, in the order of their descriptors.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
+    /// Commands that are run when something happens to it.
+    #[serde(default)]
+    pub on_event: Vec<Hook>,
     /// The user to run as; a name or a number, optionally `user:group`.
     pub user: Option<String>,
     /// How many run at once; 0 keeps the service defined but not running.
@@ -135,6 +154,9 @@ impl Service {
             command: Vec::new(),
             working_dir: PathBuf::from("/"),
             environment: BTreeMap::new(),
+            listen: Vec::new(),
+            secrets: Vec::new(),
+            on_event: Vec::new(),
             user: None,
             replicas: 1,
             port: None,

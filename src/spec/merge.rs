@@ -38,6 +38,7 @@ impl Rule {
             (Self::Service, "restart") => Self::Restart,
             (Self::Port, "framing" | "replies")
             | (Self::Restart, "on_give_up")
+            | (Self::File | Self::Service, "on_event")
             | (Self::Whole, _) => Self::Whole,
             (Self::File | Self::Service | Self::Port | Self::Restart | Self::Deep, _) => Self::Deep,
         }

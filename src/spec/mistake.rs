@@ -17,7 +17,7 @@ pub(super) const KEPT: usize = 1_000;
 const WIDEST: usize = 120;
 
 /// A file as it was read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Source {
     /// Its name, as the user gave it.
     pub(crate) name: String,

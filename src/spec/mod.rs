@@ -11,6 +11,10 @@ mod meant;
 #[cfg(feature = "daemon")]
 mod check;
 #[cfg(feature = "daemon")]
+mod dotenv;
+#[cfg(feature = "daemon")]
+mod env_file;
+#[cfg(feature = "daemon")]
 mod format;
 #[cfg(feature = "daemon")]
 mod interpolate;
@@ -21,7 +25,11 @@ mod load;
 #[cfg(feature = "daemon")]
 mod mean;
 #[cfg(feature = "daemon")]
+mod mean_given;
+#[cfg(feature = "daemon")]
 mod mean_health;
+#[cfg(feature = "daemon")]
+mod mean_hook;
 #[cfg(feature = "daemon")]
 mod mean_port;
 #[cfg(feature = "daemon")]
@@ -50,12 +58,13 @@ mod yaml;
 pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect, fingerprint};
 pub use disk::disk_bound;
 pub use meant::{
-    Banner, Capability, Cgroups, Channel, Check, Endpoint, Eof, Forward, Framing, Handshake,
-    HealthFailure, Healthcheck, HttpUrl, IdPlace, IdType, JOURNALD, KillScope, Limits, Logging,
-    Longer, Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth,
-    Policy, Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart,
-    Rhythm, Rights, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Spec, Stop, Stray,
-    Unbuffer, WhenFull,
+    BACKLOG, Banner, CHANNEL_NAME, Capability, Cgroups, Channel, Check, Endpoint, Eof,
+    FIRST_DESCRIPTOR, Forward, Framing, HOOK_TIMEOUT, Handshake, HealthFailure, Healthcheck, Hook,
+    HookEvent, HttpUrl, IdPlace, IdType, JOURNALD, KillScope, Limits, Listen, ListenAddress,
+    Logging, Longer, MOST_GIVEN, Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError,
+    Overlap, PacketWidth, Policy, Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy,
+    Replies, Restart, Rhythm, Rights, SOCKET_MODE, START_TIMEOUT, SYSLOG, Schedule, Secret,
+    SecretBy, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {
@@ -71,6 +80,7 @@ pub use {
 // The means of reading, for those who read what others wrote (`import`).
 #[cfg(feature = "daemon")]
 pub(crate) use {
+    dotenv::read as read_dotenv,
     interpolate::interpolated,
     merge::{Rule, merge},
     mistake::{Found, Source, meant_instead},

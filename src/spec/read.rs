@@ -1,12 +1,13 @@
 //! From texts to a configuration: parse, check, merge, understand. No file is touched here.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::check::{Check, Environment};
+use super::env_file::EnvFiles;
 use super::format::address;
 use super::mean::Mean;
 use super::merge::{Rule, merge, spell_out};
@@ -15,7 +16,7 @@ use super::schema::{profile_schema, schema};
 use super::shape::Shape;
 use super::tree::{Entry, Kind, Node, Place};
 use super::yaml::parse;
-use super::{Cgroups, Metrics, Spec, written};
+use super::{Cgroups, Hook, Metrics, Spec, mean_given, mean_hook, written};
 use crate::name::ServiceName;
 
 /// A configuration that can be used.
@@ -28,7 +29,7 @@ pub struct Loaded {
 }
 
 /// A file as it came: its text, or what is wrong with it as a whole.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Given {
     pub(super) source: Source,
     /// Why the text is not to be read, and at which byte that shows.
@@ -43,6 +44,10 @@ pub(super) struct World<'a> {
     pub(super) profile: &'a dyn Fn(&str) -> Option<Given>,
     /// The names of all profiles.
     pub(super) profiles: &'a dyn Fn() -> Vec<String>,
+    /// A file of variables, by its path as written; `None` when there is none.
+    pub(super) env_file: &'a dyn Fn(&str) -> Option<Given>,
+    /// Why a file cannot be read, in words; `None` when it can.
+    pub(super) trouble_with: &'a dyn Fn(&Path) -> Option<String>,
     /// The folder of the first file, absolute.
     pub(super) folder: PathBuf,
     /// The files, absolute.
@@ -68,13 +73,15 @@ pub(super) fn read(given: Vec<Given>, world: World<'_>) -> Result<Loaded, Mistak
     }
 }
 
-/// What is wrong with a text that refers to no other file and to no variable that is set.
+/// What is wrong with a text, the files that it refers to being as they should and no variable set.
 pub(crate) fn mistakes_in(text: String) -> Vec<Mistake> {
     let source = Source { name: "services.yaml".to_owned(), text };
     let world = World {
         environment: &|_| None,
         profile: &|_| None,
         profiles: &Vec::new,
+        env_file: &|_| Some(Given::default()),
+        trouble_with: &|_| None,
         folder: PathBuf::from("/"),
         files: Vec::new(),
     };
@@ -173,6 +180,8 @@ impl Reader<'_> {
             _ => Cgroups::Auto,
         };
         let metrics = whole.get("metrics").and_then(|block| self.metrics(block));
+        let on_event = whole.take("on_event").map(|entry| self.hooks(entry)).unwrap_or_default();
+        let secret_sources = whole.get("secrets").map(mean_given::sources).unwrap_or_default();
         let defaults = whole.take("defaults").map(|entry| entry.value);
         let Some(services) = whole.take("services") else {
             self.found.push(Found {
@@ -186,6 +195,8 @@ impl Reader<'_> {
         let shape = self.shape.at("services").and_then(|services| services.at_any_name())?;
         let Kind::Map(entries) = services.value.kind else { return None };
         let mut meant = IndexMap::with_capacity(entries.len());
+        let mut listening = IndexMap::new();
+        let mut env_files = EnvFiles::new(self.world.env_file);
         for entry in entries {
             if matches!(entry.value.kind, Kind::Bad) {
                 continue; // said already
@@ -196,14 +207,43 @@ impl Reader<'_> {
                 warnings: &mut self.warnings,
                 environment: self.world.environment,
                 folder: &self.world.folder,
+                sources: &mut self.sources,
+                env_files: &mut |path, sources, found| env_files.read(path, sources, found),
+                secret_sources: &secret_sources,
+                trouble_with: self.world.trouble_with,
             };
             let service = written.and_then(|written| mean.service(&entry, written));
             if let (Ok(name), Some(service)) = (ServiceName::new(&entry.key), service) {
+                if !service.listen.is_empty() {
+                    listening.insert(name.clone(), entry.value);
+                }
                 meant.insert(name, service);
             }
         }
         let files = std::mem::take(&mut self.world.files);
-        Some(Spec { files, cgroups, metrics, services: meant })
+        let spec = Spec { files, cgroups, metrics, on_event, services: meant };
+        mean_given::addresses(&spec, &listening, &mut self.found);
+        Some(spec)
+    }
+
+    /// The `on_event:` of all services; its keys have been checked where they stand.
+    fn hooks(&mut self, mut entry: Entry) -> Vec<Hook> {
+        let Some(shape) = self.shape.at("on_event") else { return Vec::new() };
+        let (mut nothing, mut nothing_more) = (Vec::new(), Vec::new());
+        let value =
+            Check::new(&mut nothing, &mut nothing_more, None).value(&mut entry.value, &shape);
+        let written = value.and_then(|value| serde_json::from_value(value).ok());
+        let (hooks, wrong) = mean_hook::hooks(written, &self.world.folder);
+        for (path, message) in wrong {
+            let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+            self.found.push(Found {
+                place: Some(entry.value.place_of(&steps)),
+                path: format!("on_event.{}", path.join(".")),
+                message,
+                help: None,
+            });
+        }
+        hooks
     }
 
     /// The `metrics:` block; its keys have been checked where they stand.

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Banner, Cgroups, Check, Framing, Healthcheck, IdPlace, Limits, Logging, OnGiveUp, OnOom, Port,
-    READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart, Rights,
-    START_TIMEOUT, Service, Spec, Stop,
+    Banner, Cgroups, Check, Framing, Healthcheck, Hook, IdPlace, Limits, Listen, ListenAddress,
+    Logging, OnGiveUp, OnOom, Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy,
+    Replies, Restart, Rights, START_TIMEOUT, Service, Spec, Stop,
 };
 use crate::time::{format_duration, format_size};
 
@@ -40,6 +40,9 @@ pub fn resolved_value(spec: &Spec, mask: bool) -> Value {
     if let Some(metrics) = &spec.metrics {
         whole["metrics"] = json!(metrics);
     }
+    if !spec.on_event.is_empty() {
+        whole["on_event"] = spec.on_event.iter().map(hook).collect();
+    }
     whole["services"] = Value::Object(services);
     whole
 }
@@ -61,6 +64,15 @@ pub(super) fn written(service: &Service, mask: bool) -> Value {
         put("environment", Value::Object(service.environment.iter().map(shown).collect()));
     }
     put("replicas", json!(service.replicas));
+    if !service.listen.is_empty() {
+        put("listen", service.listen.iter().map(listen).collect());
+    }
+    if !service.secrets.is_empty() {
+        put("secrets", json!(service.secrets));
+    }
+    if !service.on_event.is_empty() {
+        put("on_event", service.on_event.iter().map(hook).collect());
+    }
     if let Some(spoken) = &service.port {
         put("port", port(spoken));
     }
@@ -113,6 +125,47 @@ pub(super) fn service_defaults() -> Value {
         "on_manager_exit": "die",
         "umask": format!("{:03o}", Rights::default().umask),
         "no_new_privileges": false,
+    })
+}
+
+/// An element of `listen:`.
+fn listen(listen: &Listen) -> Value {
+    let mut keys = json!({ "name": listen.name });
+    let is_file = match &listen.address {
+        ListenAddress::Tcp(address) => {
+            keys["tcp"] = json!(address);
+            false
+        }
+        ListenAddress::Udp(address) => {
+            keys["udp"] = json!(address);
+            false
+        }
+        ListenAddress::Unix(path) => {
+            keys["unix"] = json!(path);
+            !path.as_os_str().as_encoded_bytes().starts_with(b"@")
+        }
+    };
+    if !matches!(listen.address, ListenAddress::Udp(_)) {
+        keys["backlog"] = json!(listen.backlog);
+    }
+    if matches!(&listen.address, ListenAddress::Tcp(at) | ListenAddress::Udp(at) if at.is_ipv6()) {
+        keys["ipv6_only"] = json!(listen.ipv6_only);
+    }
+    if is_file {
+        keys["mode"] = json!(format!("{:04o}", listen.mode));
+        if let Some(owner) = &listen.owner {
+            keys["owner"] = json!(owner);
+        }
+    }
+    keys
+}
+
+/// An element of `on_event:`.
+fn hook(hook: &Hook) -> Value {
+    json!({
+        "exec": hook.exec,
+        "events": hook.events,
+        "timeout": format_duration(hook.timeout),
     })
 }
 
@@ -378,6 +431,16 @@ fn block(value: &Value, depth: usize, out: &mut String) {
 fn single(value: &Value) -> String {
     match value {
         Value::String(text) => scalar(&text.replace('$', "$$")),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(single).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(map) => {
+            let entry =
+                |(key, value): (&String, &Value)| format!("{}: {}", scalar(key), single(value));
+            let entries: Vec<_> = map.iter().map(entry).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
         other => other.to_string(),
     }
 }

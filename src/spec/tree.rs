@@ -103,15 +103,24 @@ impl Node {
         if let Kind::Scalar { text, .. } = &self.kind { Some(text) } else { None }
     }
 
+    /// The value one step further: of a list by its number, of a map by its key.
+    fn step(&self, step: &str) -> Option<&Self> {
+        match &self.kind {
+            Kind::List(items) => step.parse::<usize>().ok().and_then(|at| items.get(at)),
+            _ => self.get(step),
+        }
+    }
+
+    /// The value at `path`.
+    pub(crate) fn at(&self, path: &[&str]) -> Option<&Self> {
+        path.iter().try_fold(self, |node, step| node.step(step))
+    }
+
     /// The place of the value at `path`, or of the innermost value on the way that exists.
     pub(crate) fn place_of(&self, path: &[&str]) -> Place {
         let mut node = self;
         for step in path {
-            let next = match &node.kind {
-                Kind::List(items) => step.parse::<usize>().ok().and_then(|at| items.get(at)),
-                _ => node.get(step),
-            };
-            match next {
+            match node.step(step) {
                 Some(next) => node = next,
                 None => break,
             }

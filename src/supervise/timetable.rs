@@ -206,7 +206,13 @@ mod tests {
         let schedule = Some(Schedule { rhythm, overlap: Overlap::Skip, missed });
         let service = Service { schedule, ..service("job") };
         let services = [(service.name.clone(), Arc::new(service))].into_iter().collect();
-        Spec { files: Vec::new(), cgroups: Cgroups::Auto, metrics: None, services }
+        Spec {
+            files: Vec::new(),
+            cgroups: Cgroups::Auto,
+            metrics: None,
+            on_event: Vec::new(),
+            services,
+        }
     }
 
     impl Bench {

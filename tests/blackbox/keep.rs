@@ -25,7 +25,7 @@ while True:
     time.sleep(0.002)
 "#;
 
-fn kill_manager(wharf: &Wharf) -> i32 {
+pub(crate) fn kill_manager(wharf: &Wharf) -> i32 {
     let old = wharf.manager_pid();
     send(old, 9);
     until("another manager", || {

@@ -39,6 +39,10 @@ const FIELDS: &[(&str, &str, bool)] = &[
     ("command", "[sh, -c, 'exec sleep 1001']", true),
     ("working_dir", "/tmp", true),
     ("environment", "{ A: b }", true),
+    ("env_file", "variables.env", true),
+    ("listen", "[{ name: a, unix: a.sock }]", true),
+    ("secrets", "[{ name: a, file: variables.env }]", true),
+    ("on_event", "{ exec: 'true', events: [give_up] }", false),
     ("user", "'0'", true),
     ("replicas", "2", false),
     ("port", "{ replies: one }", true),
@@ -70,6 +74,7 @@ fn every_field_has_exactly_its_effect() {
     let wharf = Wharf::up(BASE);
     let is_root = nix::unistd::geteuid().is_root();
     let same = state_of(&wharf, "same");
+    std::fs::write(wharf.folder.join("variables.env"), "FROM_A_FILE=x\n").unwrap();
     for (field, value, restarts) in FIELDS {
         if ["user", "group_add", "cap_drop"].contains(field) && !is_root {
             // Only root may become somebody; what an ordinary user gets is another test's matter.
@@ -88,7 +93,12 @@ fn every_field_has_exactly_its_effect() {
         assert_eq!(change["change"], "changed", "{field}: {plan}");
         assert_eq!(change["effect"], if *restarts { "restart" } else { "live" }, "{field}");
         let named = change["fields"].as_array().unwrap();
-        let root = field.split('_').next().unwrap();
+        // Files of variables are read with the configuration, and what they say is what counts.
+        let root = match *field {
+            "env_file" => "environment.FROM_A_FILE",
+            "on_event" => field,
+            other => other.split('_').next().unwrap(),
+        };
         assert!(
             named.iter().any(|path| path.as_str().unwrap().contains(root)),
             "{field}: {named:?}"

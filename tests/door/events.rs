@@ -336,6 +336,15 @@ fn every_kind_has_its_sample_and_the_schema() {
     let before = Some(wharf::event::State::Starting);
     let path = Some("/usr/bin/web".into());
     let delay_s = 1.5;
+    let hook_end = wharf::manager::HookEnd {
+        event: wharf::spec::HookEvent::GiveUp,
+        program: "./page-me".to_owned(),
+        how: wharf::exit::How::Signaled(wharf::exit::Signal::KILL),
+        timed_out: true,
+        took: std::time::Duration::from_secs(30),
+        output: "asking the pager\n".to_owned(),
+        killed: vec![11],
+    };
     let all = [
         What::ManagerStart,
         What::Start { replica: replica(), incarnation, pid: 7, executable: path },
@@ -395,6 +404,7 @@ fn every_kind_has_its_sample_and_the_schema() {
             exact: true,
         },
         What::Oom { replica: replica(), incarnation, killed: 1, limit: 50 << 20 },
+        What::Hook { replica: replica(), incarnation, end: Box::new(hook_end) },
         What::Reload { by: by(), services: 3 },
         What::Degraded { what: vec!["the disk is full".into()] },
         What::Degraded { what: Vec::new() },

@@ -187,6 +187,7 @@ fn speak(name: &str, payload: &Bytes) -> Result<Vec<Bytes>, SpeakError> {
 
 pub(crate) fn replica(service: &str, number: u32, state: State) -> ReplicaStatus {
     ReplicaStatus {
+        listen: Vec::new(),
         service: service.to_owned(),
         replica: number,
         state,
@@ -223,6 +224,7 @@ fn snapshot() -> Snapshot {
             degraded: vec!["the disk is full".to_owned()],
             output_dropped_bytes: 0,
             forward_dropped: 0,
+            hooks_dropped: 0,
             journal_write_errors: 0,
             records_waiting: 0,
             shutting_down: false,

@@ -4,7 +4,8 @@
 //! A start is tried with stand-ins: for every program that a configuration names there is one in
 //! the test's own folder that notes down how it was called. To that end the imported configuration
 //! is changed in three ways, and in these alone: absolute paths of programs and working folders
-//! get the test's folder before them, users are left out (they do not exist where tests run), and a
+//! get the test's folder before them, users, sockets and secrets are left out (they do not exist or
+//! are taken where tests run), and a
 //! limit on descriptors is lowered to what the tests may have. `WHARF_BLESS=1` rewrites what is
 //! expected.
 

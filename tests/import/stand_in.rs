@@ -37,6 +37,8 @@ impl Stage<'_> {
         // who runs this has is tested elsewhere.
         let left_out = [
             "user",
+            "listen",
+            "secrets",
             "ready",
             "healthcheck",
             "watchdog",

@@ -620,6 +620,7 @@ impl Sim {
             files: Vec::new(),
             cgroups: Cgroups::Auto,
             metrics: None,
+            on_event: Vec::new(),
             services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
         };
         let configure = Configure { spec: Arc::new(spec), by: by("wharf reload"), past, stopped };

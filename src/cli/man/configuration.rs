@@ -46,7 +46,7 @@ pub(super) fn text() -> String {
 }
 
 fn is_under(path: &str, top: &str) -> bool {
-    path.strip_prefix(top).is_some_and(|rest| rest.starts_with('.') && rest != ".")
+    path.strip_prefix(top).is_some_and(|rest| rest.starts_with(['.', '[']) && rest != ".")
 }
 
 /// A key as it stands in its section: without the names above it.
@@ -86,6 +86,8 @@ fn with_code(text: &str) -> Vec<Inline> {
 }
 
 const SECTIONS: &[(&str, &str)] = &[
+    ("SECRETS", "secrets.NAME"),
+    ("HOOKS OF ALL SERVICES", "on_event"),
     ("A SERVICE", "services.NAME"),
     ("A GROUP", "groups.NAME"),
     ("A TASK", "tasks.NAME"),
@@ -101,8 +103,8 @@ const DESCRIPTION: &[&str] = &[
      are told at once by wharf check. A key that is known and does not work yet is refused with the \
      words \"not supported yet\" and never ignored. Keys that begin with x- are yours and ignored.",
     "In every value ${NAME} is replaced by the variable of that name of the environment in which the \
-     file is read, and ${NAME:-text} by the text where it is unset or empty. $$ is one dollar; any other \
-     dollar is itself.",
+     file is read, and ${NAME:-text} by the text where it is unset or empty; - alone, :? ? :+ and + work as \
+     in docker-compose. $$ is one dollar; any other dollar is itself.",
 ];
 
 const VALUES: &[(&str, &str)] = &[

@@ -11,6 +11,7 @@ use crate::exit::Signal;
 use crate::import::command::{reference, words};
 use crate::import::draft::{Draft, Origin};
 use crate::import::job::{Job, asks, key_origin, texts};
+use crate::name::ServiceName;
 use crate::spec::{Entry, Kind, Node};
 
 /// A service as it is written, its references translated.
@@ -170,7 +171,7 @@ impl Service {
             }
             "labels" => labels(job, draft, value, from),
             "logging" => logging(draft, value, from),
-            "secrets" => secrets(draft, value, from),
+            "secrets" => secrets(job, draft, value, from),
             _ => return false,
         }
         true
@@ -189,7 +190,7 @@ impl Service {
             };
             let needed = item.get("required").and_then(Node::text) != Some("false");
             let path = host_path(job, self.file, path);
-            if !job.env_file(draft, &path, from) && needed {
+            if !job.env_file(draft, &path, needed, from) && needed {
                 let shown = job.shown(&path);
                 draft.lose(from, format!("there is no file {shown}"), "write its variables here");
             }
@@ -574,9 +575,24 @@ fn logging(draft: &mut Draft, value: &Node, from: &Origin) {
     }
 }
 
-fn secrets(draft: &mut Draft, value: &Node, from: &Origin) {
+fn secrets(job: &Job<'_>, draft: &mut Draft, value: &Node, from: &Origin) {
     let Kind::List(items) = &value.kind else { return };
     let names = items.iter().filter_map(|item| item.text().or_else(|| item.get("source")?.text()));
-    let names: Vec<String> = names.map(str::to_owned).collect();
-    draft.put("secrets", names, from);
+    let mut known = Vec::new();
+    for name in names {
+        match job.secret(name).filter(|_| ServiceName::new(name).is_ok()) {
+            Some(secret) if !known.contains(&secret) => known.push(secret),
+            Some(_) => {}
+            None => draft.lose(
+                from,
+                format!("no file is known for the secret `{name}`"),
+                "put it into a file and name that in `secrets:` of the service",
+            ),
+        }
+    }
+    if !known.is_empty() {
+        draft.put("secrets", known, from);
+        draft
+            .note(from, "secrets are files whose paths are in `NAME_FILE`, not below /run/secrets");
+    }
 }

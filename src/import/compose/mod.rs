@@ -23,7 +23,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("command", "`command`", "with `entrypoint` before it; a text is split into words"),
     carried("entrypoint", "`command`", ""),
     carried("environment", "`environment`", "a name without a value becomes `${NAME:-}`"),
-    carried("env_file", "`environment`", "values are copied, until `env_file` is supported"),
+    carried("env_file", "`env_file`", ""),
     carried("working_dir", "`working_dir`", "below a bind mount it becomes the path on the host; elsewhere it is lost, being a path of the image"),
     carried("volumes", "`working_dir`", "bind mounts say where paths of the container are on the host; else lost"),
     carried("user", "`user`", ""),
@@ -47,7 +47,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("labels", "`labels`", ""),
     carried("logging", "`logging`", "`max-size` and `max-file`; drivers are lost"),
     carried("extends", "the keys themselves", "of a service of the same file"),
-    carried("secrets", "`secrets`", "by name; the file of the top level is lost"),
+    carried("secrets", "`secrets`", "with the `file` of the top level; `NAME_FILE` is its path, and not /run/secrets"),
     carried("x-*", "left out", "anchors in them are followed"),
     carried("${NAME:-x}", "`${NAME:-x}`", "`.env` becomes the default; `:?` and `:+` are decided or weakened, which is said"),
     noted("version", "services.yaml has a version of its own"),
@@ -116,14 +116,13 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
         return job.wrong(&key_origin(&services), "expected services by name", "");
     };
     let mut stack = Stack { file, entries, dotenv, left_out: Vec::new() };
-    stack.services(job);
-    if let Some(declared) = declared {
-        job.lose(
-            &key_origin(&declared),
-            "where secrets come from is not carried over",
-            "put each into a file and name it in `secrets:` of its service",
-        );
+    for secret in declared.iter().flat_map(|declared| declared.value.entries()) {
+        if let Some(path) = secret.value.get("file").and_then(Node::text) {
+            let path = host_path(job, file, path);
+            job.secret_files.insert(secret.key.clone(), path);
+        }
     }
+    stack.services(job);
 }
 
 /// The variables of `.env` beside the file.

@@ -25,7 +25,7 @@ pub(super) const TABLE: &[Row] = &[
     carried("ExecStop", "`stop_signal`", "where it is a `kill -SIGNAL $MAINPID`; others are lost"),
     carried("Type", "`ready` for notify, `restart: no` for oneshot", "forking is lost: the program must stay in the foreground"),
     carried("Environment", "`environment`", ""),
-    carried("EnvironmentFile", "`environment`", "values are copied, until `env_file` is supported"),
+    carried("EnvironmentFile", "`env_file`", ""),
     carried("PassEnvironment", "`environment: { NAME: \"${NAME:-}\" }`", ""),
     carried("UnsetEnvironment", "left out of `environment`", ""),
     carried("WorkingDirectory", "`working_dir`", "`/` where it is not written"),

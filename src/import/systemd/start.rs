@@ -60,7 +60,7 @@ pub(super) fn environment(
             forget(draft, &name);
             known.insert(name, value);
         }
-        job.env_file(draft, path, &line.from);
+        job.env_file(draft, path, needed, &line.from);
     }
     for line in unit.all("Service", "UnsetEnvironment") {
         for name in line.value.split_whitespace() {

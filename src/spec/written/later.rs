@@ -17,52 +17,6 @@ pub enum OneOrMore {
     One(Word),
 }
 
-/// A secret, by name or spelled out.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Secret {
-    /// How it comes and goes is spelled out.
-    Long(SecretLong),
-    /// By name; it arrives as a file named in `NAME_FILE`.
-    Name(NameText),
-}
-
-/// A secret, spelled out.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SecretLong {
-    /// Its name.
-    pub name: NameText,
-    /// The file that holds it.
-    pub file: Option<Word>,
-    /// How the program gets it.
-    pub by: Option<Destination>,
-}
-
-/// How a program gets a secret.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Destination {
-    /// As a file that only it can read.
-    File,
-    /// As an open descriptor.
-    Fd,
-}
-
-/// A socket that the manager holds.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Listen {
-    /// Its name in `LISTEN_FDNAMES`.
-    pub name: NameText,
-    /// An address such as `127.0.0.1:8080`.
-    pub tcp: Option<String>,
-    /// An address such as `127.0.0.1:53`.
-    pub udp: Option<String>,
-    /// The path of a Unix socket.
-    pub unix: Option<Word>,
-}
-
 /// What must be there first.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]

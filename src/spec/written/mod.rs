@@ -4,7 +4,9 @@
 //! marked `x-supported: false` is known and checked, and refused until its behaviour exists.
 //! Nothing here fills in defaults or compares one key with another; that is `mean`'s.
 
+mod given;
 mod health;
+mod hook;
 mod later;
 mod limits;
 mod metrics;
@@ -17,10 +19,14 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use given::{
+    Destination, EnvFile, EnvFileLong, EnvFiles, Listen, Secret, SecretLong, SecretSource,
+};
 pub use health::{HealthFailure, Healthcheck, NotifyBy, Ready};
+pub use hook::{Hook, HookEvent, Hooks};
 pub use later::{
-    Cluster, Condition, Dependencies, Dependency, DependencyLong, Destination, Group, Listen,
-    OneOrMore, Retry, Secret, SecretLong, Strategy, Task,
+    Cluster, Condition, Dependencies, Dependency, DependencyLong, Group, OneOrMore, Retry,
+    Strategy, Task,
 };
 pub use limits::{Capability, Limits, OnOom};
 pub use metrics::{AddressText, Metrics};
@@ -51,6 +57,10 @@ pub struct File {
     pub defaults: Option<Box<Service>>,
     /// The services by name.
     pub services: Option<IndexMap<String, Service>>,
+    /// Where secrets come from, by name.
+    pub secrets: Option<IndexMap<String, SecretSource>>,
+    /// Commands that are run when something happens to any service.
+    pub on_event: Option<Hooks>,
     /// Whether control groups are used where they can be.
     pub cgroups: Option<Cgroups>,
     /// Services that live and die together.

@@ -5,10 +5,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::health::{Healthcheck, Ready};
-use super::later::{Dependencies, Listen, OneOrMore, Secret};
+use super::later::Dependencies;
 use super::{
-    Capability, EnvEntry, Length, Limits, NameText, Octal, Port, ReasonWord, Schedule, SignalText,
-    Size, SocketPath, User, Word,
+    Capability, EnvEntry, EnvFiles, Hooks, Length, Limits, Listen, NameText, Octal, Port,
+    ReasonWord, Schedule, Secret, SignalText, Size, SocketPath, User, Word,
 };
 
 /// One program that is kept running.
@@ -30,17 +30,15 @@ pub struct Service {
     /// Environment variables, as a map or a list of `NAME=value`. Without a value it is taken from
     /// the manager's own environment when the file is read.
     pub environment: Option<Environment>,
-    /// Files with environment variables, one `NAME=value` a line.
-    #[schemars(extend("x-supported" = false))]
-    pub env_file: Option<OneOrMore>,
+    /// Files with environment variables, one `NAME=value` a line, read with the configuration. What
+    /// `environment` says comes before them.
+    pub env_file: Option<EnvFiles>,
     /// Secrets, given by descriptor or file and never by environment.
-    #[schemars(extend("x-supported" = false))]
     pub secrets: Option<Vec<Secret>>,
     /// How many run at once. 0 keeps the service defined but not running.
     #[schemars(range(max = 10_000))]
     pub replicas: Option<u32>,
     /// Sockets that the manager holds and hands over, so that a restart refuses nobody.
-    #[schemars(extend("x-supported" = false))]
     pub listen: Option<Vec<Listen>>,
     /// What must be there before it is started.
     #[schemars(extend("x-supported" = false))]
@@ -54,6 +52,8 @@ pub struct Service {
     pub watchdog: Option<Length>,
     /// What follows an end.
     pub restart: Option<Restart>,
+    /// Commands that are run when something happens to it.
+    pub on_event: Option<Hooks>,
     /// How long a start may take: until the program is ready, or until it runs where `ready` says how
     /// long it may take from there.
     pub start_timeout: Option<Length>,

@@ -1,18 +1,18 @@
-//! Files of `NAME=value` lines: foreman's and compose's `.env`, systemd's EnvironmentFile.
+//! Files of `NAME=value` lines: `env_file`, foreman's and compose's `.env`, systemd's EnvironmentFile.
 //!
 //! What they have in common is read: comments, `export`, single quotes that keep all, double quotes
 //! with backslashes, values over several lines inside quotes.
 
 /// What one line came to.
-pub(super) struct Line {
+pub(crate) struct Line {
     /// Where it begins, in bytes.
-    pub(super) start: usize,
+    pub(crate) start: usize,
     /// Name and value, or what is wrong.
-    pub(super) variable: Result<(String, String), String>,
+    pub(crate) variable: Result<(String, String), String>,
 }
 
 /// Reads a whole file.
-pub(super) fn read(text: &str) -> Vec<Line> {
+pub(crate) fn read(text: &str) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut at = 0;
     while at < text.len() {
