@@ -287,8 +287,12 @@ pub enum Verb {
     Start,
     /// End it and keep it down.
     Stop,
+    /// End it, and before it all that depends on it, and keep all that down.
+    StopWithDependents,
     /// End it and run it again.
     Restart,
+    /// End and run again one replica after the other, each when the one before it is ready.
+    Roll,
     /// Send it a signal.
     Signal(Signal),
 }
@@ -382,6 +386,14 @@ pub enum Action {
     Forget {
         /// The replica.
         replica: ReplicaId,
+    },
+    /// One replica after the other was to make room for a new run; that of this replica did not become
+    /// ready, so the others are left as they are.
+    Halted {
+        /// The replica.
+        replica: ReplicaId,
+        /// How many are left.
+        left: u32,
     },
     /// The set of services stopped by an operator changed; it outlives the manager.
     Persist,

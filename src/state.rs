@@ -257,6 +257,13 @@ pub struct Intent {
     /// When each service with a schedule was last due, in the life that `up` began.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub due: BTreeMap<ServiceName, Wall>,
+    /// How many replicas there are to be, where that is not what the configuration says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scale: BTreeMap<ServiceName, u32>,
+    /// The profiles that were chosen: services that come with a reload are started if they have none, or
+    /// one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<String>,
 }
 
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, StateError> {
@@ -302,8 +309,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::project(folder.path());
         assert_eq!(state.read_intent().unwrap(), Intent::default());
-        let intent =
-            Intent { stopped: vec![ServiceName::new("web").unwrap()], ..Intent::default() };
+        let web = ServiceName::new("web").unwrap();
+        let intent = Intent {
+            stopped: vec![web.clone()],
+            due: BTreeMap::from([(web.clone(), Wall(1_800_000_000_000_000_000))]),
+            scale: BTreeMap::from([(web, 3)]),
+            profiles: vec!["dev".to_owned()],
+        };
         state.write_intent(&intent).unwrap();
         assert_eq!(state.read_intent().unwrap(), intent);
         fs::write(state.intent_file(), "{").unwrap();

@@ -23,6 +23,8 @@ mod history;
 mod note;
 #[path = "simulate/oracles.rs"]
 mod oracles;
+#[path = "simulate/relate.rs"]
+mod relate;
 #[path = "simulate/watch.rs"]
 mod watch;
 #[path = "simulate/world.rs"]
@@ -155,6 +157,7 @@ fn five_thousand_starts_are_gentle_and_in_order() {
         metrics: None,
         on_event: Vec::new(),
         services: [(service.name.clone(), service)].into_iter().collect(),
+        groups: indexmap::IndexMap::new(),
     };
     let by = Requester { uid: None, pid: None, who: "test".to_owned() };
     let configure = Configure { spec: Arc::new(spec), by, past: Vec::new(), stopped: Vec::new() };

@@ -10,17 +10,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use serde_json::Value;
 use wharf::exit::{Reason, Signal};
+use wharf::name::ServiceName;
 use wharf::spec::{
-    self, Banner, Capability, Cgroups, ChangeKind, Channel, Check, Effect, Eof, Forward, Framing,
-    Handshake, HealthFailure, Healthcheck, IdPlace, KillScope, Limits, Loaded, Logging, Longer,
-    Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy,
-    Port, READY_INTERVAL, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm, Rights, Schedule,
-    Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    self, Banner, Capability, Cgroups, ChangeKind, Channel, Check, Condition, Dependency, Effect,
+    Eof, Forward, Framing, Group, Handshake, HealthFailure, Healthcheck, IdPlace, KillScope,
+    Limits, Loaded, Logging, Longer, Metrics, Missed, OnGiveUp, OnManagerExit, OnOom,
+    OnProtocolError, Overlap, PacketWidth, Policy, Port, READY_INTERVAL, Readiness, Ready, ReadyBy,
+    Replies, Restart, Rhythm, Rights, Schedule, Service, SignalName, Spec, Stop, Stray, Unbuffer,
+    WhenFull,
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -451,7 +454,8 @@ fn every_field_of_a_service_shows_in_the_plan() {
                 logging: { journald: true, syslog: true }, port: { quit: q, stray: kill, banner: b, \
                 ready: { message: m }, framing: { counted: { header: '(1)', trailer: t } }, replies: { sentinel: { send: '{token}', expect: '{token}' } } }, \
                 ready: { timeout: 5s }, healthcheck: { call: h }, watchdog: 5s, max_memory: 5, max_lifetime: 5s, \
-                restart: { on_give_up: { retry_every: 1s }, success_signals: [TERM] } } }";
+                restart: { on_give_up: { retry_every: 1s }, success_signals: [TERM] }, profiles: [dev], \
+                depends_on: { db: { condition: service_healthy } } }, db: { command: y } }";
     let old = load(text);
     let whole = serde_json::to_value(&*old.services[0]).unwrap();
     let mut leaves = Vec::new();
@@ -470,10 +474,10 @@ fn every_field_of_a_service_shows_in_the_plan() {
         }
     }
     assert!(leaves.len() >= 40, "{leaves:?}");
-    let blocks = ["restart.", "stop.", "logging.", "labels.", "healthcheck."];
+    let blocks = ["restart.", "stop.", "logging.", "labels.", "healthcheck.", "depends_on."];
     live.retain(|field| !blocks.iter().any(|block| field.starts_with(block)));
     let asked = ["ready.timeout", "ready.interval", "max_memory", "max_lifetime", "start_timeout"];
-    assert_eq!(live, [&["on_event", "replicas", "port.timeout"], &asked[..]].concat());
+    assert_eq!(live, [&["on_event", "replicas", "profiles", "port.timeout"], &asked[..]].concat());
 }
 
 fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
@@ -488,14 +492,34 @@ fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {
 /// The service with another value at `pointer`, of whatever kind fits there.
 fn changed_at(whole: &Value, pointer: &str) -> Service {
     let words = [
-        "7s", "SIGINT", "always", "group", "block", "stop", "ignored", "pty", "drop", "keep",
-        "kill", "report", "notify", "another",
+        "7s",
+        "SIGINT",
+        "always",
+        "group",
+        "block",
+        "stop",
+        "ignored",
+        "pty",
+        "drop",
+        "keep",
+        "kill",
+        "report",
+        "notify",
+        "service_started",
+        "another",
     ];
     let before: Service = serde_json::from_value(whole.clone()).unwrap();
     words
         .into_iter()
         .map(Value::from)
-        .chain([7.into(), 0.5.into(), false.into(), serde_json::json!([]), Value::Null])
+        .chain([
+            7.into(),
+            0.5.into(),
+            false.into(),
+            true.into(),
+            serde_json::json!([]),
+            Value::Null,
+        ])
         .chain([serde_json::json!({ "number": 2, "name": "SIGINT" })])
         .find_map(|value| {
             let mut whole = whole.clone();
@@ -924,6 +948,11 @@ fn any_service() -> impl Strategy<Value = Service> {
                     environment,
                     user,
                     replicas,
+                    profiles: labels
+                        .keys()
+                        .filter(|key| key.parse::<ServiceName>().is_ok())
+                        .cloned()
+                        .collect(),
                     port,
                     restart,
                     start_timeout: length,
@@ -951,6 +980,39 @@ fn any_service() -> impl Strategy<Value = Service> {
         )
 }
 
+/// One group of all services, in their order.
+fn some_groups(
+    services: &IndexMap<ServiceName, Arc<Service>>,
+    strategy: usize,
+) -> IndexMap<String, Group> {
+    use spec::Strategy::{OneForAll, OneForOne, RestForOne};
+    let strategies = [OneForOne, OneForAll, RestForOne];
+    let group = Group {
+        services: services.keys().cloned().collect(),
+        strategy: strategies[strategy],
+        max_restarts: 7,
+        within: Duration::from_millis(1500),
+    };
+    if services.is_empty() { IndexMap::new() } else { [("all".to_owned(), group)].into() }
+}
+
+/// Each waits for the one before it.
+fn in_a_row(
+    services: IndexMap<ServiceName, Arc<Service>>,
+    (condition, restart, required): (usize, bool, bool),
+) -> IndexMap<ServiceName, Arc<Service>> {
+    let condition = [Condition::Started, Condition::Healthy][condition];
+    let mut before: Option<ServiceName> = None;
+    let with = |(name, service): (ServiceName, Arc<Service>)| {
+        let mut service = Service::clone(&service);
+        if let Some(before) = before.replace(name.clone()) {
+            service.depends_on.insert(before, Dependency { condition, restart, required });
+        }
+        (name, Arc::new(service))
+    };
+    services.into_iter().map(with).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -959,17 +1021,22 @@ proptest! {
     fn a_configuration_survives_being_written_out(
         services in vec(any_service().boxed(), 0..4),
         metrics in option::of((any::<std::net::IpAddr>(), 1..=u16::MAX)),
+        strategy in 0..3_usize,
+        how in (0..2_usize, any::<bool>(), any::<bool>()),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("services.yaml");
-        let services = services.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect();
+        let services: IndexMap<_, _> =
+            services.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect();
+        let services = in_a_row(services, how);
         let metrics = metrics.map(|(host, port)| Metrics {
             listen: (host, port).into(),
             allow_remote: !host.is_loopback(),
         });
         let on_event = Vec::new();
-        let spec =
-            Spec { files: vec![file.clone()], cgroups: Cgroups::Off, metrics, on_event, services };
+        let groups = some_groups(&services, strategy);
+        let files = vec![file.clone()];
+        let spec = Spec { files, cgroups: Cgroups::Off, metrics, on_event, services, groups };
         let text = spec::resolved(&spec, false);
         fs::write(&file, &text).unwrap();
         match spec::load(&[file], &environment) {

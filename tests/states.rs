@@ -178,6 +178,7 @@ impl Bench {
             metrics: None,
             on_event: Vec::new(),
             services: services.map(|service| (service.name.clone(), service)).collect(),
+            groups: indexmap::IndexMap::new(),
         };
         let spec = Arc::new(spec);
         let configure = Configure { spec, by: by(), past: Vec::new(), stopped: Vec::new() };
@@ -309,6 +310,7 @@ impl Bench {
                 | Action::SendQuit { .. }
                 | Action::CloseInput { .. }
                 | Action::Changed { .. }
+                | Action::Halted { .. }
                 | Action::Persist => {}
             }
         }

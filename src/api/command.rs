@@ -28,6 +28,8 @@ use crate::time::parse_duration;
 
 /// The longest wait for a command to come true; a stop may have a long grace period.
 const COMMAND: Duration = Duration::from_secs(3600);
+/// The most replicas of a service; the schema of services.yaml says the same.
+const MOST_REPLICAS: u32 = 10_000;
 /// What a call may take beyond its own time-out before the API gives up on the loop.
 const SLACK: Duration = Duration::from_secs(30);
 /// A reply up to this size needs no room to wait in, in bytes.
@@ -49,21 +51,83 @@ pub(super) async fn start(
 pub(super) async fn stop(
     State(shared): Door,
     Path(name): Path<String>,
-    query: OneReplica,
+    query: Result<Query<Stop>, QueryRejection>,
     asked: Asked,
     request: HttpRequest,
 ) -> Replicas {
-    plain(&shared, Verb::Stop, &name, query, asked.by, request).await
+    let Stop { replica, dependents } = input::query(query)?;
+    let verb = if dependents { Verb::StopWithDependents } else { Verb::Stop };
+    whole(&name, replica, dependents, "what depends on a service depends on all of it")?;
+    plain(&shared, verb, &name, Ok(Query(OfReplica { replica })), asked.by, request).await
+}
+
+/// `?replica=2&dependents=true`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stop {
+    replica: Option<u32>,
+    #[serde(default)]
+    dependents: bool,
+}
+
+/// `?replica=2&rolling=true`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Restart {
+    replica: Option<u32>,
+    #[serde(default)]
+    rolling: bool,
+}
+
+/// Refuses a single replica where only a service makes sense.
+fn whole(name: &str, replica: Option<u32>, needed: bool, why: &str) -> Result<(), ApiError> {
+    if needed && input::target(name, replica)?.replica.is_some() {
+        return Err(ApiError::bad_request(
+            "bad_query",
+            format!("name a service, not a replica: {why}"),
+        ));
+    }
+    Ok(())
+}
+
+/// How many replicas there are to be.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Scale {
+    /// So many.
+    #[schemars(range(max = 10_000))]
+    replicas: u32,
+}
+
+pub(super) async fn scale(
+    State(shared): Door,
+    Path(name): Path<String>,
+    asked: Asked,
+    request: HttpRequest,
+) -> Replicas {
+    let (parts, body) = request.into_parts();
+    let Scale { replicas } = input::json(&parts, body, "").await?;
+    let target = input::target(&name, None)?;
+    if target.replica.is_some() || replicas > MOST_REPLICAS {
+        let words = format!("a service has 0 to {MOST_REPLICAS} replicas; name a service");
+        return Err(ApiError::bad_request("bad_replicas", words));
+    }
+    let (service, by) = (target.service, asked.by);
+    let question = |reply| Request::Scale { service, replicas, by, reply };
+    Ok(Json(shared.ask_within(COMMAND, question).await??))
 }
 
 pub(super) async fn restart(
     State(shared): Door,
     Path(name): Path<String>,
-    query: OneReplica,
+    query: Result<Query<Restart>, QueryRejection>,
     asked: Asked,
     request: HttpRequest,
 ) -> Replicas {
-    plain(&shared, Verb::Restart, &name, query, asked.by, request).await
+    let Restart { replica, rolling } = input::query(query)?;
+    let verb = if rolling { Verb::Roll } else { Verb::Restart };
+    whole(&name, replica, rolling, "one alone has no turn")?;
+    plain(&shared, verb, &name, Ok(Query(OfReplica { replica })), asked.by, request).await
 }
 
 async fn plain(
@@ -270,13 +334,13 @@ pub(super) struct Upgrade {
     /// Its path, absolute.
     binary: PathBuf,
     /// The form in which it takes over: what `BINARY succession` says.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "whole_number")]
     form: u32,
 }
 
 /// A whole number in any of its spellings (`1.0` is one to JSON); one that is too large for us is as far
 /// from every form that we know.
-fn whole<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
+fn whole_number<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
     let number = f64::deserialize(d)?;
     if number < 0.0 || number.fract() != 0.0 {
         return Err(D::Error::custom("the form is no whole number"));

@@ -50,7 +50,7 @@ pub(super) async fn reload(
 ) -> Result<Json<Reloaded>, ApiError> {
     let (parts, body) = request.into_parts();
     let wanted: Reload = input::json(&parts, body, "{}").await?;
-    let before = shared.ask(|reply| Request::Spec { reply }).await?;
+    let before = shared.ask(|reply| Request::Written { reply }).await?;
     let loaded = load(Arc::clone(&shared), before.files.clone()).await;
     if loaded.is_err() && !wanted.plan {
         // A loop too busy to hear of it has other worries.

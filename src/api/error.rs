@@ -32,6 +32,7 @@ pub(super) const CODES: &[Known] = &[
     known(400, "bad_query", "a query key is unknown, repeated, or has no such value"),
     known(400, "bad_header", "a header has no such value"),
     known(400, "bad_name", "what stands for a service or replica cannot be a name"),
+    known(400, "bad_replicas", "there cannot be so many replicas, or not of that"),
     known(400, "bad_body", "the body is not what is expected"),
     known(400, "no_such_signal", "there is no such signal"),
     known(404, "no_such_route", "there is no such path"),

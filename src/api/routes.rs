@@ -256,6 +256,22 @@ const WAIT: Parameter = Parameter {
     example: "10s",
 };
 
+const DEPENDENTS: Parameter = Parameter {
+    name: "dependents",
+    place: Place::Query,
+    about: "Whether all that depends on it is stopped before it. Not of a single replica.",
+    schema: |_| json_schema!({ "type": "boolean", "default": false }),
+    example: "true",
+};
+
+const ROLLING: Parameter = Parameter {
+    name: "rolling",
+    place: Place::Query,
+    about: "Whether one replica after the other is restarted. Not of a single replica.",
+    schema: |_| json_schema!({ "type": "boolean", "default": false }),
+    example: "true",
+};
+
 const NAMED: &[Parameter] = &[NAME, REPLICA];
 const COMMANDED: &[Parameter] = &[NAME, REPLICA, COMMAND];
 
@@ -362,20 +378,42 @@ pub(super) const ROUTES: &[Route] = &[
         "Answered when it runs, or when it ended instead.",
         || post(command::start),
     ),
-    control(
-        "/v1/services/{name}/stop",
-        "stopService",
-        "Stop it and keep it down",
-        "Answered when it is down, which may take its grace period. It stays down over a restart of the manager.",
-        || post(command::stop),
-    ),
-    control(
-        "/v1/services/{name}/restart",
-        "restartService",
-        "Stop it and start it again",
-        "Answered when the new run runs.",
-        || post(command::restart),
-    ),
+    Route {
+        parameters: &[NAME, REPLICA, DEPENDENTS, COMMAND],
+        ..control(
+            "/v1/services/{name}/stop",
+            "stopService",
+            "Stop it and keep it down",
+            "Answered when it is down, which may take its grace period. It stays down over a restart of the manager. What depends on it runs on, unless that is to be stopped first.",
+            || post(command::stop),
+        )
+    },
+    Route {
+        parameters: &[NAME, REPLICA, ROLLING, COMMAND],
+        ..control(
+            "/v1/services/{name}/restart",
+            "restartService",
+            "Stop it and start it again",
+            "Answered when the new run runs. One replica after the other, if so asked: the next one when the one before it is ready.",
+            || post(command::restart),
+        )
+    },
+    Route {
+        parameters: &[NAME, COMMAND],
+        takes: Takes::Json {
+            schema: of::<command::Scale>,
+            example: r#"{"replicas":3}"#,
+            required: true,
+        },
+        errors: &["bad_name", "bad_replicas", "no_such_service", "ended", "disk"],
+        ..control(
+            "/v1/services/{name}/scale",
+            "scaleService",
+            "Make it so many replicas",
+            "Answered when they run and those above are gone. It outlives the manager, until `replicas` of the service is another in a file that is reloaded.",
+            || post(command::scale),
+        )
+    },
     Route {
         takes: Takes::Json {
             schema: of::<command::Which>,

@@ -13,6 +13,7 @@ use super::connect::Connect;
 use super::down::Down;
 use super::events::Events;
 use super::exits::Exits;
+use super::graph::Graph;
 use super::guard::{Guardian, Manager};
 use super::import::Import;
 use super::init::Init;
@@ -21,10 +22,11 @@ use super::man::Man;
 use super::profiles::Profiles;
 use super::ps::Ps;
 use super::reload::Reload;
+use super::scale::Scale;
 use super::schema::Schema;
 use super::signal::Signal;
 use super::status::Status;
-use super::switch::Switch;
+use super::switch::{Restart, Stop, Switch};
 use super::up::Up;
 use super::upgrade::{Succession, Upgrade};
 use super::why::Why;
@@ -96,18 +98,24 @@ pub(super) enum Command {
     Ps(Ps),
     Status(Status),
     Why(Why),
-    /// Start services that are down
+    /// Start services that are down, and what they depend on
     #[command(after_help = "Examples:\n  wharf start web\n  wharf start web/2 db")]
     Start(Switch),
     /// Stop services and keep them down, also when the manager is restarted
-    #[command(after_help = "Examples:\n  wharf stop web\n  wharf stop web/2 db")]
-    Stop(Switch),
+    #[command(
+        after_help = "Examples:\n  wharf stop web\n  wharf stop web/2 db\n  wharf stop db --dependents"
+    )]
+    Stop(Stop),
     /// Stop services and start them again
-    #[command(after_help = "Examples:\n  wharf restart web\n  wharf restart web/2 db")]
-    Restart(Switch),
+    #[command(
+        after_help = "Examples:\n  wharf restart web\n  wharf restart web/2 db\n  wharf restart web --rolling"
+    )]
+    Restart(Restart),
+    Scale(Scale),
     Signal(Signal),
     Reload(Reload),
     Upgrade(Upgrade),
+    Graph(Graph),
     Check(Check),
     Config(Config),
     Schema(Schema),

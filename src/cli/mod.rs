@@ -5,6 +5,7 @@
 
 mod args;
 mod batch;
+mod chosen;
 mod client;
 mod context;
 mod failure;
@@ -33,6 +34,7 @@ mod direct;
 mod down;
 mod events;
 mod exits;
+mod graph;
 mod guard;
 mod import;
 mod init;
@@ -42,6 +44,7 @@ mod man;
 mod profiles;
 mod ps;
 mod reload;
+mod scale;
 mod schema;
 mod signal;
 mod status;
@@ -88,12 +91,14 @@ fn run(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Ps(command) => command.run(context),
         Command::Status(command) => command.run(context),
         Command::Why(command) => command.run(context),
-        Command::Start(command) => command.run(context, switch::Verb::Start),
-        Command::Stop(command) => command.run(context, switch::Verb::Stop),
-        Command::Restart(command) => command.run(context, switch::Verb::Restart),
+        Command::Start(command) => command.start(context),
+        Command::Stop(command) => command.run(context),
+        Command::Restart(command) => command.run(context),
+        Command::Scale(command) => command.run(context),
         Command::Signal(command) => command.run(context),
         Command::Reload(command) => command.run(context),
         Command::Upgrade(command) => command.run(context),
+        Command::Graph(command) => command.run(context),
         Command::Check(command) => command.run(context),
         Command::Config(command) => command.run(context),
         Command::Schema(command) => command.run(),

@@ -134,6 +134,14 @@ pub(super) fn state(replica: &ReplicaStatus) -> String {
         text.push(' ');
         text.push_str(&span(seconds));
     }
+    match (replica.state, &replica.note) {
+        (State::Waiting, Some(note)) => {
+            let what = note.strip_prefix("waits").unwrap_or(note).trim_start();
+            text = format!("waiting {what}");
+        }
+        (State::Failed, Some(note)) => text = format!("failed ({note})"),
+        _ => {}
+    }
     if replica.crash_looping {
         text.push_str(" (crash-looping)");
     }
@@ -188,6 +196,7 @@ pub(super) mod tests {
             port: None,
             limits: vec![],
             command: vec!["./server".into(), "--port".into(), "80 80".into()],
+            note: None,
             labels: BTreeMap::new(),
         }
     }

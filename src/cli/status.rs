@@ -204,6 +204,15 @@ fn next(replica: &ReplicaStatus, policy: Option<&str>) -> String {
                 .to_owned()
         }
         (State::Starting, _) => "its program is being started".to_owned(),
+        (State::Waiting | State::Failed, _) if replica.note.is_some() => {
+            let note = replica.note.as_deref().unwrap_or_default();
+            let then = if replica.state == State::Waiting {
+                String::new()
+            } else {
+                format!("; `wharf start {name}` tries again")
+            };
+            format!("{note}{then}")
+        }
         (State::Waiting, Some(wait)) => format!("it starts in {wait}"),
         (State::Waiting, None) => "it starts as soon as there is room".to_owned(),
         (State::Backoff, Some(wait)) => {
@@ -262,6 +271,9 @@ impl Page {
             0 => String::new(),
             many => format!(", {many} failures in a row"),
         };
+        if let (State::Running, Some(note)) = (replica.state, &replica.note) {
+            self.field(&mut text, "Note", note);
+        }
         self.field(&mut text, "Restarts", &format!("{}{row}", replica.restarts));
         for (at, limit) in replica.limits.iter().enumerate() {
             // Never cut: it says whether a limit holds.

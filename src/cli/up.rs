@@ -1,16 +1,15 @@
 //! `wharf up`: check, claim the state directory, write down what is wanted, and guard a manager.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
 
+use super::chosen;
 use super::context::Context;
 use super::detach;
 use super::failure::Failure;
 use super::guard;
 use crate::name::{Realm, ServiceName};
 use crate::os::random;
-use crate::spec::{Policy, Spec, meant_instead};
+use crate::spec::meant_instead;
 use crate::state::{Applied, Intent, StateDir, StateError};
 
 /// The version of `applied.json`.
@@ -21,12 +20,16 @@ const APPLIED: u32 = 1;
 #[command(after_help = "Examples:
   wharf up                     in the foreground; Ctrl-C stops everything
   wharf up -d                  in the background; returns once the manager answers
-  wharf up -d db web           only these; the others stay down until `wharf start`")]
+  wharf up -d db web           only these and what they depend on
+  wharf up -d --profile dev    also the services of the profile `dev`")]
 pub(super) struct Up {
     /// In the background
     #[arg(short, long)]
     detach: bool,
-    /// Start only these services
+    /// Also start services of this profile; several may be chosen [env: WHARF_PROFILES]
+    #[arg(long = "profile", value_name = "PROFILE")]
+    profiles: Vec<String>,
+    /// Start only these services, whatever their profiles, and what they depend on
     #[arg(value_name = "NAME")]
     names: Vec<ServiceName>,
 }
@@ -43,12 +46,16 @@ impl Up {
                 });
             }
         }
+        let variable = std::env::var("WHARF_PROFILES").ok();
+        let profiles = chosen::profiles(&spec, &self.profiles, variable.as_deref())?;
+        // What cannot be started as it was asked for is refused before anything is written.
+        chosen::intent(&spec, &Intent::default(), &self.names, profiles.clone())?;
         let state = &context.state;
         state.create()?;
         let lock = state.lock()?;
         let before = kept(state.read_intent(), context)?.unwrap_or_default();
         let realm = realm(state, context)?;
-        let intent = intent(&spec, &before, &self.names);
+        let intent = chosen::intent(&spec, &before, &self.names, profiles)?;
         state.write_intent(&intent)?;
         state.write_applied(&Applied { schema: APPLIED, realm, spec })?;
         if self.detach { detach::start(context, lock) } else { guard::guard(context, lock, true) }
@@ -77,49 +84,4 @@ fn realm(state: &StateDir, context: &Context) -> Result<Realm, Failure> {
     }
     let number = random::number();
     number.map(Realm).map_err(|source| Failure::Io { doing: "read random numbers", source })
-}
-
-/// What is to stay down: a stop outlives `down` only where the policy says so, and who names
-/// services wants no others.
-fn intent(spec: &Spec, before: &Intent, names: &[ServiceName]) -> Intent {
-    let stopped: BTreeSet<_> = before.stopped.iter().collect();
-    let stays = |(name, service): &(&ServiceName, &std::sync::Arc<crate::spec::Service>)| {
-        if names.is_empty() {
-            stopped.contains(name) && service.restart.policy == Policy::UnlessStopped
-        } else {
-            !names.contains(name)
-        }
-    };
-    let stopped = spec.services.iter().filter(stays).map(|(name, _)| name.clone()).collect();
-    Intent { stopped, ..Intent::default() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_stays_down() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("services.yaml");
-        let text = "version: 1\nservices:\n  \
-            a: { command: [a], restart: unless-stopped }\n  \
-            b: { command: [b], restart: always }\n  \
-            c: { command: [c], restart: unless-stopped }\n";
-        std::fs::write(&file, text).unwrap();
-        let spec = crate::spec::load(&[file], &|_| None).unwrap().spec;
-        let names = |words: &str| -> Vec<ServiceName> {
-            words.split_whitespace().map(|word| word.parse().unwrap()).collect()
-        };
-        for (before, named, after) in [
-            ("", "", ""),
-            ("a b gone", "", "a"),
-            ("c b a", "", "a c"),
-            ("", "b", "a c"),
-            ("a b", "a c", "b"),
-        ] {
-            let before = Intent { stopped: names(before), ..Intent::default() };
-            assert_eq!(intent(&spec, &before, &names(named)).stopped, names(after));
-        }
-    }
 }

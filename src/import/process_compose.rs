@@ -69,6 +69,8 @@ struct Around {
     dotenv: HashMap<String, String>,
     environment: Option<Entry>,
     shell: (String, String),
+    /// Processes that are started again whenever they end.
+    endless: Vec<String>,
 }
 
 /// Reads the files, a later one laid over those before it.
@@ -94,7 +96,12 @@ pub(super) fn read(job: &mut Job<'_>, files: &[usize]) {
         return job.wrong(&key_origin(&processes), "expected processes by name", "");
     };
     let shell = shell_words_of(shell.as_ref());
-    let around = Around { file, dotenv, environment, shell };
+    let is_endless = |entry: &&Entry| {
+        let restart = entry.value.get("availability").and_then(|own| own.get("restart"));
+        restart.and_then(Node::text) == Some("always")
+    };
+    let endless = entries.iter().filter(is_endless).map(|entry| entry.key.clone()).collect();
+    let around = Around { file, dotenv, environment, shell, endless };
     let mut names = HashMap::new();
     for entry in entries {
         if entry.key.starts_with("x-") {
@@ -226,7 +233,7 @@ fn take(job: &mut Job<'_>, draft: &mut Draft, around: &Around, entry: &Entry) ->
                 }
             }
         }
-        "depends_on" => depends_on(draft, value, from),
+        "depends_on" => depends_on(draft, around, value, from),
         "availability" => availability(job, draft, value, from),
         "readiness_probe" => probe(job, draft, "ready", value, from),
         "liveness_probe" => probe(job, draft, "healthcheck", value, from),
@@ -294,10 +301,23 @@ fn command(job: &mut Job<'_>, draft: &mut Draft, around: &Around, value: &Node, 
     super::procfile::pass_on(draft, &passed, from);
 }
 
-fn depends_on(draft: &mut Draft, value: &Node, from: &Origin) {
+fn depends_on(draft: &mut Draft, around: &Around, value: &Node, from: &Origin) {
     let mut needed = Map::new();
     for entry in value.entries() {
         let condition = match entry.value.get("condition").and_then(Node::text) {
+            Some("process_completed" | "process_completed_successfully")
+                if around.endless.contains(&entry.key) =>
+            {
+                draft.lose(
+                    from,
+                    format!(
+                        "`{}` is started again whenever it ends: that it runs is waited for",
+                        entry.key
+                    ),
+                    "",
+                );
+                "service_started"
+            }
             Some("process_healthy" | "process_log_ready") => "service_healthy",
             Some("process_completed_successfully") => "service_completed_successfully",
             Some("process_completed") => {

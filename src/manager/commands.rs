@@ -31,9 +31,24 @@ pub(super) struct Waiter {
     verb: Verb,
     /// The replicas meant, each with its run at the time of asking.
     replicas: Vec<(ReplicaId, Option<Incarnation>)>,
+    /// Replicas of which nothing is to be left.
+    gone: Vec<ReplicaId>,
     /// The wish must be on disk before it is confirmed: this version of the small files.
     version: u64,
     answer: Answer,
+}
+
+impl Waiter {
+    /// One who waits for a wish that is about these replicas.
+    pub(super) fn command(
+        verb: Verb,
+        replicas: Vec<(ReplicaId, Option<Incarnation>)>,
+        gone: Vec<ReplicaId>,
+        version: u64,
+        reply: oneshot::Sender<Result<Vec<ReplicaStatus>, Refusal>>,
+    ) -> Self {
+        Self { verb, replicas, gone, version, answer: Answer::Command(reply) }
+    }
 }
 
 enum Answer {
@@ -48,6 +63,22 @@ impl Answer {
             Self::Command(reply) => reply.is_closed(),
             Self::Apply(reply) => reply.is_closed(),
         }
+    }
+}
+
+/// What a command wants to come true.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Up,
+    Down,
+    None,
+}
+
+fn wish(verb: Verb) -> Wish {
+    match verb {
+        Verb::Start | Verb::Restart | Verb::Roll => Wish::Up,
+        Verb::Stop | Verb::StopWithDependents => Wish::Down,
+        Verb::Signal(_) => Wish::None,
     }
 }
 
@@ -74,6 +105,10 @@ impl Control {
             }
             Request::ReloadRefused => self.health.reload_refused = true,
             Request::Spec { reply } => drop(reply.send(Arc::clone(&self.spec))),
+            Request::Written { reply } => drop(reply.send(Arc::clone(&self.written))),
+            Request::Scale { service, replicas, by, reply } => {
+                self.scale(&service, replicas, by, reply);
+            }
             Request::Command { verb, target, by, reply } => self.command(verb, &target, by, reply),
             Request::Speak { target, payload, kind: speech, client, wait, reply } => {
                 self.speak(Spoken { target, payload, speech, client, reply }, wait);
@@ -123,7 +158,9 @@ impl Control {
         let checked = self.replicas_of(target).and_then(|replicas| match verb {
             _ if self.shutting_down => Err(Refusal::ShuttingDown),
             Verb::Signal(_) => self.signalable(target, &replicas).map(|()| replicas),
-            Verb::Start | Verb::Stop | Verb::Restart => Ok(replicas),
+            Verb::Start | Verb::Stop | Verb::StopWithDependents | Verb::Restart | Verb::Roll => {
+                Ok(replicas)
+            }
         });
         let replicas = match checked {
             Ok(replicas) => replicas,
@@ -140,7 +177,7 @@ impl Control {
         let before = self.intent;
         self.feed(Event::Command { verb, target: target.clone(), by });
         let version = if self.intent > before { self.intent } else { 0 };
-        self.waiters.push(Waiter { verb, replicas, version, answer: Answer::Command(reply) });
+        self.waiters.push(Waiter::command(verb, replicas, Vec::new(), version, reply));
         self.settle();
     }
 
@@ -179,7 +216,8 @@ impl Control {
         self.disk.persist(version, Persist::Applied(Box::new(applied)));
         self.applying.push((version, spec, by));
         let answer = Answer::Apply(reply);
-        self.waiters.push(Waiter { verb: Verb::Start, replicas: Vec::new(), version, answer });
+        let (replicas, gone) = (Vec::new(), Vec::new());
+        self.waiters.push(Waiter { verb: Verb::Start, replicas, gone, version, answer });
     }
 
     /// A small file is on disk, or cannot be written.
@@ -190,7 +228,7 @@ impl Control {
             Ok(()) => {
                 self.persisted = self.persisted.max(version);
                 if let Some((_, spec, by)) = applying {
-                    self.configure(spec, by);
+                    self.take_spec(spec, by);
                 } else if self.health.intent.take().is_some() {
                     tracing::info!("what operators want is written down again");
                     self.publish_health();
@@ -230,7 +268,7 @@ impl Control {
         self.settle();
     }
 
-    fn configure(&mut self, spec: Arc<Spec>, by: Requester) {
+    pub(super) fn configure(&mut self, spec: Arc<Spec>, by: Requester) {
         tracing::info!(
             services = spec.services.len(),
             by = by.who,
@@ -245,7 +283,10 @@ impl Control {
         self.schedule();
         self.rested = false;
         self.publish(What::Reload { by: by.clone(), services: spec.services.len() });
-        let stopped = self.stopped.clone();
+        let mut stopped = self.stopped.clone();
+        // Those that are known already are what operators made of them.
+        let idle = spec.services.values().filter(|service| !service.is_chosen(&self.profiles));
+        stopped.extend(idle.map(|service| service.name.clone()));
         let configure = Configure { spec, by, past: Vec::new(), stopped };
         self.feed(Event::Configure(Box::new(configure)));
         self.sockets.stale = true;
@@ -271,7 +312,12 @@ impl Control {
     pub(super) fn persist_intent(&mut self) {
         self.stopped = self.supervisor.stopped();
         self.intent += 1;
-        let intent = Intent { stopped: self.stopped.clone(), due: self.last_due.clone() };
+        let intent = Intent {
+            stopped: self.stopped.clone(),
+            due: self.last_due.clone(),
+            scale: self.scale.clone(),
+            profiles: self.profiles.clone(),
+        };
         self.disk.persist(self.intent, Persist::Intent(intent));
     }
 
@@ -318,32 +364,52 @@ impl Control {
         if waiter.version > self.persisted {
             return Progress::Waiting;
         }
+        if waiter.gone.iter().any(|id| self.supervisor.view(id).is_some_and(|view| !view.wanted)) {
+            let stuck = waiter.gone.iter().find(|id| {
+                self.supervisor.view(id).is_some_and(|view| view.state == State::Unkillable)
+            });
+            return match stuck {
+                Some(id) => Progress::Failed(self.unkillable(id)),
+                None => Progress::Waiting,
+            };
+        }
         for (replica, before) in &waiter.replicas {
             // A replica that a reload took away has nothing left to wait for.
             let Some(view) = self.supervisor.view(replica) else { continue };
             // What is true of a state is not told before its record can be read.
             let on_paper = !self.held.contains_key(replica);
             let renewed = view.incarnation != *before || waiter.verb == Verb::Start;
-            let step = match (waiter.verb, view.state) {
-                (Verb::Signal(_), _) => Progress::True,
-                (Verb::Stop, state) if state.is_resting() && on_paper => Progress::True,
-                (Verb::Stop, State::Unkillable) => Progress::Failed(self.unkillable(replica)),
-                (Verb::Start | Verb::Restart, State::Running) if renewed => Progress::True,
-                (Verb::Start | Verb::Restart, State::Finished) if on_paper => Progress::True,
-                (Verb::Start | Verb::Restart, State::Backoff | State::Failed) if on_paper => {
+            let step = match (wish(waiter.verb), view.state) {
+                (Wish::None, _) => Progress::True,
+                (Wish::Down, state) if state.is_resting() && on_paper => Progress::True,
+                (Wish::Up | Wish::Down, State::Unkillable) => {
+                    Progress::Failed(self.unkillable(replica))
+                }
+                (Wish::Up, State::Running) if renewed => Progress::True,
+                (Wish::Up, State::Running) if self.is_left(waiter.verb, replica) => {
+                    let (service, at) =
+                        (&replica.service, self.supervisor.halted(&replica.service));
+                    let at = at.map_or(String::new(), |at| {
+                        format!(": {service}/{} is not ready", at.replica)
+                    });
+                    Progress::Failed(Refusal::Ended {
+                        msg: format!("{replica} and those after it keep their runs{at}"),
+                    })
+                }
+                (Wish::Up, State::Finished) if on_paper => Progress::True,
+                (Wish::Up, State::Failed) if view.hold.is_some() => {
+                    let hold = view.hold.as_ref().map(ToString::to_string).unwrap_or_default();
+                    Progress::Failed(Refusal::Ended { msg: format!("{replica} is {hold}") })
+                }
+                (Wish::Up, State::Backoff | State::Failed) if on_paper => {
                     let last = self.last.get(replica);
                     let msg =
                         last.map_or_else(|| format!("{replica} ended"), |last| last.msg.clone());
                     Progress::Failed(Refusal::Ended { msg })
                 }
-                (Verb::Start | Verb::Restart, State::Stopped) if on_paper => {
-                    Progress::Failed(Refusal::Ended {
-                        msg: format!("{replica} was stopped meanwhile"),
-                    })
-                }
-                (Verb::Start | Verb::Restart, State::Unkillable) => {
-                    Progress::Failed(self.unkillable(replica))
-                }
+                (Wish::Up, State::Stopped) if on_paper => Progress::Failed(Refusal::Ended {
+                    msg: format!("{replica} was stopped meanwhile"),
+                }),
                 _ => Progress::Waiting,
             };
             if !matches!(step, Progress::True) {
@@ -351,6 +417,11 @@ impl Control {
             }
         }
         Progress::True
+    }
+
+    /// Whether a replica was to be restarted in its turn, and its turn will not come.
+    fn is_left(&self, verb: Verb, replica: &ReplicaId) -> bool {
+        verb == Verb::Roll && !self.supervisor.is_rolling(&replica.service)
     }
 
     fn unkillable(&self, replica: &ReplicaId) -> Refusal {
@@ -423,7 +494,8 @@ impl Control {
         let pid = self.pid_of(replica);
         let before = before.map(|before| before.state);
         let mut tell = |what| self.news.push((replica.clone(), what));
-        tell(What::State { replica: replica.clone(), state, before, incarnation, pid });
+        let because = view.hold.as_ref().map(|hold| hold.to_string().into());
+        tell(What::State { replica: replica.clone(), state, before, incarnation, pid, because });
         if let (State::Running, Some(incarnation)) = (state, incarnation) {
             tell(What::Ready { replica: replica.clone(), incarnation, pid });
         }

@@ -116,7 +116,14 @@ pub(super) struct Control {
     pub(super) origin: Origin,
     pub(super) started_at: Wall,
     pub(super) guardian_pid: i32,
+    /// The configuration in effect.
     pub(super) spec: Arc<Spec>,
+    /// The same as it was read, without what operators want beside it.
+    pub(super) written: Arc<Spec>,
+    /// How many replicas operators want, where that is not what is written.
+    pub(super) scale: BTreeMap<ServiceName, u32>,
+    /// The profiles that were chosen.
+    pub(super) profiles: Vec<String>,
     pub(super) supervisor: Supervisor,
     pub(super) surroundings: Surroundings,
     pub(super) cgroups: Result<cgroup::Root, String>,
@@ -482,6 +489,9 @@ impl Control {
             Action::Changed { replica } => self.changed(&replica),
             Action::Forget { replica } => self.forget(&replica),
             Action::Overlapped { replica } => self.skipped_one(replica, SkipReason::Overlap),
+            Action::Halted { replica, left } => {
+                tracing::warn!(%replica, left, "not ready: the rest keep their present runs");
+            }
             Action::Persist => self.persist_intent(),
             Action::Down => self.down = true,
         }

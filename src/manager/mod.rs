@@ -36,6 +36,7 @@ mod refused;
 mod request;
 mod room;
 mod run;
+mod scale;
 mod shake;
 mod sockets;
 mod spawner;
@@ -232,8 +233,10 @@ fn start(
     // What an earlier life limited is gone by now.
     controllers.remove_groups();
     let alive = kept.iter().map(|kept| kept.alive).collect();
+    let written = Arc::new(applied.spec);
+    let spec = scale::scaled(&written, &intent.scale);
     let recovered = recover::recover(&table, &journal, same_guardian, alive, |id| {
-        let service = applied.spec.services.get(&id.service);
+        let service = spec.services.get(&id.service);
         service.is_some_and(|service| (1..=service.replicas).contains(&id.replica))
     })?;
 
@@ -245,12 +248,12 @@ fn start(
     let forward = forward::Forwarder::waking(waker.clone());
     let announcer = Announcer::new(history, host.clone()).forwarding(forward.clone());
     announcer.publish(What::ManagerStart);
-    let (metrics, wanted) = tokio::sync::watch::channel(applied.spec.metrics);
+    let (metrics, wanted) = tokio::sync::watch::channel(spec.metrics);
     let handle = Handle::new(requests, waker.clone(), announcer.clone(), wanted);
-    handle.configured(&applied.spec);
+    handle.configured(&spec);
     // A guardian that is new knows of none.
-    let sockets = sockets::Keeper::inherit(&applied.spec, &vault)
-        .map_err(system("talking to the guardian"))?;
+    let sockets =
+        sockets::Keeper::inherit(&spec, &vault).map_err(system("talking to the guardian"))?;
     let left = if same_guardian { vault.take(vault::NO_RUN).ok().flatten() } else { None };
     let left = left.and_then(|fds| fds.into_iter().next());
     let listener = succeed::listener(&state, left).map_err(system("listening on the socket"))?;
@@ -276,7 +279,6 @@ fn start(
     let poller = || epoll::Poller::new().map_err(system("waiting"));
 
     let variable = |name: &str| std::env::var(name).ok();
-    let spec = Arc::new(applied.spec);
     let mut control = control::Control {
         state,
         realm,
@@ -284,6 +286,9 @@ fn start(
         started_at: clock::wall(),
         guardian_pid,
         spec: Arc::clone(&spec),
+        written,
+        scale: intent.scale,
+        profiles: intent.profiles,
         supervisor: Supervisor::new(table.next_incarnation(), table.realm().0 ^ generation.0),
         surroundings: launch::Surroundings::collect(
             variable,

@@ -85,6 +85,9 @@ pub struct Notice {
     /// `state`: the one before; absent for a replica that is new.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub state_before: Option<State>,
+    /// `state`: what it waits for, or for whose sake it is not started.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub because: Option<String>,
     /// `restart` and `give_up`: what was decided.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub restart: Option<RestartPart>,
@@ -309,6 +312,7 @@ impl Notice {
             process: None,
             state: None,
             state_before: None,
+            because: None,
             restart: None,
             crash_loop: None,
             skipped: None,
@@ -342,7 +346,8 @@ impl Notice {
                     Some(ProcessPart { pid: Some(*pid), executable, ..ProcessPart::default() });
             }
             What::Ready { pid, .. } => self.process = process(*pid),
-            What::State { state, before, pid, .. } => {
+            What::State { state, before, pid, because, .. } => {
+                self.because = because.as_ref().map(ToString::to_string);
                 (self.state, self.state_before) = (Some(*state), *before);
                 self.process = process(*pid);
                 warns = matches!(state, State::Failed | State::Unkillable);
@@ -423,8 +428,9 @@ fn sentence(what: &What) -> String {
         What::State { replica, state, pid: Some(pid), .. } => {
             format!("{replica} is {} (pid {pid})", state.as_str())
         }
-        What::State { replica, state, pid: None, .. } => {
-            format!("{replica} is {}", state.as_str())
+        What::State { replica, state, pid: None, because, .. } => {
+            let because = because.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
+            format!("{replica} is {}{because}", state.as_str())
         }
         What::Restart { replica, delay_s, attempt, .. } => {
             let when = if *delay_s > 0.0 { format!("in {delay_s:.1}s") } else { "at once".into() };

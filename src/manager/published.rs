@@ -73,6 +73,8 @@ pub enum What {
         incarnation: Option<Incarnation>,
         /// Its process.
         pid: Option<i32>,
+        /// What it waits for, or for whose sake it is skipped.
+        because: Option<Box<str>>,
     },
     /// A replica that ended is started again.
     Restart {

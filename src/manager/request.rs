@@ -21,7 +21,7 @@ use crate::event::{Health, State, Verb};
 use crate::exit::{Cause, Reason};
 use crate::message::Failure;
 use crate::metrics::Sample;
-use crate::name::{Generation, Incarnation, Realm, Requester, Target};
+use crate::name::{Generation, Incarnation, Realm, Requester, ServiceName, Target};
 use crate::os::fds::Waker;
 use crate::spec::{Metrics, Port, Spec};
 use crate::time::Wall;
@@ -90,6 +90,22 @@ pub enum Request {
     Spec {
         /// The answer.
         reply: oneshot::Sender<Arc<Spec>>,
+    },
+    /// The same as it was read: without the numbers of replicas that operators want.
+    Written {
+        /// The answer.
+        reply: oneshot::Sender<Arc<Spec>>,
+    },
+    /// Make it so many replicas. Answered when they run and the others are gone.
+    Scale {
+        /// Of which service.
+        service: ServiceName,
+        /// How many.
+        replicas: u32,
+        /// By whom.
+        by: Requester,
+        /// The answer.
+        reply: oneshot::Sender<Result<Vec<ReplicaStatus>, Refusal>>,
     },
     /// Start, stop, restart or signal a service. Answered when the wish has come true or cannot.
     Command {
@@ -436,6 +452,10 @@ pub struct ReplicaStatus {
     /// What it says of itself (`STATUS` of sd_notify(3)).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub status_text: Option<String>,
+    /// What its state alone does not say: what it waits for, for whose sake it is not started, or that it
+    /// still has an older configuration.
+    #[serde(default)]
+    pub note: Option<String>,
     /// Its last end.
     pub last_exit: Option<LastExit>,
     /// Its counters, where it is a port and runs.

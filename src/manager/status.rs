@@ -3,6 +3,7 @@
 use crate::event::State;
 use crate::name::ReplicaId;
 use crate::os::{clock, prctl};
+use crate::supervise::View;
 use crate::time::{Tick, Wall};
 
 use super::confine;
@@ -72,6 +73,22 @@ impl Control {
         (run.pid != 0 && run.end.is_none() && run.ended.is_none()).then_some(run.pid)
     }
 
+    /// What the state of a replica alone does not say.
+    fn note_of(&self, view: &View) -> Option<String> {
+        if let Some(hold) = &view.hold {
+            return Some(hold.to_string());
+        }
+        if !view.outdated {
+            return None;
+        }
+        let service = &view.replica.service;
+        let old = "it still runs with the configuration before the last reload";
+        Some(match self.supervisor.halted(service) {
+            Some(halted) => format!("{old}: {service}/{} did not become ready", halted.replica),
+            None => format!("{old}: its turn is yet to come"),
+        })
+    }
+
     /// One row of `ps`.
     pub(super) fn status_of(&self, id: &ReplicaId) -> Option<ReplicaStatus> {
         let view = self.supervisor.view(id)?;
@@ -113,6 +130,7 @@ impl Control {
             failures_in_a_row: view.row,
             since: wall_of(view.since, now),
             next_start_s: next_start.map(|wait| wait.as_secs_f64()),
+            note: self.note_of(&view),
             health: view.health.map(|state| HealthStatus { state, failures: view.failed_checks }),
             check: run.and_then(|run| run.checked.as_ref()).map(|checked| checked.status()),
             status_text: run.and_then(|run| run.status_text()),

@@ -154,6 +154,7 @@ impl Driver {
                 | Action::Changed { .. }
                 | Action::Forget { .. }
                 | Action::Overlapped { .. }
+                | Action::Halted { .. }
                 | Action::Persist
                 | Action::Down => {}
             }

@@ -14,6 +14,7 @@ use crate::name::ServiceName;
 /// Fields that take effect without touching a running process, and why each can. A field counts
 /// with everything below it.
 const LIVE: &[(&str, &str)] = &[
+    ("depends_on", "it is asked at the next start"),
     ("healthcheck", "the next question is another one"),
     ("labels", "words for people; no process sees them"),
     ("logging", "the log files belong to the manager"),
@@ -21,6 +22,7 @@ const LIVE: &[(&str, &str)] = &[
     ("max_memory", "it is asked at the next look"),
     ("on_event", "the commands are the manager's, for what happens next"),
     ("port.timeout", "a deadline of the manager's, for the next call"),
+    ("profiles", "they are asked at the next `up`"),
     ("ready.interval", "it is asked at the next start"),
     ("ready.timeout", "it is asked at the next start"),
     ("replicas", "replicas are added or stopped; the others run on"),
@@ -31,10 +33,10 @@ const LIVE: &[(&str, &str)] = &[
 ];
 
 /// Parts of a configuration that are no property of its services.
-const NOT_OF_SERVICES: &[&str] = &["files", "services", "metrics", "on_event"];
+const NOT_OF_SERVICES: &[&str] = &["files", "services", "metrics", "on_event", "groups"];
 
 /// Those of them that are the manager's own: a change takes effect at once and touches no process.
-const OF_THE_MANAGER: &[&str] = &["metrics", "on_event"];
+const OF_THE_MANAGER: &[&str] = &["groups", "metrics", "on_event"];
 
 /// What becomes of one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -262,7 +262,7 @@ mod tests {
             ("services.NAME.port.framing.counted.header", "regular expression", None),
             ("services.NAME.labels", "map of names to texts", None),
             ("services.NAME.secrets[].file", "text", None),
-            ("services.NAME.depends_on.NAME.condition", "word", None),
+            ("services.NAME.depends_on.NAME.condition", "word", Some("service_started")),
             ("metrics.listen", "text", None),
         ] {
             let key = key(path);
@@ -289,7 +289,7 @@ mod tests {
         let give_up = key("services.NAME.restart.on_give_up");
         let words: Vec<_> =
             give_up.words.iter().map(|word| (word.word.as_str(), word.supported)).collect();
-        assert_eq!(words, [("stop", true), ("escalate", false), ("{ retry_every: … }", true)]);
+        assert_eq!(words, [("stop", true), ("escalate", true), ("{ retry_every: … }", true)]);
         assert!(!key("cluster.name").supported && key("services.NAME.replicas").supported);
     }
 }

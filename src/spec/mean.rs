@@ -16,7 +16,7 @@ use super::tree::{Entry, Node, Place};
 use super::{
     Forward, JOURNALD, KillScope, Logging, Missed, OnGiveUp, OnManagerExit, Overlap, Policy,
     Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Stop, WhenFull,
-    mean_given, mean_health, mean_hook, mean_port, mean_rights, written,
+    mean_depend, mean_given, mean_health, mean_hook, mean_port, mean_rights, written,
 };
 use crate::name::ServiceName;
 
@@ -78,6 +78,8 @@ impl Mean<'_> {
             on_event: subject.hooks(written.on_event),
             user: written.user.map(|user| user.0),
             replicas: written.replicas.unwrap_or(1),
+            depends_on: mean_depend::dependencies(written.depends_on).collect(),
+            profiles: profiles(written.profiles),
             ready: mean_health::ready(&mut subject, ready, port.as_ref()),
             healthcheck: mean_health::healthcheck(&mut subject, written.healthcheck, port.as_ref()),
             watchdog: mean_health::watchdog(&mut subject, written.watchdog),
@@ -436,10 +438,17 @@ fn policy(word: written::Policy) -> Policy {
 
 fn on_give_up(written: written::OnGiveUp) -> OnGiveUp {
     match written {
-        // The checker has refused `escalate`.
-        written::OnGiveUp::Stop | written::OnGiveUp::Escalate => OnGiveUp::Stop,
+        written::OnGiveUp::Stop => OnGiveUp::Stop,
+        written::OnGiveUp::Escalate => OnGiveUp::Escalate,
         written::OnGiveUp::RetryEvery(length) => OnGiveUp::RetryEvery(length.0),
     }
+}
+
+/// Each once, in the order written.
+fn profiles(written: Option<Vec<written::NameText>>) -> Vec<String> {
+    let names: indexmap::IndexSet<_> =
+        written.unwrap_or_default().into_iter().map(|name| name.0).collect();
+    names.into_iter().collect()
 }
 
 fn stop(

@@ -3,7 +3,9 @@
 //! This is what the supervisor works from and what is persisted as the applied configuration.
 //! A difference between two configurations is derived from the serialised form (`diff`).
 
+mod depend;
 mod given;
+mod group;
 mod health;
 mod hook;
 mod life;
@@ -25,10 +27,12 @@ use crate::exit::{Signal, signal_name};
 use crate::name::ServiceName;
 use crate::time::duration_text;
 
+pub use depend::{Condition, Dependency};
 pub use given::{
     BACKLOG, CHANNEL_NAME, FIRST_DESCRIPTOR, Listen, ListenAddress, MOST_GIVEN, SOCKET_MODE,
     Secret, SecretBy,
 };
+pub use group::{Group, Strategy};
 pub use health::{
     Check, Endpoint, HealthFailure, Healthcheck, HttpUrl, READY_INTERVAL, READY_TIMEOUT, Readiness,
     ReadyBy,
@@ -58,6 +62,9 @@ pub struct Spec {
     pub on_event: Vec<Hook>,
     /// Every service, in the order written.
     pub services: IndexMap<ServiceName, Arc<Service>>,
+    /// Services that live and die together, by the name of the group.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub groups: IndexMap<String, Group>,
 }
 
 /// Where metrics can be scraped over TCP.
@@ -105,6 +112,12 @@ pub struct Service {
     pub user: Option<String>,
     /// How many run at once; 0 keeps the service defined but not running.
     pub replicas: u32,
+    /// What must be there before it is started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub depends_on: BTreeMap<ServiceName, Dependency>,
+    /// `up` starts it only when one of these is chosen; empty for always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<String>,
     /// How it is spoken to; `None` is a plain server.
     pub port: Option<Port>,
     /// When it is ready; `None` as soon as it runs, or as its port says.
@@ -159,6 +172,8 @@ impl Service {
             on_event: Vec::new(),
             user: None,
             replicas: 1,
+            depends_on: BTreeMap::new(),
+            profiles: Vec::new(),
             port: None,
             ready: None,
             healthcheck: None,
@@ -180,6 +195,11 @@ impl Service {
     /// Whether its runs outlive the manager that started them.
     pub fn is_kept(&self) -> bool {
         self.on_manager_exit == OnManagerExit::Keep
+    }
+
+    /// Whether `up` starts it where these profiles are chosen.
+    pub fn is_chosen(&self, profiles: &[String]) -> bool {
+        self.profiles.is_empty() || self.profiles.iter().any(|one| profiles.contains(one))
     }
 
     /// Whether a run of it counts as ready only once something has been seen of it, and not as soon
@@ -289,6 +309,8 @@ impl Policy {
 pub enum OnGiveUp {
     /// It stays down until somebody starts it.
     Stop,
+    /// Its group is given up with it.
+    Escalate,
     /// It is tried again after this time.
     RetryEvery(#[serde(with = "duration_text")] Duration),
 }

@@ -1,8 +1,8 @@
 //! Several files, `defaults:` and profiles laid over one another, by the rules of docker-compose:
 //! maps merge, lists and single values are replaced by what lies above.
 //!
-//! Two things are short for a map and are spelled out first, so that it does not matter which way
-//! they are written: `restart: always` and a list of `NAME=value`.
+//! Three things are short for a map and are spelled out first, so that it does not matter which way
+//! they are written: `restart: always`, a list of `NAME=value` and one of dependencies.
 
 use std::collections::HashMap;
 
@@ -78,6 +78,18 @@ pub(super) fn spell_out(service: &mut Node) {
         let policy = std::mem::replace(restart, Node::new(place, Kind::Bad));
         let entry = Entry { key: "policy".to_owned(), place, value: policy };
         restart.kind = Kind::Map(vec![entry]);
+    }
+    if let Some(needed) = service.get_mut("depends_on")
+        && let Kind::List(items) = &mut needed.kind
+    {
+        let mut entries: IndexMap<String, Entry> = IndexMap::new();
+        for item in std::mem::take(items) {
+            let Some(key) = item.text().map(str::to_owned) else { continue };
+            let kind = Kind::Scalar { text: "service_started".to_owned(), quoted: false };
+            let value = Node::new(item.place, kind);
+            entries.entry(key.clone()).or_insert(Entry { key, place: item.place, value });
+        }
+        needed.kind = Kind::Map(entries.into_values().collect());
     }
     if let Some(environment) = service.get_mut("environment")
         && let Kind::List(items) = &mut environment.kind

@@ -24,6 +24,7 @@ mod keys;
 mod load;
 #[cfg(feature = "daemon")]
 mod mean;
+mod mean_depend;
 #[cfg(feature = "daemon")]
 mod mean_given;
 #[cfg(feature = "daemon")]
@@ -58,13 +59,14 @@ mod yaml;
 pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect, fingerprint};
 pub use disk::disk_bound;
 pub use meant::{
-    BACKLOG, Banner, CHANNEL_NAME, Capability, Cgroups, Channel, Check, Endpoint, Eof,
-    FIRST_DESCRIPTOR, Forward, Framing, HOOK_TIMEOUT, Handshake, HealthFailure, Healthcheck, Hook,
-    HookEvent, HttpUrl, IdPlace, IdType, JOURNALD, KillScope, Limits, Listen, ListenAddress,
-    Logging, Longer, MOST_GIVEN, Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError,
-    Overlap, PacketWidth, Policy, Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy,
-    Replies, Restart, Rhythm, Rights, SOCKET_MODE, START_TIMEOUT, SYSLOG, Schedule, Secret,
-    SecretBy, Service, SignalName, Spec, Stop, Stray, Unbuffer, WhenFull,
+    BACKLOG, Banner, CHANNEL_NAME, Capability, Cgroups, Channel, Check, Condition, Dependency,
+    Endpoint, Eof, FIRST_DESCRIPTOR, Forward, Framing, Group, HOOK_TIMEOUT, Handshake,
+    HealthFailure, Healthcheck, Hook, HookEvent, HttpUrl, IdPlace, IdType, JOURNALD, KillScope,
+    Limits, Listen, ListenAddress, Logging, Longer, MOST_GIVEN, Metrics, Missed, OnGiveUp,
+    OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port, READY_INTERVAL,
+    READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm, Rights, SOCKET_MODE,
+    START_TIMEOUT, SYSLOG, Schedule, Secret, SecretBy, Service, SignalName, Spec, Stop, Strategy,
+    Stray, Unbuffer, WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {

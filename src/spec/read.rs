@@ -10,13 +10,14 @@ use super::check::{Check, Environment};
 use super::env_file::EnvFiles;
 use super::format::address;
 use super::mean::Mean;
+use super::mean_depend::{self, Whole};
 use super::merge::{Rule, merge, spell_out};
 use super::mistake::{Found, Mistake, Mistakes, Source, meant_instead, told};
 use super::schema::{profile_schema, schema};
 use super::shape::Shape;
 use super::tree::{Entry, Kind, Node, Place};
 use super::yaml::parse;
-use super::{Cgroups, Hook, Metrics, Spec, mean_given, mean_hook, written};
+use super::{Cgroups, Group, Hook, Metrics, Spec, mean_given, mean_hook, written};
 use crate::name::ServiceName;
 
 /// A configuration that can be used.
@@ -194,11 +195,14 @@ impl Reader<'_> {
         };
         let shape = self.shape.at("services").and_then(|services| services.at_any_name())?;
         let Kind::Map(entries) = services.value.kind else { return None };
+        let block = whole.take("groups").map(|entry| entry.value);
         let mut meant = IndexMap::with_capacity(entries.len());
         let mut listening = IndexMap::new();
         let mut env_files = EnvFiles::new(self.world.env_file);
+        let mut read = Vec::with_capacity(entries.len());
         for entry in entries {
             if matches!(entry.value.kind, Kind::Bad) {
+                read.push(entry);
                 continue; // said already
             }
             let (entry, written) = self.written(entry, defaults.as_ref(), &shape);
@@ -215,13 +219,24 @@ impl Reader<'_> {
             let service = written.and_then(|written| mean.service(&entry, written));
             if let (Ok(name), Some(service)) = (ServiceName::new(&entry.key), service) {
                 if !service.listen.is_empty() {
-                    listening.insert(name.clone(), entry.value);
+                    listening.insert(name.clone(), entry.value.clone());
                 }
                 meant.insert(name, service);
             }
+            read.push(entry);
         }
+        let groups = block.clone().map(|block| self.groups(block)).unwrap_or_default();
+        let mut between = Whole {
+            services: &meant,
+            written: &read,
+            groups: &groups,
+            block: block.as_ref(),
+            found: &mut self.found,
+            warnings: &mut self.warnings,
+        };
+        between.check();
         let files = std::mem::take(&mut self.world.files);
-        let spec = Spec { files, cgroups, metrics, on_event, services: meant };
+        let spec = Spec { files, cgroups, metrics, on_event, services: meant, groups };
         mean_given::addresses(&spec, &listening, &mut self.found);
         Some(spec)
     }
@@ -244,6 +259,17 @@ impl Reader<'_> {
             });
         }
         hooks
+    }
+
+    /// The `groups:` block; what was wrong with it has been said.
+    fn groups(&self, mut block: Node) -> IndexMap<String, Group> {
+        let (mut nothing, mut nothing_more) = (Vec::new(), Vec::new());
+        let mut check = Check::new(&mut nothing, &mut nothing_more, None);
+        let shape = self.shape.at("groups");
+        let value = shape.and_then(|shape| check.value(&mut block, &shape));
+        let written: IndexMap<String, written::Group> =
+            value.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
+        written.into_iter().map(|(name, group)| (name, mean_depend::group(group))).collect()
     }
 
     /// The `metrics:` block; its keys have been checked where they stand.

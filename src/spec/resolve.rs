@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Banner, Cgroups, Check, Framing, Healthcheck, Hook, IdPlace, Limits, Listen, ListenAddress,
-    Logging, OnGiveUp, OnOom, Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy,
-    Replies, Restart, Rights, START_TIMEOUT, Service, Spec, Stop,
+    Banner, Cgroups, Check, Framing, Group, Healthcheck, Hook, IdPlace, Limits, Listen,
+    ListenAddress, Logging, OnGiveUp, OnOom, Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready,
+    ReadyBy, Replies, Restart, Rights, START_TIMEOUT, Service, Spec, Stop,
 };
 use crate::time::{format_duration, format_size};
 
@@ -44,6 +44,10 @@ pub fn resolved_value(spec: &Spec, mask: bool) -> Value {
         whole["on_event"] = spec.on_event.iter().map(hook).collect();
     }
     whole["services"] = Value::Object(services);
+    if !spec.groups.is_empty() {
+        let groups = spec.groups.iter().map(|(name, group)| (name.clone(), self::group(group)));
+        whole["groups"] = Value::Object(groups.collect());
+    }
     whole
 }
 
@@ -72,6 +76,12 @@ pub(super) fn written(service: &Service, mask: bool) -> Value {
     }
     if !service.on_event.is_empty() {
         put("on_event", service.on_event.iter().map(hook).collect());
+    }
+    if !service.depends_on.is_empty() {
+        put("depends_on", json!(service.depends_on));
+    }
+    if !service.profiles.is_empty() {
+        put("profiles", json!(service.profiles));
     }
     if let Some(spoken) = &service.port {
         put("port", port(spoken));
@@ -182,12 +192,32 @@ pub(super) fn restart(restart: &Restart) -> Value {
         "within": format_duration(restart.within),
         "on_give_up": match restart.on_give_up {
             OnGiveUp::Stop => json!("stop"),
+            OnGiveUp::Escalate => json!("escalate"),
             OnGiveUp::RetryEvery(length) => json!({ "retry_every": format_duration(length) }),
         },
         "success_exit_codes": restart.success_exit_codes,
         "success_signals": restart.success_signals,
         "never_on": restart.never_on,
     })
+}
+
+/// A group in the keys of services.yaml.
+pub(super) fn group(group: &Group) -> Value {
+    json!({
+        "services": group.services,
+        "strategy": group.strategy,
+        "max_restarts": group.max_restarts,
+        "within": format_duration(group.within),
+    })
+}
+
+/// What holds where a group leaves a key out.
+pub(super) fn group_defaults() -> Value {
+    let mut keys = group(&Group::default());
+    if let Value::Object(keys) = &mut keys {
+        keys.remove("services");
+    }
+    keys
 }
 
 /// A `logging:` block.

@@ -10,10 +10,12 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use super::resolve::{health_defaults, logging, port, ready_defaults, restart, service_defaults};
+use super::resolve::{
+    group_defaults, health_defaults, logging, port, ready_defaults, restart, service_defaults,
+};
 use super::shape::{MapShape, Shape};
 use super::written::{File, Profile};
-use super::{Logging, Port, Restart};
+use super::{Dependency, Logging, Port, Restart};
 
 /// The JSON Schema of services.yaml (draft 2020-12).
 ///
@@ -36,6 +38,8 @@ fn schema_of<T: JsonSchema>() -> Value {
         ("Ready", ready_defaults()),
         ("Healthcheck", health_defaults()),
         ("RestartLong", restart(&Restart::default())),
+        ("Group", group_defaults()),
+        ("DependencyLong", json!(Dependency::default())),
         ("Logging", logging(&Logging::default())),
         ("Port", port(&Port::default())),
     ] {

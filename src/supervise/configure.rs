@@ -1,6 +1,6 @@
 //! A configuration takes effect: the first one with what an earlier life left behind, and reloads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::event::{Action, Configure, Past, PastEnd, Rest, State};
@@ -9,6 +9,8 @@ use crate::name::{Incarnation, ReplicaId, Requester, ServiceName};
 use crate::spec::Service;
 use crate::time::Tick;
 
+use super::hold::{Held, Scope};
+use super::ladder::After;
 use super::machine::Input;
 use super::plan::restart_needed;
 use super::replica::Replica;
@@ -41,13 +43,22 @@ impl Supervisor {
             .filter(|name| !spec.services.contains_key(*name))
             .cloned()
             .collect();
+        for name in &removed {
+            self.end_roll(name);
+            self.services.remove(name);
+        }
+        let mut restarts = BTreeSet::new();
+        for (name, service) in &spec.services {
+            if self.take_service(service, stopped.contains(name), all) {
+                restarts.insert(name.clone());
+            }
+        }
+        self.relate(spec.groups.iter().map(|(name, group)| (name.as_str(), group)));
         for name in removed {
-            self.services.remove(&name);
             self.dismiss_above(now, &name, 0, &by, actions);
         }
         for (name, service) in &spec.services {
-            let stopped = stopped.contains(name);
-            self.configure_service(now, service, stopped, all, &by, actions);
+            self.configure_service(now, service, restarts.contains(name), &by, actions);
             self.dismiss_above(now, name, service.replicas, &by, actions);
             for replica in 1..=service.replicas {
                 let id = ReplicaId { service: name.clone(), replica };
@@ -67,16 +78,8 @@ impl Supervisor {
         }
     }
 
-    /// A service's new configuration reaches the replicas it already has.
-    fn configure_service(
-        &mut self,
-        now: Tick,
-        service: &Arc<Service>,
-        stopped: bool,
-        all: bool,
-        by: &Requester,
-        actions: &mut Vec<Action>,
-    ) {
+    /// Takes a service's configuration, and says whether its runs have to make room for new ones.
+    fn take_service(&mut self, service: &Arc<Service>, stopped: bool, all: bool) -> bool {
         let known = self.services.get(&service.name);
         let restart = known.is_some_and(|known| {
             let other = !Arc::ptr_eq(&known.service, service);
@@ -84,7 +87,39 @@ impl Supervisor {
         });
         // An operator's word on a service that stays is already known here.
         let stopped = known.map_or(stopped, |known| known.stopped);
-        self.services.insert(service.name.clone(), Known { service: Arc::clone(service), stopped });
+        let halted = known.and_then(|known| known.halted);
+        let known = Known { service: Arc::clone(service), stopped, halted };
+        self.services.insert(service.name.clone(), known);
+        restart
+    }
+
+    /// A service's new configuration reaches the replicas it already has. Several that run make room one
+    /// after the other, unless others are restarted with them.
+    fn configure_service(
+        &mut self,
+        now: Tick,
+        service: &Arc<Service>,
+        restart: bool,
+        by: &Requester,
+        actions: &mut Vec<Action>,
+    ) {
+        let name = &service.name;
+        let stopped = self.services[name].stopped;
+        let waits = restart && self.graph.is_in_the_way(name, Scope::Restarting);
+        let mut turns = BTreeSet::new();
+        if restart {
+            self.end_roll(name);
+            if waits {
+                self.restart_behind(now, name, by, actions);
+            } else {
+                let run = |replica: &&Replica| replica.has_run() && !replica.is_leaving();
+                turns = self.replicas_of(name).filter(run).map(|one| one.id.replica).collect();
+                turns.retain(|number| *number <= service.replicas);
+            }
+        }
+        if turns.len() < 2 {
+            turns.clear();
+        }
         let present: Vec<_> = self
             .replicas_of(&service.name)
             .filter(|replica| replica.id.replica <= service.replicas)
@@ -96,12 +131,22 @@ impl Supervisor {
                     replica.set_leaving(false);
                     replica.set_wanted(!stopped);
                 }
-                if leaving || restart {
+                if waits && replica.runs_on() && !leaving {
+                    replica.change_later(service);
+                    let held =
+                        Held::asked(Cause::ConfigChanged, by, After::Again, Scope::Restarting);
+                    replica.step(cx, Input::Hold(Box::new(held)));
+                } else if turns.contains(&replica.id.replica) {
+                    replica.change_later(service);
+                } else if leaving || restart {
                     replica.change(cx, service, by);
                 } else {
                     replica.take_over(cx, service);
                 }
             });
+        }
+        if !turns.is_empty() {
+            self.roll(name, Cause::ConfigChanged, by, turns);
         }
     }
 
@@ -141,6 +186,7 @@ impl Supervisor {
         let scheduled = known.service.schedule.is_some();
         let replica = Replica::new(id.clone(), Arc::clone(&known.service), now);
         self.index.update(&id, Marks::default(), replica.marks());
+        self.graph.update(&id.service, Marks::default(), replica.marks());
         self.replicas.insert(id.clone(), replica);
         let unknown = if scheduled { PastEnd::Resting(Rest::Scheduled) } else { PastEnd::Between };
         let (row, ended) = past.map_or((0, unknown), |past| (past.row, past.ended));
@@ -182,6 +228,7 @@ impl Supervisor {
         let mut replica = Replica::new(id.clone(), Arc::new(service), now);
         replica.set_leaving(true);
         self.index.update(&id, Marks::default(), replica.marks());
+        self.graph.update(&id.service, Marks::default(), replica.marks());
         self.replicas.insert(id.clone(), replica);
         self.drive(now, &id, actions, |replica, cx| match past.ended {
             PastEnd::Unrecorded { incarnation, end, cause } => {

@@ -11,7 +11,7 @@ use crate::spec::{KillScope, OnGiveUp, OnProtocolError, Policy};
 use super::backoff;
 use super::ladder::{After, Ending};
 use super::machine::Phase::{self, Backoff, Down, Sweeping};
-use super::machine::{Context, Next, Run};
+use super::machine::{Context, Fallout, Next, Run};
 use super::replica::Replica;
 use super::verdict::{self, Facts};
 use super::view::LastEnd;
@@ -34,7 +34,18 @@ impl Replica {
         if was_old || run.ready.is_some_and(was_long) {
             self.machine.row = 0;
         }
-        let after = why.map_or(After::Judge, |why| why.after);
+        // One that was to end as soon as nobody is in the way ended by itself, or had to be killed.
+        let held = self.machine.held.take().map_or(After::Judge, |held| {
+            self.machine.hold = held.hold;
+            held.after
+        });
+        let after = match why {
+            Some(why) if why.after != After::Judge => {
+                self.machine.hold.clone_from(&why.hold);
+                why.after
+            }
+            Some(_) | None => held,
+        };
         let facts = Facts {
             service: &Arc::clone(&self.service),
             end,
@@ -93,6 +104,7 @@ impl Replica {
         let mut judged = verdict::judge(facts);
         let (decision, delay, attempt, next) = match after {
             After::Rest => (Decision::Stopped, None, None, Next::Rest(Rest::Stopped)),
+            After::GiveUp => (Decision::GaveUp, None, None, Next::Rest(Rest::Failed)),
             After::Again => (Decision::Restart, Some(Duration::ZERO), None, Next::Start(cx.now)),
             After::Judge => {
                 let failed = facts.ending.is_some_and(Ending::is_failure);
@@ -164,6 +176,8 @@ impl Replica {
             }
             return (Decision::No, None, None, Next::Rest(rest));
         }
+        let given_up = (Decision::GaveUp, None, None, Next::Rest(Rest::Failed));
+        let mut retry = None;
         if !self.machine.recent.allows(cx.now, restart.max_restarts, restart.within) {
             self.machine.recent.clear();
             evidence.push(format!(
@@ -171,12 +185,41 @@ impl Replica {
                 restart.max_restarts,
                 crate::time::format_duration(restart.within)
             ));
-            return match restart.on_give_up {
-                OnGiveUp::Stop => (Decision::GaveUp, None, None, Next::Rest(Rest::Failed)),
-                OnGiveUp::RetryEvery(wait) => self.again(cx, |_, _| wait),
-            };
+            match restart.on_give_up {
+                OnGiveUp::Stop => return given_up,
+                OnGiveUp::Escalate => {
+                    cx.fallout = Some(Fallout::GiveUp);
+                    return given_up;
+                }
+                OnGiveUp::RetryEvery(wait) => retry = Some(wait),
+            }
         }
-        self.again(cx, |row, chance| backoff::wait(restart, row, chance))
+        if self.is_one_too_many(cx, evidence) {
+            return given_up;
+        }
+        match retry {
+            Some(wait) => self.again(cx, |_, _| wait),
+            None => self.again(cx, |row, chance| backoff::wait(restart, row, chance)),
+        }
+    }
+
+    /// Whether a restart is more than the group allows. If not it counts there, once for all whom the
+    /// strategy restarts with it.
+    fn is_one_too_many(&mut self, cx: &mut Context<'_>, evidence: &mut Vec<String>) -> bool {
+        let Some(team) = &mut cx.team else { return false };
+        let (max, within) = (team.group.max_restarts, team.group.within);
+        if team.recent.allows(cx.now, max, within) {
+            cx.fallout = Some(Fallout::Restart);
+            return false;
+        }
+        evidence.push(format!(
+            "more than {max} restarts in the group {} within {}",
+            team.name,
+            crate::time::format_duration(within)
+        ));
+        self.machine.recent.clear();
+        cx.fallout = Some(Fallout::GiveUp);
+        true
     }
 
     /// A restart by the policy, which counts, after a wait that depends on the row and on chance.

@@ -11,6 +11,8 @@ use crate::name::{Incarnation, Requester};
 use crate::spec::{Eof, KillScope, Port, Service};
 use crate::time::Tick;
 
+use super::hold::{Held, Hold};
+
 /// How long after `SIGKILL` a run that is still there is reported as unkillable; also how long a
 /// stop waits for a process that is still being made.
 pub const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -50,6 +52,8 @@ pub(super) enum After {
     Again,
     /// Nothing.
     Rest,
+    /// Nothing: its group is given up.
+    GiveUp,
 }
 
 /// A run's end that is under way: why, and how far up the ladder.
@@ -70,6 +74,12 @@ pub(super) struct Ending {
     /// Nothing is asked any more, only killed, and as far as this.
     kill: Option<KillScope>,
     steps: Vec<(Rung, Tick)>,
+    /// What the record has to say of it, beside the cause.
+    #[serde(default)]
+    pub(super) note: Option<String>,
+    /// Why it is not started again, where its group is given up.
+    #[serde(default)]
+    pub(super) hold: Option<Box<Hold>>,
 }
 
 impl Ending {
@@ -85,6 +95,26 @@ impl Ending {
             why: None,
             kill: None,
             steps: Vec::new(),
+            note: None,
+            hold: None,
+        }
+    }
+
+    /// It is asked first; the wish is older than the asking.
+    pub(super) fn wanted(held: Held, since: Tick) -> Self {
+        let Held { cause, by, after, scope: _, note, hold } = held;
+        Self {
+            cause,
+            by,
+            since,
+            after,
+            protocol_error: false,
+            oom: false,
+            why: None,
+            kill: None,
+            steps: Vec::new(),
+            note,
+            hold,
         }
     }
 
@@ -129,6 +159,8 @@ impl Ending {
             why: None,
             kill: Some(KillScope::Tree),
             steps: Vec::new(),
+            note: None,
+            hold: None,
         }
     }
 

@@ -10,7 +10,9 @@ use crate::name::{Incarnation, Requester};
 use crate::time::Tick;
 
 use super::backoff::Chance;
+use super::graph::Team;
 use super::health::Care;
+use super::hold::{Held, Hold};
 use super::intensity::Intensity;
 use super::ladder::{After, Ending};
 use super::view::LastEnd;
@@ -33,6 +35,12 @@ pub(super) struct Machine {
     pub(super) restarts: u64,
     pub(super) recent: Intensity,
     pub(super) last: Option<LastEnd>,
+    /// Why it is not started, while it is in line, and why it rests, where its group was given up.
+    #[serde(default)]
+    pub(super) hold: Option<Box<Hold>>,
+    /// The end that comes as soon as nobody is in the way, of a program that runs.
+    #[serde(default)]
+    pub(super) held: Option<Box<Held>>,
 }
 
 /// Where a replica is. What belongs to a phase lives inside it.
@@ -126,6 +134,12 @@ pub(super) enum Input<'a> {
     Signal(Signal, &'a Requester),
     /// It is to end because everything does, or because it is no longer configured.
     End(Cause, &'a Requester),
+    /// Its run, if it has one, is to end.
+    Yield(Box<Held>),
+    /// Its run, if its program runs, is to end as soon as nobody is in the way.
+    Hold(Box<Held>),
+    /// Nobody is in the way any more.
+    LetGo,
     /// What has been asked to end is to be killed.
     Hurry,
     /// The time of its schedule has come.
@@ -170,6 +184,19 @@ pub(super) struct Context<'a> {
     pub(super) now: Tick,
     pub(super) source: &'a mut Source,
     pub(super) actions: &'a mut Vec<Action>,
+    /// The group of the service.
+    pub(super) team: Option<&'a mut Team>,
+    /// What this step means for the others of the group.
+    pub(super) fallout: Option<Fallout>,
+}
+
+/// What an end means for the others of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fallout {
+    /// It is started again: so are those whom the strategy names.
+    Restart,
+    /// It was one restart too many: the group is given up.
+    GiveUp,
 }
 
 /// Where numbers come from that no two replicas may share.

@@ -6,9 +6,12 @@
 //! names the oracle in `tests/simulate.rs` that watches over it.
 
 mod backoff;
+mod command;
 mod configure;
 mod follow;
+mod graph;
 mod health;
+mod hold;
 mod intensity;
 mod keep;
 mod ladder;
@@ -16,12 +19,14 @@ mod machine;
 mod persisted;
 mod plan;
 mod replica;
+mod roll;
 #[cfg(test)]
 mod sample;
 mod single;
 mod supervisor;
 #[cfg(feature = "daemon")]
 mod timetable;
+mod together;
 mod verdict;
 mod view;
 mod watch;
@@ -29,10 +34,12 @@ mod watch;
 pub use backoff::CRASH_LOOPING;
 pub use follow::SWEEP_PATIENCE;
 pub use health::{LONGEST_EXTENSION, MEMORY_INTERVAL, PROBE_PATIENCE, READY_QUESTION};
+pub use hold::Hold;
 pub use keep::{Conversation, Fate, Resume, fate, resume};
 pub use ladder::KILL_PATIENCE;
 pub use persisted::STATE_VERSION;
 pub use plan::restart_needed;
+pub use roll::Halted;
 pub use single::{Judged, Single};
 pub use supervisor::{MAX_STARTING, Supervisor};
 #[cfg(feature = "daemon")]

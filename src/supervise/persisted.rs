@@ -9,12 +9,14 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::name::ReplicaId;
-use crate::spec::{Cgroups, Service};
+use crate::spec::{Cgroups, Group, Service};
 
+use super::graph::Graph;
+use super::intensity::Intensity;
 use super::machine::{Machine, Source};
 use super::replica::Replica;
+use super::roll::{Halted, Roll};
 use super::supervisor::{Index, Known, Supervisor};
-use super::view::Marks;
 
 /// The version of the written form. Another one is refused, not guessed at.
 pub const STATE_VERSION: u32 = 1;
@@ -30,12 +32,25 @@ struct Written {
     configurations: Vec<Arc<Service>>,
     services: Vec<WrittenService>,
     replicas: Vec<WrittenReplica>,
+    #[serde(default)]
+    groups: Vec<WrittenGroup>,
+    #[serde(default)]
+    rolls: std::collections::BTreeMap<crate::name::ServiceName, Roll>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenGroup {
+    name: String,
+    group: Group,
+    recent: Intensity,
 }
 
 #[derive(Serialize, Deserialize)]
 struct WrittenService {
     configuration: usize,
     stopped: bool,
+    #[serde(default)]
+    halted: Option<Halted>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +86,7 @@ impl Serialize for Supervisor {
             .map(|known| WrittenService {
                 configuration: table.place(&known.service),
                 stopped: known.stopped,
+                halted: known.halted,
             })
             .collect();
         let replicas = self
@@ -83,6 +99,12 @@ impl Serialize for Supervisor {
                 machine: replica.machine.clone(),
             })
             .collect();
+        let groups = self.graph.groups.iter().map(|team| WrittenGroup {
+            name: team.name.to_string(),
+            group: team.group.clone(),
+            recent: team.recent.clone(),
+        });
+        let groups = groups.collect();
         Written {
             version: STATE_VERSION,
             source: self.source.clone(),
@@ -92,6 +114,8 @@ impl Serialize for Supervisor {
             configurations: table.all,
             services,
             replicas,
+            groups,
+            rolls: self.rolls.clone(),
         }
         .serialize(s)
     }
@@ -118,11 +142,16 @@ impl<'de> Deserialize<'de> for Supervisor {
             services: std::collections::BTreeMap::new(),
             replicas: std::collections::BTreeMap::new(),
             index: Index::default(),
+            graph: Graph::default(),
+            rolls: written.rolls,
+            turning: std::collections::BTreeSet::new(),
+            fallouts: std::collections::VecDeque::new(),
         };
         for known in written.services {
             let service = at(known.configuration)?;
             let name = service.name.clone();
-            supervisor.services.insert(name, Known { service, stopped: known.stopped });
+            let known = Known { service, stopped: known.stopped, halted: known.halted };
+            supervisor.services.insert(name, known);
         }
         for written in written.replicas {
             let replica = Replica {
@@ -131,9 +160,14 @@ impl<'de> Deserialize<'de> for Supervisor {
                 next: written.next.map(at).transpose()?,
                 machine: written.machine,
             };
-            supervisor.index.update(&written.id, Marks::default(), replica.marks());
             supervisor.replicas.insert(written.id, replica);
         }
+        let groups: Vec<_> = written.groups.iter().map(|one| (&*one.name, &one.group)).collect();
+        supervisor.relate(groups.into_iter());
+        for (team, written) in supervisor.graph.groups.iter_mut().zip(&written.groups) {
+            team.recent = written.recent.clone();
+        }
+        supervisor.index_all();
         Ok(supervisor)
     }
 }

@@ -12,6 +12,7 @@ use crate::name::{ReplicaId, Requester};
 use crate::spec::{OnOom, Overlap, Service};
 use crate::time::Tick;
 
+use super::hold::{Held, Hold};
 use super::intensity::Intensity;
 use super::ladder::{After, Climber, Ending, KILL_PATIENCE};
 use super::machine::Phase::{
@@ -50,6 +51,8 @@ impl Replica {
             restarts: 0,
             recent: Intensity::default(),
             last: None,
+            hold: None,
+            held: None,
         };
         Self { id, service, next: None, machine }
     }
@@ -58,11 +61,13 @@ impl Replica {
     /// that is added cannot be forgotten here.
     pub(super) fn step(&mut self, cx: &mut Context<'_>, input: Input<'_>) {
         let before = self.state();
+        let kept = self.machine.hold.take().filter(|_| self.keeps_hold());
         let phase = std::mem::replace(&mut self.machine.phase, Backoff);
         self.machine.phase = match input {
             Input::Start => self.start(cx, phase),
             Input::Restart(by) => match phase {
                 Starting(run) | Running(run) => {
+                    self.machine.held = None;
                     let why = Ending::asked(Cause::RestartRequested, by, cx.now, After::Again);
                     self.stop(cx, run, why)
                 }
@@ -72,6 +77,7 @@ impl Replica {
             Input::Stop(by) => match phase {
                 Down(_) | Queued(_) | Deferred(_) | Backoff => Down(Rest::Stopped),
                 Starting(run) | Running(run) => {
+                    self.machine.held = None;
                     let why = Ending::asked(Cause::StopRequested, by, cx.now, After::Rest);
                     self.stop(cx, run, why)
                 }
@@ -81,13 +87,38 @@ impl Replica {
             Input::End(cause, by) => match phase {
                 Queued(_) | Deferred(_) | Backoff | Down(Rest::Scheduled) => Down(Rest::Stopped),
                 Starting(run) | Running(run) => {
+                    self.machine.held = None;
                     self.stop(cx, run, Ending::asked(cause, by, cx.now, After::Rest))
                 }
                 ending @ (Stopping(..) | Unkillable(..)) => ending.then(After::Rest),
                 Sweeping(run, Next::Start(_)) => Sweeping(run, Next::Rest(Rest::Stopped)),
                 same @ (Down(_) | Sweeping(_, Next::Rest(_))) => same,
             },
+            Input::Yield(wish) => self.make_way(cx, phase, *wish),
+            Input::Hold(wish) => match phase {
+                Starting(Run { started: Some(_), .. }) | Running(_) => {
+                    self.machine.held = Some(wish);
+                    phase
+                }
+                other @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Stopping(..)
+                | Unkillable(..) | Sweeping(..) | Backoff) => self.make_way(cx, other, *wish),
+            },
+            Input::LetGo => match phase {
+                Starting(run) | Running(run) if self.machine.held.is_some() => {
+                    let wish = self.machine.held.take().expect("it was looked at");
+                    self.stop(cx, run, wish.ending(cx.now))
+                }
+                // It is being ended already, for another reason; what follows is as was wished.
+                same @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Running(_)
+                | Stopping(..) | Unkillable(..) | Sweeping(..) | Backoff) => same,
+            },
             Input::Hurry => match phase {
+                Starting(run) | Running(run) if self.machine.held.is_some() => {
+                    let wish = self.machine.held.take().expect("it was looked at");
+                    let mut why = wish.ending(cx.now);
+                    why.hurry(self.service.stop.kill);
+                    self.stop(cx, run, why)
+                }
                 Stopping(run, mut why) if !why.is_killed() => {
                     why.hurry(self.service.stop.kill);
                     self.climb(cx, run, why)
@@ -124,8 +155,62 @@ impl Replica {
         if matches!(self.machine.phase, Down(_)) {
             self.machine.due = false;
         }
+        if !self.keeps_hold() {
+            self.machine.hold = None;
+        } else if self.machine.hold.is_none() {
+            self.machine.hold = kept;
+        }
         if self.state() != before {
             self.machine.since = cx.now;
+        }
+    }
+
+    /// Whether it is in a phase in which there can be something that keeps it from starting.
+    fn keeps_hold(&self) -> bool {
+        match self.machine.phase {
+            Queued(_) | Down(Rest::Failed) | Sweeping(_, Next::Rest(Rest::Failed)) => true,
+            Down(_) | Deferred(_) | Starting(_) | Running(_) | Stopping(..) | Unkillable(..)
+            | Sweeping(..) | Backoff => false,
+        }
+    }
+
+    /// Its run, if it has one, is to end; what else was to come of it comes to nothing where it is to stay
+    /// down.
+    fn make_way(&mut self, cx: &mut Context<'_>, phase: Phase, held: Held) -> Phase {
+        let rest = match held.after {
+            After::Rest => Some(Rest::Stopped),
+            After::GiveUp => Some(Rest::Failed),
+            After::Again | After::Judge => None,
+        };
+        match (phase, rest) {
+            (Starting(run) | Running(run), _) => {
+                self.machine.held = None;
+                self.stop(cx, run, held.ending(cx.now))
+            }
+            // What waits for its time is down with everything else; a group leaves it alone.
+            (Down(Rest::Scheduled), Some(Rest::Stopped)) => Down(Rest::Stopped),
+            (Queued(_) | Deferred(_) | Backoff, Some(rest)) => {
+                self.machine.hold = held.hold;
+                Down(rest)
+            }
+            (Sweeping(run, Next::Start(_)), Some(rest)) => {
+                self.machine.hold = held.hold;
+                Sweeping(run, Next::Rest(rest))
+            }
+            // What an operator wants down is no part of what the group gives up.
+            (Stopping(run, mut why), Some(_)) if why.after != After::Rest => {
+                (why.after, why.hold) = (held.after, held.hold);
+                Stopping(run, why)
+            }
+            (Unkillable(run, mut why), Some(_)) if why.after != After::Rest => {
+                (why.after, why.hold) = (held.after, held.hold);
+                Unkillable(run, why)
+            }
+            (
+                same @ (Down(_) | Queued(_) | Deferred(_) | Stopping(..) | Unkillable(..)
+                | Sweeping(..) | Backoff),
+                _,
+            ) => same,
         }
     }
 
@@ -165,13 +250,20 @@ impl Replica {
                 | Stopping(..) | Unkillable(..) | Sweeping(..) | Backoff) => same,
             },
             Heard::Lacking => match phase {
-                Starting(run) if !run.spawned => self.deferred(cx, &run),
+                Starting(run) if !run.spawned => {
+                    self.adopt_next();
+                    self.deferred(cx, &run)
+                }
                 Stopping(run, why) | Unkillable(run, why) if !run.spawned => {
                     self.adopt_next();
                     match why.after {
                         After::Judge => self.deferred(cx, &run),
                         After::Again => Queued(Turn::Again(run.retry())),
                         After::Rest => Down(Rest::Stopped),
+                        After::GiveUp => {
+                            self.machine.hold = why.hold;
+                            Down(Rest::Failed)
+                        }
                     }
                 }
                 // A process that exists lacked nothing.
@@ -258,7 +350,14 @@ impl Replica {
             Deferred(retry) => Queued(Turn::Again(retry)),
             ending @ (Stopping(..) | Unkillable(..)) => ending.then(After::Again),
             Sweeping(run, _) => Sweeping(run, Next::Start(cx.now)),
-            same @ (Queued(_) | Starting(_) | Running(_)) => same,
+            Running(run) => {
+                self.machine.held = None;
+                self.keep_running(run)
+            }
+            same @ (Queued(_) | Starting(_)) => {
+                self.machine.held = None;
+                same
+            }
         }
     }
 
@@ -270,6 +369,7 @@ impl Replica {
             // It has ended; what it left behind is still being killed.
             (Sweeping(run, Next::Rest(_)), _) => Sweeping(run, Next::Start(cx.now)),
             (Starting(run) | Running(run), Overlap::Kill) => {
+                self.machine.held = None;
                 let why = Ending::asked(Cause::Replaced, clock, cx.now, After::Again);
                 self.stop(cx, run, why)
             }
@@ -308,17 +408,30 @@ impl Replica {
             {
                 same
             }
-            Down(Rest::Finished | Rest::Failed | Rest::Scheduled) | Backoff => self.queue(cx),
+            Down(Rest::Finished | Rest::Failed | Rest::Scheduled) | Backoff
+                if self.machine.wanted =>
+            {
+                self.queue(cx)
+            }
             Deferred(retry) => Queued(Turn::Again(retry)),
+            same @ (Starting(_) | Running(_)) if self.is_to_rest() => same,
             Starting(run) | Running(run) => {
+                self.machine.held = None;
                 let why = Ending::asked(Cause::ConfigChanged, by, cx.now, After::Again);
                 self.stop(cx, run, why)
             }
             ending @ (Stopping(..) | Unkillable(..)) => ending.then(after),
             same @ Sweeping(_, Next::Rest(_)) if self.service.schedule.is_some() => same,
             Sweeping(run, _) if self.machine.wanted => Sweeping(run, Next::Start(cx.now)),
-            same @ (Down(Rest::Stopped) | Queued(_) | Sweeping(..)) => same,
+            // What is stopped stays so, also where it rested already when that was wished.
+            same @ (Down(_) | Queued(_) | Sweeping(..) | Backoff) => same,
         }
+    }
+
+    /// Whether it is to end as soon as nobody is in the way, and to stay down.
+    fn is_to_rest(&self) -> bool {
+        let held = self.machine.held.as_ref();
+        held.is_some_and(|held| matches!(held.after, After::Rest | After::GiveUp))
     }
 
     /// Takes its place among those that wait to be started.
@@ -418,6 +531,12 @@ impl Replica {
     /// A configuration that needs a new run, or a replica that comes back while it was leaving.
     /// It is another program: what the old one failed at does not count against it.
     pub(super) fn change(&mut self, cx: &mut Context<'_>, service: &Arc<Service>, by: &Requester) {
+        self.change_later(service);
+        self.step(cx, Input::Changed(by));
+    }
+
+    /// The same, except that the run goes on until something else ends it.
+    pub(super) fn change_later(&mut self, service: &Arc<Service>) {
         match self.machine.phase {
             Starting(_) | Running(_) | Stopping(..) | Unkillable(..) => {
                 self.next = Some(Arc::clone(service));
@@ -428,7 +547,51 @@ impl Replica {
         }
         self.machine.row = 0;
         self.machine.recent.clear();
-        self.step(cx, Input::Changed(by));
+    }
+
+    /// Whether its program runs, and nobody has asked it to end.
+    pub(super) fn runs_on(&self) -> bool {
+        match &self.machine.phase {
+            Starting(run) | Running(run) => run.started.is_some(),
+            Down(_) | Queued(_) | Deferred(_) | Stopping(..) | Unkillable(..) | Sweeping(..)
+            | Backoff => false,
+        }
+    }
+
+    /// Whether it has a run that nobody has asked to end, and that is to end for no other reason.
+    pub(super) fn has_run(&self) -> bool {
+        self.machine.held.is_none() && matches!(self.machine.phase, Starting(_) | Running(_))
+    }
+
+    /// Whether its work is done.
+    pub(super) fn is_finished(&self) -> bool {
+        matches!(self.machine.phase, Down(Rest::Finished))
+    }
+
+    /// Whether it waits for its turn to start, or for something that has to be there first.
+    pub(super) fn is_in_line(&self) -> bool {
+        matches!(self.machine.phase, Queued(_))
+    }
+
+    /// What keeps it from starting while it is in line.
+    pub(super) fn set_hold(&mut self, now: Tick, hold: Option<Hold>) {
+        if self.machine.hold.as_deref() != hold.as_ref() {
+            let before = self.state();
+            self.machine.hold = hold.map(Box::new);
+            if self.state() != before {
+                self.machine.since = now;
+            }
+        }
+    }
+
+    /// The end that it waits for.
+    pub(super) fn held(&self) -> Option<&Held> {
+        self.machine.held.as_deref()
+    }
+
+    /// Whether its next run is that of another configuration.
+    pub(super) fn has_news(&self) -> bool {
+        self.next.is_some()
     }
 
     pub(super) fn set_wanted(&mut self, wanted: bool) {

@@ -3,18 +3,19 @@
 //! It hears one event at a time and answers with actions; it keeps no thread and no timer. A step
 //! about one replica costs the logarithm of their number.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::event::{Action, Event, Verb};
-use crate::exit::Cause;
+use crate::event::{Action, Event};
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use crate::spec::{Cgroups, Service};
 use crate::time::Tick;
 
 use super::backoff::Chance;
-use super::machine::{Context, Heard, Input, Retry, Source, Turn};
+use super::graph::Graph;
+use super::machine::{Context, Fallout, Heard, Input, Retry, Source, Turn};
 use super::replica::Replica;
+use super::roll::{Halted, Roll};
 use super::view::{Marks, View};
 
 /// So many replicas are between the order to start and the running program at once; others wait,
@@ -36,6 +37,14 @@ pub struct Supervisor {
     pub(super) services: BTreeMap<ServiceName, Known>,
     pub(super) replicas: BTreeMap<ReplicaId, Replica>,
     pub(super) index: Index,
+    /// Who waits for whom.
+    pub(super) graph: Graph,
+    /// Services whose replicas make room for new runs one after the other.
+    pub(super) rolls: BTreeMap<ServiceName, Roll>,
+    /// Those of them of whose replicas something happened.
+    pub(super) turning: BTreeSet<ServiceName>,
+    /// Ends that mean something for the others of a group.
+    pub(super) fallouts: VecDeque<(ReplicaId, Fallout)>,
 }
 
 /// A configured service.
@@ -44,6 +53,8 @@ pub(super) struct Known {
     pub(super) service: Arc<Service>,
     /// Whether an operator stopped it as a whole: replicas to come are stopped too.
     pub(super) stopped: bool,
+    /// Where the last restart of one replica after the other was halted.
+    pub(super) halted: Option<Halted>,
 }
 
 /// The replicas by what is asked about them. Derived from them and never written.
@@ -94,6 +105,10 @@ impl Supervisor {
             services: BTreeMap::new(),
             replicas: BTreeMap::new(),
             index: Index::default(),
+            graph: Graph::default(),
+            rolls: BTreeMap::new(),
+            turning: BTreeSet::new(),
+            fallouts: VecDeque::new(),
         }
     }
 
@@ -140,6 +155,7 @@ impl Supervisor {
             }
             Event::Time => self.pass(now, out),
         }
+        self.settle(now, out);
         self.admit(now, out);
         if self.closing && !self.closed && self.index.busy == 0 {
             self.closed = true;
@@ -203,11 +219,23 @@ impl Supervisor {
             return;
         };
         let (marks, seen) = (replica.marks(), replica.view());
-        what(replica, &mut Context { now, source: &mut self.source, actions });
+        let team = self.graph.team_of(&id.service);
+        let mut cx = Context { now, source: &mut self.source, actions, team, fallout: None };
+        what(replica, &mut cx);
+        if let Some(fallout) = cx.fallout {
+            self.fallouts.push_back((id.clone(), fallout));
+        }
+        if replica.is_in_line() {
+            replica.set_hold(now, self.graph.gate(&id.service));
+        }
         let gone = replica.is_gone();
         let after = if gone { Marks::default() } else { replica.marks() };
         let changed = replica.view() != seen;
         self.index.update(id, marks, after);
+        self.graph.update(&id.service, marks, after);
+        if marks.standing != after.standing && self.rolls.contains_key(&id.service) {
+            self.turning.insert(id.service.clone());
+        }
         if gone {
             self.replicas.remove(id);
             actions.push(Action::Forget { replica: id.clone() });
@@ -229,48 +257,6 @@ impl Supervisor {
         }
     }
 
-    fn command(
-        &mut self,
-        now: Tick,
-        verb: Verb,
-        target: &Target,
-        by: &Requester,
-        actions: &mut Vec<Action>,
-    ) {
-        // Nothing is started any more once everything is to end.
-        if self.closing && matches!(verb, Verb::Start | Verb::Restart) {
-            return;
-        }
-        for id in self.configured_replicas(target) {
-            self.drive(now, &id, actions, |replica, cx| match verb {
-                Verb::Start => {
-                    replica.set_wanted(true);
-                    replica.step(cx, Input::Start);
-                }
-                Verb::Stop => {
-                    replica.set_wanted(false);
-                    replica.step(cx, Input::Stop(by));
-                }
-                Verb::Restart => {
-                    replica.set_wanted(true);
-                    replica.step(cx, Input::Restart(by));
-                }
-                Verb::Signal(signal) => replica.step(cx, Input::Signal(signal, by)),
-            });
-        }
-        let stopped = match verb {
-            Verb::Signal(_) => return,
-            Verb::Start | Verb::Restart => false,
-            Verb::Stop => target.replica.is_none() || !self.is_any_wanted(&target.service),
-        };
-        if let Some(known) = self.services.get_mut(&target.service)
-            && known.stopped != stopped
-        {
-            known.stopped = stopped;
-            actions.push(Action::Persist);
-        }
-    }
-
     /// The time of a service's schedule has come.
     fn due(&mut self, now: Tick, service: &ServiceName, actions: &mut Vec<Action>) {
         if self.closing {
@@ -288,7 +274,7 @@ impl Supervisor {
     }
 
     /// The replicas a target means, without those that are no longer configured.
-    fn configured_replicas(&self, target: &Target) -> Vec<ReplicaId> {
+    pub(super) fn configured_replicas(&self, target: &Target) -> Vec<ReplicaId> {
         let number = target.replica.unwrap_or(0)..=target.replica.unwrap_or(u32::MAX);
         self.replicas_of(&target.service)
             .filter(|replica| number.contains(&replica.id.replica) && !replica.is_leaving())
@@ -302,19 +288,8 @@ impl Supervisor {
         self.replicas.range(id(0)..=id(u32::MAX)).map(|(_, replica)| replica)
     }
 
-    fn is_any_wanted(&self, service: &ServiceName) -> bool {
+    pub(super) fn is_any_wanted(&self, service: &ServiceName) -> bool {
         self.replicas_of(service).any(|replica| replica.is_wanted() && !replica.is_leaving())
-    }
-
-    fn shut_down(&mut self, now: Tick, cause: Cause, by: &Requester, actions: &mut Vec<Action>) {
-        let again = std::mem::replace(&mut self.closing, true);
-        let all: Vec<_> = self.replicas.keys().cloned().collect();
-        for id in all {
-            self.drive(now, &id, actions, |replica, cx| {
-                let input = if again { Input::Hurry } else { Input::End(cause, by) };
-                replica.step(cx, input);
-            });
-        }
     }
 
     /// Resources may have become free: who has waited for them longest tries again.

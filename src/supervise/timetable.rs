@@ -212,6 +212,7 @@ mod tests {
             metrics: None,
             on_event: Vec::new(),
             services,
+            groups: indexmap::IndexMap::new(),
         }
     }
 

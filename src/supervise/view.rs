@@ -8,6 +8,8 @@ use crate::name::{Incarnation, ReplicaId};
 use crate::time::Tick;
 
 use super::backoff::CRASH_LOOPING;
+use super::graph::Standing;
+use super::hold::Hold;
 use super::machine::Next;
 use super::machine::Phase::{
     Backoff, Deferred, Down, Queued, Running, Starting, Stopping, Sweeping, Unkillable,
@@ -53,6 +55,10 @@ pub struct View {
     pub failed_checks: u32,
     /// Whether it is ready and, where that is looked at, seen to be well: `service_healthy`.
     pub healthy: bool,
+    /// Why it is not started although it is wanted: what it waits for, or for whose sake it is skipped.
+    pub hold: Option<Box<Hold>>,
+    /// Whether its run is that of an older configuration, because its turn has not come.
+    pub outdated: bool,
 }
 
 /// The end of a run in four words.
@@ -79,6 +85,8 @@ pub(super) struct Marks {
     pub(super) starting: bool,
     /// A shutdown waits for it.
     pub(super) busy: bool,
+    /// How it stands for those who wait for it; `None` where it is no longer configured.
+    pub(super) standing: Option<Standing>,
 }
 
 impl Replica {
@@ -88,6 +96,7 @@ impl Replica {
             Down(Rest::Stopped) => State::Stopped,
             Down(Rest::Finished) => State::Finished,
             Down(Rest::Failed) => State::Failed,
+            Queued(_) if self.is_skipped() => State::Failed,
             Down(Rest::Scheduled) | Queued(_) | Deferred(_) => State::Waiting,
             Starting(_) => State::Starting,
             Running(_) => State::Running,
@@ -99,9 +108,11 @@ impl Replica {
 
     /// What the supervisor's indexes hold of it.
     pub(super) fn marks(&self) -> Marks {
-        let marks = Marks { deadline: self.machine.deadline, ..Marks::default() };
+        let standing = (!self.machine.leaving).then(|| self.standing());
+        let marks = Marks { deadline: self.machine.deadline, standing, ..Marks::default() };
         match &self.machine.phase {
             Down(_) | Backoff => marks,
+            Queued(_) if self.machine.hold.is_some() => marks,
             Queued(turn) => Marks { queued: Some(*turn), ..marks },
             Deferred(retry) => Marks { deferred: Some(*retry), ..marks },
             Running(run) => Marks { run: Some(run.incarnation), busy: true, ..marks },
@@ -111,6 +122,30 @@ impl Replica {
             }
             Unkillable(run, _) => Marks { run: Some(run.incarnation), ..marks },
             Sweeping(incarnation, _) => Marks { run: Some(*incarnation), busy: true, ..marks },
+        }
+    }
+
+    /// Whether it is in line and kept from starting for good.
+    fn is_skipped(&self) -> bool {
+        self.machine.hold.as_ref().is_some_and(|hold| hold.is_shut())
+    }
+
+    /// How it stands for those who wait for it. (A declared readiness is what makes it ready.)
+    pub(super) fn standing(&self) -> Standing {
+        match &self.machine.phase {
+            Down(Rest::Stopped) => Standing::Stopped,
+            Down(Rest::Finished) => Standing::Finished,
+            Down(Rest::Failed) => Standing::Failed,
+            Down(Rest::Scheduled) => Standing::Scheduled,
+            Queued(_) if self.is_skipped() => Standing::Failed,
+            Starting(_) | Running(_) if self.machine.held.is_some() => Standing::Ending,
+            Starting(run) if run.started.is_some() => Standing::Started,
+            Queued(_) | Deferred(_) | Starting(_) => Standing::Coming,
+            Running(_) if self.is_healthy() => Standing::Healthy,
+            Running(_) => Standing::Ready,
+            Stopping(..) | Sweeping(..) => Standing::Ending,
+            Unkillable(..) => Standing::Stuck,
+            Backoff => Standing::Backoff,
         }
     }
 
@@ -158,6 +193,12 @@ impl Replica {
             health: self.health(),
             failed_checks: self.failed_checks(),
             healthy: self.is_healthy(),
+            hold: match &self.machine.phase {
+                Queued(_) | Down(Rest::Failed) => self.machine.hold.clone(),
+                Down(_) | Deferred(_) | Starting(_) | Running(_) | Stopping(..)
+                | Unkillable(..) | Sweeping(..) | Backoff => None,
+            },
+            outdated: self.next.is_some() && matches!(self.machine.phase, Running(_)),
         }
     }
 }

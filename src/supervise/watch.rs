@@ -112,10 +112,16 @@ impl Replica {
         self.keep_running(run)
     }
 
-    fn keep_running(&mut self, run: Run) -> Phase {
+    /// When a run is renewed for its age. One that is to end as soon as nobody is in the way is not.
+    fn renewal(&self, run: &Run) -> Option<Tick> {
+        too_old(&self.service, run).filter(|_| self.machine.held.is_none())
+    }
+
+    /// Waits for what is due next of a run that is ready.
+    pub(super) fn keep_running(&mut self, run: Run) -> Phase {
         let row = run.ready.and_then(|ready| self.end_of_row(ready));
         let watched = run.care.as_ref().and_then(|care| care.next());
-        let age = too_old(&self.service, &run);
+        let age = self.renewal(&run);
         self.machine.deadline = [row, watched, age].into_iter().flatten().min();
         Running(run)
     }
@@ -152,7 +158,7 @@ impl Replica {
             let why = format!("it gave no sign of life within {silence} (WATCHDOG=1)");
             return Some(Ending::ordered(Cause::Watchdog, now, After::Judge, why));
         }
-        if is_due(too_old(&self.service, run), now) {
+        if is_due(self.renewal(run), now) {
             let most = format_duration(self.service.max_lifetime.unwrap_or_default());
             let why = format!("it is renewed before it is older than max_lifetime ({most})");
             return Some(Ending::ordered(Cause::MaxLifetime, now, After::Again, why));

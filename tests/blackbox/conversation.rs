@@ -138,7 +138,8 @@ fn a_program_that_is_not_ready_is_stopped_without_its_quit_message() {
   cat: { command: [cat], port: { ready: first_message, quit: bye, replies: one } }
 ",
     );
-    until("it to run", || wharf.row("cat")["pid"].as_i64());
+    // Its program, and not only its process: what does not run yet has no input to close.
+    until("it to run", || wharf.row("cat")["uptime_s"].as_f64());
     wharf.ok(&["stop", "cat"]);
     let record = wharf.wait_records("cat", 1).remove(0);
     let steps = at(&record, "exit.stop.steps").as_array().unwrap();

@@ -327,16 +327,16 @@ services:
 
 #[test]
 fn who_gives_signs_of_life_lives_and_who_asks_for_time_gets_it() {
-    let lives = "systemd-notify --ready; test $WATCHDOG_PID = $$$$ || exit 9; test $WATCHDOG_USEC = 600000 || exit 8; \
-                 for i in 1 2 3 4 5 6 7 8; do sleep 0.2; systemd-notify WATCHDOG=1; done; echo alive; sleep 1000";
+    let lives = "systemd-notify --ready; test $WATCHDOG_PID = $$$$ || exit 9; test $WATCHDOG_USEC = 2000000 || exit 8; \
+                 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 0.2; systemd-notify WATCHDOG=1; done; echo alive; sleep 1000";
     let slow =
-        "systemd-notify EXTEND_TIMEOUT_USEC=20000000; sleep 1; systemd-notify --ready; sleep 1000";
+        "systemd-notify EXTEND_TIMEOUT_USEC=60000000; sleep 5; systemd-notify --ready; sleep 1000";
     let parts = "systemd-notify --ready; systemd-notify STOPPING=1; exec sleep 1000";
     let moves = "systemd-notify --ready MAINPID=1; systemd-notify FDSTORE=1; exit 3";
     let wharf = Wharf::up(&format!(
-        "defaults: {{ restart: no, ready: {{ notify: systemd, timeout: 500ms }} }}
+        "defaults: {{ restart: no, ready: {{ notify: systemd, timeout: 4s }} }}
 services:
-  lives: {{ command: [bash, -c, '{lives}'], watchdog: 600ms }}
+  lives: {{ command: [bash, -c, '{lives}'], watchdog: 2s }}
   slow: {{ command: [bash, -c, '{slow}'] }}
   parts: {{ command: [bash, -c, '{parts}'], stop_grace_period: 300ms, healthcheck: {{ exec: 'false', start_interval: 1s, retries: 1 }} }}
   moves: {{ command: [bash, -c, '{moves}'] }}

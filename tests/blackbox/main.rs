@@ -44,6 +44,7 @@ mod schedules;
 mod schemathesis;
 mod secrets;
 mod sharing;
+mod together;
 mod trees;
 mod truth;
 mod upgrade;

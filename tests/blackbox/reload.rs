@@ -67,6 +67,8 @@ const FIELDS: &[(&str, &str, bool)] = &[
     ("cap_drop", "[ALL]", true),
     ("schedule", "{ every: 1h }", false),
     ("labels", "{ a: b }", false),
+    ("depends_on", "[same]", false),
+    ("profiles", "[dev]", false),
 ];
 
 #[test]

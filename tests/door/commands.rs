@@ -99,6 +99,9 @@ fn several_names_are_each_on_their_own() {
         "web/1 is running (pid 4242)\ndb/1 is running (pid 4242)\n",
     );
     check(&fake, "stop -q web/2", 0, "", "");
+    check(&fake, "restart web --rolling", 0, "", "web/1 is running");
+    check(&fake, "restart web/1 --rolling", 2, "", "name a service, not a replica");
+    check(&fake, "scale web=2 nosuch=1", 7, "", "there is no service nosuch");
     check(&fake, "stop nosuch", 4, "", "did you mean none?");
     check(&fake, "stop nosuch nosuch", 4, "", "there is no service nosuch");
     check(&fake, "restart nosuch broken", 1, "", "broken/1 exited with code 1");

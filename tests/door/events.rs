@@ -354,6 +354,7 @@ fn every_kind_has_its_sample_and_the_schema() {
             before,
             incarnation: Some(incarnation),
             pid: Some(7),
+            because: None,
         },
         What::Ready { replica: replica(), incarnation, pid: Some(7) },
         What::Message { replica: replica(), incarnation, text: Some("tick".into()), bytes: 4 },

@@ -26,6 +26,7 @@ pub(crate) enum Asked {
     Speak(String, Bytes, Speech),
     /// A question that is left without an answer; it is dropped when the test drops this.
     Kept(Kept),
+    Scale(String, u32, Requester),
     Apply(Vec<String>, Requester),
     Shutdown(Requester),
 }
@@ -107,7 +108,13 @@ impl Loop {
         // A client that went away, and a test that is over, want no answer.
         match request {
             Request::Snapshot { reply } => drop(reply.send(snapshot())),
-            Request::Spec { reply } => drop(reply.send(Arc::clone(&self.spec))),
+            Request::Spec { reply } | Request::Written { reply } => {
+                drop(reply.send(Arc::clone(&self.spec)));
+            }
+            Request::Scale { service, replicas, by, reply } => {
+                let _ = reply.send(command(service.as_str()));
+                let _ = self.asked.send(Asked::Scale(service.to_string(), replicas, by));
+            }
             Request::Command { verb, target, by, reply } => {
                 let name = target.to_string();
                 let _ = reply.send(command(&name));
@@ -207,6 +214,7 @@ pub(crate) fn replica(service: &str, number: u32, state: State) -> ReplicaStatus
         port: None,
         limits: vec![],
         command: vec!["./server".to_owned()],
+        note: None,
         labels: std::collections::BTreeMap::new(),
     }
 }

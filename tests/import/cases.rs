@@ -178,6 +178,10 @@ impl Case {
         for service in whole["services"].as_object_mut().unwrap().values_mut() {
             stage.prepare(service);
         }
+        // Each is looked at by itself: the programs here never end, and nobody is to wait for that.
+        for service in whole["services"].as_object_mut().unwrap().values_mut() {
+            service.as_object_mut().unwrap().remove("depends_on");
+        }
         escape(&mut whole);
         self.place.write("stage.yaml", &whole.to_string());
         self.place.ok(&["up", "-d", "-f", "stage.yaml", "--state-dir", "state"]);
@@ -215,8 +219,10 @@ impl Case {
                 crate::support::text(&why.stdout)
             )
         };
-        // What the clock starts is not waited for.
-        if service["schedule"].is_object() {
+        // What the clock starts is not waited for, and what is in a profile is not started by itself.
+        if service["schedule"].is_object()
+            || !service["profiles"].as_array().is_none_or(Vec::is_empty)
+        {
             self.place.ok(&["start", name, "--state-dir", "state", "-f", "stage.yaml"]);
         }
         let written = until(&why, || {

@@ -11,6 +11,7 @@ use wharf::name::{Incarnation, Requester};
 use wharf::spec::{Eof, KillScope, Service};
 use wharf::time::Tick;
 
+use crate::relate::Held;
 use crate::watch::Watch;
 
 /// How long a kill or a process that is still being made is waited for.
@@ -18,6 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One replica.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Book {
     /// The configuration in force.
     pub(crate) service: Arc<Service>,
@@ -36,6 +38,8 @@ pub(crate) struct Book {
     pub(crate) plan: Plan,
     /// Its time came during its run, and another run waits for the end of that.
     pub(crate) due_again: bool,
+    /// It rests because its group was given up.
+    pub(crate) given_up: bool,
 }
 
 /// What is to become of a replica that has no run.
@@ -70,6 +74,8 @@ pub(crate) struct Run {
     pub(crate) started: Option<Tick>,
     pub(crate) ready: Option<Tick>,
     pub(crate) asked: Option<Asked>,
+    /// It is to be asked as soon as nobody is in the way.
+    pub(crate) held: Option<Held>,
     pub(crate) signal: Option<(Signal, Requester, Tick)>,
     pub(crate) steps: Vec<Step>,
     pub(crate) unkillable: bool,
@@ -98,6 +104,7 @@ pub(crate) enum Then {
     Judge,
     Again,
     Rest,
+    GiveUp,
 }
 
 /// A step of the ladder that was taken.
@@ -123,18 +130,25 @@ impl Book {
             sweep_owed: None,
             plan,
             due_again: false,
+            given_up: false,
         }
     }
 
     /// Somebody wants its end. The first word is the cause; the last one says what follows.
     pub(crate) fn ask(&mut self, cause: Cause, by: &Requester, now: Tick, then: Then) {
+        self.ask_for(cause, Some(by.clone()), now, then);
+    }
+
+    /// The same for somebody or nobody.
+    pub(crate) fn ask_for(&mut self, cause: Cause, by: Option<Requester>, now: Tick, then: Then) {
         if let Some(run) = &mut self.run {
+            run.held = None;
             match &mut run.asked {
                 Some(asked) => asked.then = then,
                 None => {
                     run.asked = Some(Asked {
                         cause,
-                        by: Some(by.clone()),
+                        by,
                         at: now,
                         then,
                         kill: false,
@@ -160,6 +174,35 @@ impl Book {
                 oom: false,
                 hurried: false,
             });
+        }
+    }
+
+    /// Somebody wants it up.
+    pub(crate) fn start(&mut self, step: u64) {
+        match &mut self.run {
+            None => self.due(step),
+            Some(run) => {
+                run.held = None;
+                if let Some(asked) = &mut run.asked {
+                    asked.then = Then::Again;
+                }
+            }
+        }
+    }
+
+    /// Its present configuration is another one's, which has to make room; what is to rest, rests.
+    pub(crate) fn change(&mut self, by: &Requester, now: Tick, step: u64) {
+        let to_rest = |held: &Held| matches!(held.then, Then::Rest | Then::GiveUp);
+        match &self.run {
+            Some(run) if run.asked.is_none() && run.held.as_ref().is_some_and(to_rest) => {}
+            Some(_) => {
+                let then = if self.wanted { Then::Again } else { Then::Rest };
+                self.ask(Cause::ConfigChanged, by, now, then);
+            }
+            // What the clock starts, no configuration starts.
+            None if self.service.schedule.is_some() && matches!(self.plan, Plan::Rest(_)) => {}
+            None if self.wanted => self.due(step),
+            None => {}
         }
     }
 

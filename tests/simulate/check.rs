@@ -8,12 +8,13 @@ use wharf::event::{Action, Event, Rest, State, Verb};
 use wharf::exit::{Cause, Signal};
 use wharf::name::{Incarnation, ReplicaId};
 use wharf::spec::{KillScope, Service};
-use wharf::supervise::{CRASH_LOOPING, MAX_STARTING};
+use wharf::supervise::{CRASH_LOOPING, Hold, MAX_STARTING};
 
 use crate::book::{PATIENCE, Plan, Run, Step};
 use crate::expect;
 use crate::history::{Sim, short};
 use crate::oracles::{Fault, Oracle, Tally};
+use crate::relate::Scope;
 use crate::watch::{Watch, oracle_of};
 use crate::world::Dice;
 
@@ -41,11 +42,17 @@ impl Sim {
                 if due.past.is_some() {
                     t.hold(Oracle::PastIsRecorded, true, String::new)?;
                 }
+                let home = self.home(&replica.service).map(|(name, ..)| name.to_owned());
+                let team = home.and_then(|name| self.teams.get_mut(&name));
                 let book = self.books.get_mut(replica).expect("what is due has a book");
                 let sweeping = book.sweeping.is_some();
-                expect::record(book, &due, verdict, now, step, t)?;
+                let fallout = expect::record(book, &due, verdict, now, step, team, t)?;
+                self.fallouts.extend(fallout.map(|fallout| (replica.clone(), fallout)));
                 t.hold(Oracle::OrderAtAnEnd, !sweeping, || "swept before it ended".to_owned())?;
                 self.over.push(*incarnation);
+                if self.books[replica].sweep_owed.is_none() {
+                    self.follow();
+                }
             }
             Action::Sweep { incarnation, scope } => {
                 let last = self.over.last() == Some(incarnation)
@@ -64,6 +71,7 @@ impl Sim {
                 t.hold(Oracle::SweepOnlyWhenNeeded, needed.is_some(), || {
                     format!("nobody needs {scope:?} of {incarnation} to be swept")
                 })?;
+                self.follow();
             }
             Action::Forget { replica } => {
                 let gone = self.books.remove(replica);
@@ -89,7 +97,7 @@ impl Sim {
                 })?;
                 self.overlapped.remove(at.expect("it was looked at"));
             }
-            Action::Persist | Action::Down => {}
+            Action::Halted { .. } | Action::Persist | Action::Down => {}
         }
         self.world.apply(action, dice).or_else(|words| {
             t.hold(Oracle::NothingToTheDead, false, || format!("{}: {words}", short(action)))
@@ -110,11 +118,23 @@ impl Sim {
         t.hold(Oracle::NothingStartsAfterShutdown, !self.closing, || {
             format!("{replica} is started though everything is to end")
         })?;
+        let gate = self.gate(&replica.service);
+        let oracle = match &gate {
+            Some(Hold::Turn { .. } | Hold::Emptying { .. }) => Oracle::GroupStartsInOrder,
+            Some(Hold::Without { .. }) => Oracle::DependentsAreSkipped,
+            Some(Hold::Until { .. } | Hold::GaveUp { .. }) | None => {
+                Oracle::DependenciesAreWaitedFor
+            }
+        };
+        t.hold(oracle, gate.is_none(), || format!("{replica} is started: {gate:?}"))?;
         let first = self
             .books
-            .values()
-            .filter(|book| book.is_empty())
-            .filter_map(|book| match book.plan {
+            .iter()
+            .filter(|(id, book)| {
+                let due = book.is_empty() && matches!(book.plan, Plan::Due(..));
+                due && self.gate(&id.service).is_none()
+            })
+            .filter_map(|(_, book)| match book.plan {
                 Plan::Due(retry, step) => Some((retry.is_none(), retry, step)),
                 Plan::Rest(_) | Plan::At(_) | Plan::Deferred(..) => None,
             })
@@ -190,6 +210,7 @@ impl Sim {
             started: None,
             ready: None,
             asked: None,
+            held: None,
             signal: None,
             steps: Vec::new(),
             unkillable: false,
@@ -239,6 +260,14 @@ impl Sim {
             return t.hold(Oracle::NothingToTheDead, false, || short(action));
         };
         t.hold(Oracle::NothingToTheDead, run.made, || format!("{} too early", short(action)))?;
+        if let (Some(held), None) = (&run.held, &run.asked) {
+            let oracle = match held.scope {
+                Scope::Group => Oracle::GroupEndsInReverse,
+                Scope::Restarting => Oracle::DependentsRestartToo,
+                Scope::Dependents | Scope::Everything => Oracle::DependentsStopFirst,
+            };
+            return t.hold(oracle, false, || format!("{} comes too early", short(action)));
+        }
         t.hold(Oracle::LadderInOrder, run.asked.is_some(), || {
             format!("nobody asked for {}", short(action))
         })?;
@@ -288,7 +317,7 @@ impl Sim {
             return Ok(());
         }
         for run in self.books.values().filter_map(|book| book.run.as_ref()) {
-            if !run.made {
+            if !run.made || run.held.is_some() && run.asked.is_none() {
                 continue;
             }
             if asked.contains(&run.incarnation) {
@@ -325,6 +354,8 @@ impl Sim {
                         (Cause::ConfigChanged, _) => Oracle::ChangedRunsAnew,
                         (Cause::RestartRequested, _) => Oracle::RestartRunsAnew,
                         (Cause::ManagerDied, _) => Oracle::KeptOutOfStepIsRenewed,
+                        (Cause::GroupStrategy, _) => Oracle::GroupRestartsTogether,
+                        (Cause::DependencyStopped, _) => Oracle::DependentsRestartToo,
                         (cause, _) => oracle_of(cause).unwrap_or(Oracle::StopIsHeard),
                     };
                     t.hold(oracle, !run.steps.is_empty(), || {
@@ -368,7 +399,13 @@ impl Sim {
                     (None, Event::Configure(_)) => Oracle::ReplicasFollow,
                     (None, _) => Oracle::StartRuns,
                 };
-                t.hold(oracle, full, || format!("{id} is due and not started"))?;
+                let gate = self.gate(&id.service);
+                let oracle = if self.needs(&id.service).is_empty() {
+                    oracle
+                } else {
+                    Oracle::DependentsStartWhenTheyCan
+                };
+                t.hold(oracle, full || gate.is_some(), || format!("{id} is due and not started"))?;
             }
             let moving = book.wanted && book.configured && !self.closing && book.is_empty();
             if moving && let Plan::At(at) | Plan::Deferred(.., at) = book.plan {
@@ -418,15 +455,20 @@ impl Sim {
         for view in self.supervisor.views() {
             shown += 1;
             let id = &view.replica;
-            let Some(book) = self.books.get_mut(id) else {
+            let Some(book) = self.books.get(id) else {
                 return t.hold(Oracle::BeliefIsWorld, false, || format!("{id} is unknown"));
             };
-            let state = book.state();
+            self.hold_is_true(id, view.hold.as_deref(), t)?;
+            let due = book.is_empty() && matches!(book.plan, Plan::Due(..));
+            let skipped = due && self.is_skipped(&id.service);
+            let state = if skipped { State::Failed } else { book.state() };
+            let book = self.books.get_mut(id).expect("it was looked at");
             let waits = book.run.as_ref().is_some_and(|run| run.started.is_some());
             let oracle = match (view.state, state) {
                 (_, State::Starting) if waits => Oracle::ReadyIsWaitedFor,
                 (_, State::Unkillable) => Oracle::UnkillableIsReported,
                 (State::Stopping, _) if book.run.is_none() => Oracle::SweepIsBounded,
+                (_, State::Failed) if skipped => Oracle::DependentsAreSkipped,
                 (_, State::Finished | State::Failed) => Oracle::RestStays,
                 (_, State::Stopped) => Oracle::StopIsHeard,
                 _ => Oracle::BeliefIsWorld,

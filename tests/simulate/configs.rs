@@ -1,12 +1,16 @@
 //! Services with settings drawn by chance.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use indexmap::IndexMap;
 
 use wharf::exit::{Reason, Signal};
 use wharf::name::ServiceName;
 use wharf::spec::{
-    Eof, KillScope, Limits, Missed, OnGiveUp, OnOom, OnProtocolError, Overlap, Policy, Port, Ready,
-    Restart, Rhythm, Schedule, Service, SignalName, Stop,
+    Condition, Dependency, Eof, Group, KillScope, Limits, Missed, OnGiveUp, OnOom, OnProtocolError,
+    Overlap, Policy, Port, Ready, Restart, Rhythm, Schedule, Service, SignalName, Stop, Strategy,
 };
 
 use crate::watch::watched;
@@ -32,6 +36,7 @@ pub(crate) fn some_service(name: &str, dice: &mut Dice) -> Service {
         // Whether a configuration needs a new run is told by the command alone here.
         command: vec!["server".to_owned(), dice.roll().to_string()],
         replicas: dice.few(4),
+        depends_on: some_dependencies(name, dice),
         port,
         schedule: dice.one_in(4).then(|| some_schedule(dice)),
         restart: some_restart(dice),
@@ -71,11 +76,82 @@ pub(crate) fn some_restart(dice: &mut Dice) -> Restart {
         reset_after: Duration::from_secs(dice.pick(&[1, 10, 30])),
         max_restarts: dice.pick(&[0, 1, 2, 5, 10, 100]),
         within: Duration::from_secs(dice.pick(&[1, 60, 600])),
-        on_give_up: dice.pick(&[OnGiveUp::Stop, OnGiveUp::RetryEvery(Duration::from_secs(7))]),
+        on_give_up: dice.pick(&[
+            OnGiveUp::Stop,
+            OnGiveUp::Escalate,
+            OnGiveUp::RetryEvery(Duration::from_secs(7)),
+        ]),
         success_exit_codes: dice.pick(&[&[0][..], &[0, 3]]).to_vec(),
         success_signals: dice.pick(&[&[][..], &[SignalName(Signal::TERM)]]).to_vec(),
         never_on: dice.pick(&[&[][..], &[Reason::ExecFailed], &[Reason::CoreDumped]]).to_vec(),
     }
+}
+
+/// Each waits at most for those before it in the alphabet, so that nobody waits in a circle.
+pub(crate) fn some_dependencies(name: &str, dice: &mut Dice) -> BTreeMap<ServiceName, Dependency> {
+    let mut all = BTreeMap::new();
+    for one in ["a", "b", "c", "d"].into_iter().filter(|one| *one < name) {
+        if dice.one_in(3) {
+            let condition =
+                dice.pick(&[Condition::Started, Condition::Healthy, Condition::Completed]);
+            let (restart, required) = (dice.one_in(2), !dice.one_in(4));
+            all.insert(one.parse().unwrap(), Dependency { condition, restart, required });
+        }
+    }
+    all
+}
+
+/// One group or none, or two without a common member.
+pub(crate) fn some_groups(dice: &mut Dice) -> IndexMap<String, Group> {
+    let mut groups = IndexMap::new();
+    let mut left = vec!["a", "b", "c", "d", "e"];
+    for name in ["g", "h"] {
+        if dice.one_in(2) {
+            let members: Vec<_> = left.iter().copied().filter(|_| dice.one_in(2)).collect();
+            left.retain(|one| !members.contains(one));
+            let group = Group {
+                services: members.into_iter().map(|one| one.parse().unwrap()).collect(),
+                strategy: dice.pick(&[
+                    Strategy::OneForOne,
+                    Strategy::OneForAll,
+                    Strategy::RestForOne,
+                ]),
+                max_restarts: dice.pick(&[0, 1, 3, 100]),
+                within: Duration::from_secs(dice.pick(&[1, 5, 60])),
+            };
+            groups.insert(name.to_owned(), group);
+        }
+    }
+    groups
+}
+
+/// What a configuration can be: groups of what there is, and nobody waits for the end of what is always
+/// started again.
+pub(crate) fn valid(
+    services: &[Arc<Service>],
+    groups: &IndexMap<String, Group>,
+) -> (IndexMap<ServiceName, Arc<Service>>, IndexMap<String, Group>) {
+    let ends = |name: &ServiceName| {
+        let service = services.iter().find(|service| service.name == *name);
+        service
+            .is_none_or(|service| matches!(service.restart.policy, Policy::No | Policy::OnFailure))
+    };
+    let with = |service: &Arc<Service>| {
+        let mut service = Service::clone(service);
+        for (name, how) in &mut service.depends_on {
+            if how.condition == Condition::Completed && !ends(name) {
+                how.condition = Condition::Started;
+            }
+        }
+        (service.name.clone(), Arc::new(service))
+    };
+    let all: IndexMap<_, _> = services.iter().map(with).collect();
+    let mut groups = groups.clone();
+    for group in groups.values_mut() {
+        group.services.retain(|name| all.contains_key(name));
+    }
+    groups.retain(|_, group| !group.services.is_empty());
+    (all, groups)
 }
 
 pub(crate) fn some_stop(dice: &mut Dice) -> Stop {

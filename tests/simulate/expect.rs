@@ -9,6 +9,7 @@ use wharf::time::Tick;
 
 use crate::book::{Book, Plan, Run, Then};
 use crate::oracles::{Fault, Oracle, Tally};
+use crate::relate::{Fallout, Team};
 use crate::watch::is_failure;
 
 /// An end that has to be recorded.
@@ -26,9 +27,11 @@ pub(crate) fn record(
     verdict: &Verdict,
     now: Tick,
     step: u64,
+    team: Option<&mut Team>,
     t: &mut Tally,
-) -> Result<(), Fault> {
+) -> Result<Option<Fallout>, Fault> {
     let run = book.run.take();
+    book.given_up = false;
     let service = run.as_ref().map_or_else(|| book.service.clone(), |run| run.service.clone());
     let reason = judge(run.as_ref(), &service, due, verdict, now, t)?;
 
@@ -51,13 +54,26 @@ pub(crate) fn record(
             How::Dumped(_) | How::NotStarted(..) => false,
         };
     let then = match &run {
-        Some(run) => run.asked.as_ref().map_or(Then::Judge, |asked| asked.then),
+        Some(run) => {
+            // What was to end when nobody is in the way is over before that.
+            let held = run.held.as_ref().map_or(Then::Judge, |held| held.then);
+            let asked = run.asked.as_ref().map(|asked| asked.then);
+            asked.filter(|then| *then != Then::Judge).unwrap_or(held)
+        }
         None if !book.wanted => Then::Rest,
         None if with_manager => Then::Again,
         None => Then::Judge,
     };
     let part = &verdict.restart;
+    let mut fallout = None;
     match then {
+        Then::GiveUp => {
+            t.hold(Oracle::GroupEndsAsOne, part.decision == Decision::GaveUp, || {
+                format!("decided {part:?} though its group is given up")
+            })?;
+            book.plan = Plan::Rest(Rest::Failed);
+            book.given_up = true;
+        }
         Then::Rest => {
             t.hold(Oracle::StoppedStays, part.decision == Decision::Stopped, || {
                 format!("decided {part:?} though it is to stay down")
@@ -71,6 +87,8 @@ pub(crate) fn record(
                 None if verdict.cause == Cause::Replaced => Oracle::OverlapIsReplaced,
                 None if verdict.cause == Cause::ManagerDied => Oracle::KeptOutOfStepIsRenewed,
                 None if verdict.cause == Cause::MaxLifetime => Oracle::LifetimeIsBounded,
+                None if verdict.cause == Cause::GroupStrategy => Oracle::GroupRestartsTogether,
+                None if verdict.cause == Cause::DependencyStopped => Oracle::DependentsRestartToo,
                 None => Oracle::RestartRunsAnew,
             };
             let at_once = part.decision == Decision::Restart && part.delay_s == Some(0.0);
@@ -82,14 +100,14 @@ pub(crate) fn record(
         Then::Judge => {
             let asked = run.as_ref().and_then(|run| run.asked.as_ref());
             let failed = asked.is_some_and(|asked| is_failure(asked.cause));
-            policy(book, &service, (reason, failed), verdict, now, step, t)?;
+            fallout = policy(book, &service, (reason, failed), verdict, (now, step), team, t)?;
         }
     }
     let scope = service.stop.kill;
     if due.end.survivors && scope != wharf::spec::KillScope::Process {
         book.sweep_owed = Some(scope);
     }
-    Ok(())
+    Ok(fallout)
 }
 
 /// Reason, cause, requester, certainty and ladder.
@@ -209,10 +227,10 @@ fn policy(
     service: &Service,
     (reason, failed): (Reason, bool),
     verdict: &Verdict,
-    now: Tick,
-    step: u64,
+    (now, step): (Tick, u64),
+    team: Option<&mut Team>,
     t: &mut Tally,
-) -> Result<(), Fault> {
+) -> Result<Option<Fallout>, Fault> {
     let restart = &service.restart;
     let part = &verdict.restart;
     let success = reason == Reason::Completed
@@ -246,7 +264,7 @@ fn policy(
             book.row = 0;
         }
         book.plan = Plan::Due(None, step);
-        return Ok(());
+        return Ok(None);
     }
     if let Some(oracle) = silent {
         t.hold(oracle, part.decision == Decision::No && part.delay_s.is_none(), || {
@@ -256,17 +274,36 @@ fn policy(
             book.row = 0;
         }
         book.plan = Plan::Rest(rest);
-        return Ok(());
+        return Ok(None);
     }
     let recent = book.recent.iter().filter(|at| now.since(**at) < restart.within).count();
     let exhausted = recent >= usize::try_from(restart.max_restarts).unwrap();
-    if exhausted && restart.on_give_up == OnGiveUp::Stop {
+    let escalates = restart.on_give_up == OnGiveUp::Escalate;
+    if exhausted && (restart.on_give_up == OnGiveUp::Stop || escalates) {
         t.hold(Oracle::LimitIsExact, part.decision == Decision::GaveUp, || {
             format!("decided {part:?} after {recent} restarts")
         })?;
         book.recent.clear();
         book.plan = Plan::Rest(Rest::Failed);
-        return Ok(());
+        return Ok(escalates.then_some(Fallout::GiveUp));
+    }
+    let mut fallout = None;
+    if let Some(team) = team {
+        let most = usize::try_from(team.group.max_restarts).unwrap();
+        let (spent, within) = (team.spent(now), team.within());
+        let one_too_many = spent >= most;
+        t.hold(
+            Oracle::GroupLimitIsExact,
+            (part.decision == Decision::GaveUp) == one_too_many,
+            || format!("decided {part:?} after {spent} of {most} restarts in {within:?}"),
+        )?;
+        if one_too_many {
+            book.recent.clear();
+            book.plan = Plan::Rest(Rest::Failed);
+            return Ok(Some(Fallout::GiveUp));
+        }
+        team.recent.push(now);
+        fallout = Some(Fallout::Restart);
     }
     t.hold(Oracle::LimitIsExact, part.decision != Decision::GaveUp, || {
         format!("gave up after only {recent} restarts")
@@ -305,7 +342,7 @@ fn policy(
     } else {
         Plan::At(now + Duration::from_secs_f64(wait))
     };
-    Ok(())
+    Ok(fallout)
 }
 
 /// Whether two lengths of time are the same but for rounding.

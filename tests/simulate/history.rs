@@ -1,25 +1,29 @@
 //! A history: moves, the events they become, and the questions asked after every step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use wharf::event::{
-    Action, Alive, Configure, End, Event, Oom, Past, PastEnd, Rest, Said, State, Verb,
+    Action, Alive, Configure, End, Event, Health, Oom, Past, PastEnd, Rest, Said, State, Verb,
 };
 use wharf::exit::{Cause, Errno, How, Signal, Stage as Step_};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
-use wharf::spec::{Cgroups, Check, Service, Spec};
-use wharf::supervise::{Supervisor, View};
+use wharf::spec::{Cgroups, Check, Condition, Group, Service, Spec};
+use wharf::supervise::{Hold, Supervisor, View};
 use wharf::time::Tick;
 
 use crate::book::{Book, Plan, Run};
-use crate::configs::{some_restart, some_schedule, some_service, some_stop};
+use crate::configs::{
+    some_dependencies, some_groups, some_restart, some_schedule, some_service, some_stop, valid,
+};
 use crate::expect::Due;
 use crate::oracles::{Fault, Oracle, Tally};
+use crate::relate::{Fallout, Roll, Team};
 use crate::watch::live;
-use crate::world::{Dice, Stage, Temper, World};
+use crate::world::{Dice, Process, Stage, Temper, World};
 
 /// One move. It carries its own chance, so that leaving out others does not change it.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +94,15 @@ pub(crate) struct Sim {
     pub(crate) world: World,
     pub(crate) books: BTreeMap<ReplicaId, Book>,
     pub(crate) services: BTreeMap<ServiceName, Known>,
+    /// The groups that a configuration is made with.
+    pub(crate) groups: IndexMap<String, Group>,
+    /// The groups in force.
+    pub(crate) teams: BTreeMap<String, Team>,
+    pub(crate) rolls: BTreeMap<ServiceName, Roll>,
+    /// Ends that concern a group, until all that ended in the step is recorded.
+    pub(crate) fallouts: VecDeque<(ReplicaId, Fallout)>,
+    /// Where turns came to an end in this step.
+    pub(crate) halts: Vec<(ReplicaId, u32)>,
     pub(crate) now: Tick,
     pub(crate) step: u64,
     pub(crate) closing: bool,
@@ -116,6 +129,11 @@ impl Sim {
             world: World::default(),
             books: BTreeMap::new(),
             services: BTreeMap::new(),
+            groups: IndexMap::new(),
+            teams: BTreeMap::new(),
+            rolls: BTreeMap::new(),
+            fallouts: VecDeque::new(),
+            halts: Vec::new(),
             now: Tick(1_000_000_000),
             step: 0,
             closing: false,
@@ -137,6 +155,7 @@ impl Sim {
                 Known { service: Arc::new(service), stopped: dice.one_in(8) },
             );
         }
+        sim.groups = some_groups(&mut dice);
         sim
     }
 
@@ -145,8 +164,8 @@ impl Sim {
         let first = std::mem::take(&mut self.services);
         let stopped = first.iter().filter(|(_, known)| known.stopped);
         let stopped = stopped.map(|(name, _)| name.clone()).collect();
-        let services = first.into_values().map(|known| known.service).collect();
-        self.configure(services, stopped, Vec::new(), t)?;
+        let services: Vec<_> = first.into_values().map(|known| known.service).collect();
+        self.configure(&services, stopped, Vec::new(), t)?;
         for one in moves {
             let mut dice = Dice(one.chance);
             self.make(one.kind, &mut dice, t)?;
@@ -342,10 +361,12 @@ impl Sim {
         let replicas = self.services[&service].service.replicas;
         let replica = (replicas > 0 && dice.one_in(2)).then(|| 1 + dice.few(replicas));
         let signals = [Signal::HUP, Signal::INT, Signal::KILL, Signal::XCPU];
-        let (verb, who) = match dice.below(8) {
+        let (verb, who) = match dice.below(11) {
             0..=1 => (Verb::Start, "wharf start"),
             2..=4 => (Verb::Stop, "wharf stop"),
             5..=6 => (Verb::Restart, "wharf restart"),
+            7 => (Verb::StopWithDependents, "wharf stop --dependents"),
+            8..=9 => (Verb::Roll, "wharf restart --rolling"),
             _ => (Verb::Signal(dice.pick(&signals)), "wharf signal"),
         };
         let target = Target { service, replica };
@@ -464,7 +485,7 @@ impl Sim {
         let services: Vec<_> =
             self.services.values().map(|known| Arc::clone(&known.service)).collect();
         let stopped = self.supervisor.stopped();
-        if self.closing { Ok(()) } else { self.configure(services, stopped, Vec::new(), t) }
+        if self.closing { Ok(()) } else { self.configure(&services, stopped, Vec::new(), t) }
     }
 
     /// The manager dies, with all it started, and a new life begins.
@@ -528,11 +549,13 @@ impl Sim {
         self.world.processes = kept;
         self.over.extend(gone.into_keys());
         self.books.clear();
+        self.rolls.clear();
+        self.teams.clear();
         self.views.clear();
         self.say(|| "--- the manager dies".to_owned());
         let services = std::mem::take(&mut self.services);
-        let services = services.into_values().map(|known| known.service).collect();
-        self.configure(services, stopped, past.clone(), t)?;
+        let services: Vec<_> = services.into_values().map(|known| known.service).collect();
+        self.configure(&services, stopped, past.clone(), t)?;
         for past in past {
             if let PastEnd::Alive(alive) = past.ended {
                 self.went_on(&past.replica, &alive, t)?;
@@ -559,10 +582,13 @@ impl Sim {
         let run = self.books.get(id).and_then(|book| book.run.as_ref());
         let steps = run.map_or(0, |run| run.steps.len());
         let down = view.is_some_and(|view| !view.wanted);
+        // The end of another one, in the same step, may have been that of its group.
+        let asked = run.and_then(|run| run.asked.as_ref()).map(|asked| asked.cause);
+        let with_group = asked == Some(Cause::GroupStrategy);
         let (oracle, right) = match (down, alive.in_step) {
             (true, _) => (Oracle::KeptIsStopped, steps > 0),
             (false, false) => (Oracle::KeptOutOfStepIsRenewed, steps > 0),
-            (false, true) => (Oracle::KeptGoesOn, steps == 0),
+            (false, true) => (Oracle::KeptGoesOn, (steps > 0) == with_group),
         };
         t.hold(oracle, right, || format!("{steps} steps were taken to end {id}: {alive:?}"))
     }
@@ -573,7 +599,11 @@ impl Sim {
         let mut stopped = self.supervisor.stopped();
         for _ in 0..=dice.below(2) {
             let at = dice.place(services.len());
-            let kind = dice.below(9);
+            let kind = dice.below(11);
+            if kind == 10 {
+                self.groups = some_groups(dice);
+                continue;
+            }
             if kind == 8 || services.is_empty() {
                 let name = dice.pick(&["a", "b", "c", "d", "e"]);
                 if services.iter().all(|service| service.name.as_str() != name) {
@@ -599,6 +629,7 @@ impl Sim {
                 5 if dice.one_in(2) => live(&mut new, dice),
                 5 => new.command.push(dice.below(9).to_string()),
                 6 => new.schedule = dice.one_in(2).then(|| some_schedule(dice)),
+                9 => new.depends_on = some_dependencies(new.name.as_str(), dice),
                 _ => {
                     services.remove(at);
                     continue;
@@ -606,22 +637,24 @@ impl Sim {
             }
             services[at] = Arc::new(new);
         }
-        self.configure(services, stopped, Vec::new(), t)
+        self.configure(&services, stopped, Vec::new(), t)
     }
 
     pub(crate) fn configure(
         &mut self,
-        services: Vec<Arc<Service>>,
+        services: &[Arc<Service>],
         stopped: Vec<ServiceName>,
         past: Vec<Past>,
         t: &mut Tally,
     ) -> Result<(), Fault> {
+        let (services, groups) = valid(services, &self.groups);
         let spec = Spec {
             files: Vec::new(),
             cgroups: Cgroups::Auto,
             metrics: None,
             on_event: Vec::new(),
-            services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
+            services,
+            groups,
         };
         let configure = Configure { spec: Arc::new(spec), by: by("wharf reload"), past, stopped };
         self.feed(&Event::Configure(Box::new(configure)), &mut Dice(self.step), t)
@@ -637,7 +670,8 @@ impl Sim {
         }
         self.settle(&mut dice, t)?;
         for (id, book) in &self.books {
-            let state = book.state();
+            let skipped = book.state() == State::Waiting && self.is_skipped(&id.service);
+            let state = if skipped { State::Failed } else { book.state() };
             if self.closing || !book.wanted {
                 t.hold(Oracle::StopEnds, state.is_resting(), || format!("{id} is {state:?}"))?;
             } else {
@@ -656,16 +690,16 @@ impl Sim {
         self.settle(&mut dice, t)?;
         t.hold(Oracle::DownOnceWhenEmpty, self.down, || "nobody said that it is down".to_owned())?;
         let took = self.now.since(began);
-        t.hold(Oracle::StopEnds, took < Duration::from_secs(60), || format!("took {took:?}"))
+        t.hold(Oracle::StopEnds, took < Duration::from_secs(200), || format!("took {took:?}"))
     }
 
     /// Lets happen whatever will, until nothing is left that would.
     pub(crate) fn settle(&mut self, dice: &mut Dice, t: &mut Tally) -> Result<(), Fault> {
         for _ in 0..20_000 {
-            // What lived too long is followed by another, which is no harder to end in a kind world.
-            if !self.closing {
-                let stuck = self.world.processes.values_mut();
-                for process in stuck.filter(|process| process.temper == Temper::Stuck) {
+            // What is started in a kind world can be ended: a group may want that, or its age.
+            let stuck = |process: &&mut Process| process.temper == Temper::Stuck;
+            for process in self.world.processes.values_mut().filter(stuck) {
+                if !self.closing {
                     process.temper = Temper::Stubborn;
                 }
             }
@@ -687,7 +721,13 @@ impl Sim {
             } else if let Some(incarnation) = hung {
                 self.finish(incarnation, How::Signaled(Signal::KILL), dice, t)?;
             } else if self.is_at_rest() {
-                return Ok(());
+                if let Some(service) = self.overdue() {
+                    self.feed(&Event::Due { service }, dice, t)?;
+                } else if let Some(incarnation) = self.awaited() {
+                    self.finish(incarnation, How::Exited(0), dice, t)?;
+                } else {
+                    return Ok(());
+                }
             } else if let Some(next) = self.supervisor.next_deadline() {
                 // Who is to give signs of life gives them in time.
                 let due = |book: &Book| book.sign_due().is_some_and(|at| at <= next);
@@ -709,12 +749,45 @@ impl Sim {
 
     /// Whether what is still to come are only questions, looks and signs of life.
     fn is_at_rest(&self) -> bool {
-        self.books.values().all(|book| {
+        self.books.iter().all(|(id, book)| {
             let state = book.state();
+            let in_line = book.is_empty() && matches!(book.plan, Plan::Due(..));
+            let well = |run: &Run| run.health().is_none_or(|health| health == Health::Healthy);
             state.is_resting()
                 || book.is_empty() && matches!(book.plan, Plan::Rest(_))
+                || in_line && self.gate(&id.service).is_some()
                 || state == State::Unkillable
-                || state == State::Running && book.row == 0
+                || state == State::Running && book.row == 0 && book.run.as_ref().is_some_and(well)
+        })
+    }
+
+    /// Whom others in line wait for, and for what.
+    fn waited_for(&self) -> impl Iterator<Item = (ServiceName, Condition)> + '_ {
+        let in_line = |book: &Book| book.is_empty() && matches!(book.plan, Plan::Due(..));
+        let all = self.books.iter().filter(move |(_, book)| !self.closing && in_line(book));
+        all.filter_map(|(id, _)| match self.gate(&id.service)? {
+            Hold::Until { service, condition } => Some((service, condition)),
+            _ => None,
+        })
+    }
+
+    /// A service that somebody waits for and that waits for its own time.
+    fn overdue(&self) -> Option<ServiceName> {
+        self.waited_for().map(|(service, _)| service).find(|service| {
+            let all = self.configured(service);
+            all.iter().any(|id| self.books[id].plan == Plan::Rest(Rest::Scheduled))
+        })
+    }
+
+    /// A run that somebody waits for to complete.
+    fn awaited(&self) -> Option<Incarnation> {
+        let mut completes =
+            self.waited_for().filter(|(_, condition)| *condition == Condition::Completed);
+        completes.find_map(|(service, _)| {
+            let all = self.books.iter().filter(|(id, _)| id.service == service);
+            all.filter_map(|(_, book)| book.run.as_ref())
+                .find(|run| run.started.is_some() && run.asked.is_none())
+                .map(|run| run.incarnation)
         })
     }
 
@@ -741,10 +814,11 @@ impl Sim {
                 let told: Vec<_> = services
                     .map(|s| {
                         format!(
-                            "{}x{} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+                            "{}x{} {:?} needs {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
                             s.name,
                             s.replicas,
                             s.command,
+                            s.depends_on,
                             s.restart,
                             s.stop,
                             s.ready,
@@ -756,8 +830,8 @@ impl Sim {
                     })
                     .collect();
                 format!(
-                    "Configure {told:#?} stopped {:?} past {:?}",
-                    configure.stopped, configure.past
+                    "Configure {told:#?} groups {:?} stopped {:?} past {:?}",
+                    configure.spec.groups, configure.stopped, configure.past
                 )
             }
             other => format!("{other:?}"),
@@ -770,6 +844,15 @@ impl Sim {
             .filter_map(|book| book.run.as_ref().filter(|run| run.asked.is_some()))
             .map(|run| run.incarnation)
             .collect();
+        let others: BTreeSet<_> = self
+            .books
+            .iter()
+            .filter_map(|(id, book)| {
+                let run = book.run.as_ref().filter(|run| run.asked.is_none())?;
+                Some((id.service.clone(), run.incarnation))
+            })
+            .collect();
+        self.halts.clear();
         let mut signals = self.note(event);
         let reload = self.untouched(event);
         let actions = self.supervisor.step(self.now, event.clone());
@@ -794,6 +877,9 @@ impl Sim {
             let touched = actions.iter().any(|action| about(action, &id, &self.books));
             t.hold(Oracle::UnchangedIsUntouched, !touched, || format!("{id} was touched"))?;
         }
+        self.others_run_on(event, &others, t)?;
+        self.held_are_held(t)?;
+        self.turns_are_taken(&actions, t)?;
         self.after_shutdown(event, &asked, t)?;
         self.after_all(event, t)?;
         self.after_watch(event, t)?;
@@ -841,7 +927,7 @@ impl Sim {
                 let before = self.views.get(*id);
                 book.configured
                     && before.is_some()
-                    && !matches!(book.plan, Plan::Due(_, step) if step == self.step)
+                    && !(book.run.is_none() && matches!(book.plan, Plan::Due(..)))
                     && book.run.as_ref().is_none_or(|run| !run.outdated && run.asked.is_none())
             })
             .map(|(id, _)| id.clone())
@@ -866,6 +952,7 @@ fn about(action: &Action, id: &ReplicaId, books: &BTreeMap<ReplicaId, Book>) -> 
         | Action::Changed { .. }
         | Action::Forget { .. }
         | Action::Overlapped { .. }
+        | Action::Halted { .. }
         | Action::Persist
         | Action::Down => false,
     }

@@ -1,5 +1,6 @@
 //! Events are entered into the books: what each of them makes due.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::book::{Asked, Book, PATIENCE, Plan, Run, Then};
 use crate::configs::plain;
 use crate::expect::Due;
 use crate::history::{Known, Sim};
+use crate::relate::{Held, Roll, Scope, Team};
 use crate::watch::Watch;
 
 impl Sim {
@@ -26,17 +28,22 @@ impl Sim {
                 signals = self.note_command(*verb, target, by);
             }
             Event::Shutdown { cause, by } => {
-                for book in self.books.values_mut() {
+                self.rolls.clear();
+                for id in self.books.keys().cloned().collect::<Vec<_>>() {
                     if self.closing {
+                        let book = self.books.get_mut(&id).expect("it was there");
+                        let held = book.run.as_mut().and_then(|run| run.held.take());
+                        if let Some(held) = held {
+                            book.ask_for(held.cause, held.by, now, held.then);
+                        }
                         if let Some(asked) = book.run.as_mut().and_then(|run| run.asked.as_mut()) {
                             asked.hurried = true;
                         }
                         continue;
                     }
-                    book.ask(*cause, by, now, Then::Rest);
-                    if book.run.is_none() && !book.plan.is_rest() {
-                        book.plan = Plan::Rest(Rest::Stopped);
-                    }
+                    let (cause, by) = (*cause, Some(by.clone()));
+                    let held = Held { cause, by, then: Then::Rest, scope: Scope::Everything };
+                    self.end_in_order(&id, held);
                 }
                 self.closing = true;
             }
@@ -111,6 +118,7 @@ impl Sim {
                 }
             }
         }
+        self.follow();
         signals
     }
 
@@ -176,11 +184,14 @@ impl Sim {
         let run = book.run.take().expect("it was found by its run");
         let tries = run.tries + 1;
         let wait = Duration::from_millis(100) * tries.min(10);
-        book.plan = match run.asked.map(|asked| asked.then) {
+        let then = run.asked.map(|asked| asked.then);
+        book.plan = match then {
             None | Some(Then::Judge) => Plan::Deferred(incarnation, tries, now + wait),
             Some(Then::Again) => Plan::Due(Some((incarnation, tries)), step),
             Some(Then::Rest) => Plan::Rest(Rest::Stopped),
+            Some(Then::GiveUp) => Plan::Rest(Rest::Failed),
         };
+        book.given_up = then == Some(Then::GiveUp);
     }
 
     pub(crate) fn note_command(
@@ -191,31 +202,74 @@ impl Sim {
     ) -> Vec<(Incarnation, Signal)> {
         let (now, step) = (self.now, self.step);
         let mut signals = Vec::new();
-        if self.closing && matches!(verb, Verb::Start | Verb::Restart) {
+        if self.closing && matches!(verb, Verb::Start | Verb::Restart | Verb::Roll) {
             return signals;
         }
-        for (id, book) in &mut self.books {
-            let meant = id.service == target.service
-                && target.replica.is_none_or(|replica| replica == id.replica);
-            if !meant || !book.configured {
+        let starts = matches!(verb, Verb::Start | Verb::Restart | Verb::Roll);
+        if starts {
+            self.pull(&target.service);
+        }
+        let whole = target.replica.is_none();
+        match verb {
+            Verb::Stop | Verb::Restart | Verb::StopWithDependents | Verb::Roll => {
+                self.rolls.remove(&target.service);
+            }
+            Verb::Start | Verb::Signal(_) => {}
+        }
+        if verb == Verb::StopWithDependents {
+            self.stop_behind(&target.service, by);
+        }
+        if verb == Verb::Restart && whole {
+            self.restart_behind(&target.service, by);
+        }
+        let mut left = BTreeSet::new();
+        for id in self.configured(&target.service) {
+            if target.replica.is_some_and(|replica| replica != id.replica) {
                 continue;
             }
+            let cleared = self.is_being_cleared(&id.service);
+            let waits = whole && self.is_in_the_way(&id.service, Scope::Restarting);
+            let book = self.books.get_mut(&id).expect("it is configured");
+            let runs =
+                book.run.as_ref().is_some_and(|run| run.asked.is_none() && run.started.is_some());
+            let hold = |book: &mut Book, cause, then, scope| {
+                let held = Held { cause, by: Some(by.clone()), then, scope };
+                book.run.as_mut().expect("it runs").held = Some(held);
+            };
             match verb {
-                Verb::Start | Verb::Restart => {
+                Verb::Start => {
                     book.wanted = true;
-                    if book.run.is_none() {
+                    book.start(step);
+                }
+                Verb::Restart => {
+                    book.wanted = true;
+                    if runs && waits {
+                        hold(book, Cause::RestartRequested, Then::Again, Scope::Restarting);
+                    } else if book.run.is_none() {
                         book.due(step);
-                    } else if verb == Verb::Restart {
+                    } else {
                         book.ask(Cause::RestartRequested, by, now, Then::Again);
-                    } else if let Some(asked) = book.run.as_mut().and_then(|run| run.asked.as_mut())
-                    {
-                        asked.then = Then::Again;
                     }
                 }
-                Verb::Stop => {
+                Verb::Roll => {
+                    book.wanted = true;
+                    let stays = |run: &Run| run.asked.is_none() && run.held.is_none();
+                    if book.run.as_ref().is_some_and(stays) {
+                        left.insert(id.replica);
+                    } else if book.run.is_none() {
+                        book.due(step);
+                    } else {
+                        book.ask(Cause::RestartRequested, by, now, Then::Again);
+                    }
+                }
+                Verb::Stop | Verb::StopWithDependents => {
                     book.wanted = false;
-                    book.ask(Cause::StopRequested, by, now, Then::Rest);
                     book.plan = Plan::Rest(Rest::Stopped);
+                    if runs && cleared {
+                        hold(book, Cause::StopRequested, Then::Rest, Scope::Dependents);
+                    } else {
+                        book.ask(Cause::StopRequested, by, now, Then::Rest);
+                    }
                 }
                 Verb::Signal(signal) => {
                     if let Some(run) = book.run.as_mut().filter(|run| run.made) {
@@ -225,14 +279,21 @@ impl Sim {
                 }
             }
         }
+        if verb == Verb::Roll {
+            let cause = Cause::RestartRequested;
+            let roll = Roll { cause, by: by.clone(), left, current: None };
+            self.rolls.insert(target.service.clone(), roll);
+        }
         let any = self
             .books
             .iter()
             .any(|(id, book)| id.service == target.service && book.configured && book.wanted);
         if let Some(known) = self.services.get_mut(&target.service) {
             match verb {
-                Verb::Start | Verb::Restart => known.stopped = false,
-                Verb::Stop => known.stopped = target.replica.is_none() || !any,
+                Verb::Start | Verb::Restart | Verb::Roll => known.stopped = false,
+                Verb::Stop | Verb::StopWithDependents => {
+                    known.stopped = target.replica.is_none() || !any;
+                }
                 Verb::Signal(_) => {}
             }
         }
@@ -257,17 +318,60 @@ impl Sim {
                 }
             }
         }
-        for (name, new) in wanted {
-            let old = self.services.get(name);
-            let changed = old.is_some_and(|old| old.service.command != new.command);
-            let stopped = old.map_or_else(|| configure.stopped.contains(name), |old| old.stopped);
-            self.services.insert(name.clone(), Known { service: Arc::clone(new), stopped });
+        self.rolls.retain(|name, _| wanted.contains_key(name));
+        let before: Vec<_> = wanted
+            .iter()
+            .map(|(name, new)| {
+                let old = self.services.get(name);
+                let changed = old.is_some_and(|old| old.service.command != new.command);
+                let stopped =
+                    old.map_or_else(|| configure.stopped.contains(name), |old| old.stopped);
+                (name, new, changed, stopped)
+            })
+            .collect();
+        for (name, new, _, stopped) in &before {
+            let known = Known { service: Arc::clone(new), stopped: *stopped };
+            self.services.insert((*name).clone(), known);
+        }
+        self.note_groups(configure);
+        for (name, new, changed, stopped) in before {
+            let mut turns = BTreeSet::new();
+            let waits = changed && self.is_in_the_way(name, Scope::Restarting);
+            if waits {
+                self.restart_behind(name, by);
+            }
+            if changed {
+                self.rolls.remove(name);
+            }
+            let run = |book: &Book| {
+                let run = book.run.as_ref();
+                run.is_some_and(|run| run.asked.is_none() && run.held.is_none())
+            };
+            if changed && !waits {
+                let all = self.configured(name).into_iter();
+                turns = all.filter(|id| run(&self.books[id])).map(|id| id.replica).collect();
+            }
+            if turns.len() < 2 {
+                turns.clear();
+            }
             for number in 1..=new.replicas {
                 let id = ReplicaId { service: name.clone(), replica: number };
+                let how = if turns.contains(&number) {
+                    How::InTurn
+                } else if waits {
+                    How::AfterOthers
+                } else {
+                    How::Now
+                };
                 match self.books.get_mut(&id) {
-                    Some(book) => book.reconfigure(new, changed, stopped, by, now, step),
+                    Some(book) => book.reconfigure(new, changed, how, stopped, by, now, step),
                     None => self.note_arrival(id, new, stopped, by, &configure.past),
                 }
+            }
+            if !turns.is_empty() {
+                let cause = Cause::ConfigChanged;
+                let roll = Roll { cause, by: by.clone(), left: turns, current: None };
+                self.rolls.insert(name.clone(), roll);
             }
         }
         for past in &configure.past {
@@ -294,6 +398,19 @@ impl Sim {
                     self.books.insert(past.replica.clone(), book);
                 }
             }
+        }
+    }
+
+    /// Groups that are as before keep count of their restarts.
+    fn note_groups(&mut self, configure: &Configure) {
+        let before = std::mem::take(&mut self.teams);
+        for (name, group) in &configure.spec.groups {
+            let limit = (group.max_restarts, group.within);
+            let same = before
+                .get(name)
+                .filter(|team| (team.group.max_restarts, team.group.within) == limit);
+            let recent = same.map(|team| team.recent.clone()).unwrap_or_default();
+            self.teams.insert(name.clone(), Team { group: group.clone(), recent });
         }
     }
 
@@ -350,6 +467,7 @@ impl Book {
             started: Some(alive.started),
             ready: alive.ready,
             asked: (!alive.in_step).then_some(renewed),
+            held: None,
             signal: None,
             steps: Vec::new(),
             unkillable: false,
@@ -411,10 +529,12 @@ impl Book {
     }
 
     /// A configuration reaches a replica that was there before.
+    #[expect(clippy::too_many_arguments, reason = "each says something else of one reload")]
     pub(crate) fn reconfigure(
         &mut self,
         new: &Arc<Service>,
         changed: bool,
+        how: How,
         stopped: bool,
         by: &Requester,
         now: Tick,
@@ -441,15 +561,29 @@ impl Book {
         }
         self.row = 0;
         self.recent.clear();
-        match &mut self.run {
-            Some(run) => {
-                run.outdated = true;
-                let then = if self.wanted { Then::Again } else { Then::Rest };
-                self.ask(Cause::ConfigChanged, by, now, then);
+        let runs_on =
+            self.run.as_ref().is_some_and(|run| run.asked.is_none() && run.started.is_some());
+        if let Some(run) = &mut self.run {
+            run.outdated = true;
+        }
+        match how {
+            How::InTurn => {}
+            How::AfterOthers if runs_on && !returns => {
+                let (cause, by) = (Cause::ConfigChanged, Some(by.clone()));
+                let held = Held { cause, by, then: Then::Again, scope: Scope::Restarting };
+                self.run.as_mut().expect("it runs").held = Some(held);
             }
-            None if new.schedule.is_some() && matches!(self.plan, Plan::Rest(_)) => {}
-            None if self.wanted => self.due(step),
-            None => {}
+            How::AfterOthers | How::Now => self.change(by, now, step),
         }
     }
+}
+
+/// When a run makes room for another configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Now,
+    /// When its turn comes.
+    InTurn,
+    /// When those are down that are restarted with it.
+    AfterOthers,
 }

@@ -113,6 +113,22 @@ oracles! {
     DownOnceWhenEmpty = "down-once-when-empty",
     NothingStartsAfterShutdown = "nothing-starts-after-shutdown",
 
+    DependenciesAreWaitedFor = "dependencies-are-waited-for",
+    DependentsStartWhenTheyCan = "dependents-start-when-they-can",
+    DependentsAreSkipped = "dependents-are-skipped",
+    StopIsForOne = "stop-is-for-one",
+    DependentsStopFirst = "dependents-stop-first",
+    DependentsRestartToo = "dependents-restart-too",
+
+    GroupStartsInOrder = "group-starts-in-order",
+    GroupRestartsTogether = "group-restarts-together",
+    GroupEndsInReverse = "group-ends-in-reverse",
+    GroupLimitIsExact = "group-limit-is-exact",
+    GroupEndsAsOne = "group-ends-as-one",
+
+    RollingIsOneAtATime = "rolling-is-one-at-a-time",
+    RollingStopsAtAFailure = "rolling-stops-at-a-failure",
+
     WantedMovesOn = "wanted-moves-on",
     WantedRunsInTheEnd = "wanted-runs-in-the-end",
     StopEnds = "stop-ends",

@@ -146,8 +146,13 @@ impl Run {
             new.max_memory.map(|_| self.watch.look_by.unwrap_or(now + MEMORY_INTERVAL));
     }
 
+    /// Whether it has not been asked to end, or only in this very step, in which others first let it go.
+    fn is_unasked(&self, now: Tick) -> bool {
+        self.asked.as_ref().is_none_or(|asked| asked.at == now && self.steps.is_empty())
+    }
+
     /// What is known of its health.
-    fn health(&self) -> Option<Health> {
+    pub(crate) fn health(&self) -> Option<Health> {
         self.service.healthcheck.as_ref().filter(|_| self.asked.is_none())?;
         Some(match (self.ready, self.watch.ill, self.watch.succeeded) {
             (None, ..) | (_, false, false) => Health::Starting,
@@ -297,7 +302,7 @@ impl Sim {
                     }
                     _ => None,
                 };
-                let right = run.asked.is_none()
+                let right = run.is_unasked(now)
                     && run.watch.stopping.is_none()
                     && expected == Some((*purpose, *timeout));
                 t.hold(Oracle::QuestionsAreDeclared, right, || {
@@ -315,7 +320,7 @@ impl Sim {
             Action::Measure { incarnation } => {
                 let run = self.run(*incarnation);
                 let right = run.as_ref().is_some_and(|run| {
-                    run.watch.look_by.is_some() && run.asked.is_none() && run.ready.is_some()
+                    run.watch.look_by.is_some() && run.is_unasked(now) && run.ready.is_some()
                 });
                 t.hold(Oracle::MemoryIsBounded, right, || format!("{action:?}: {run:?}"))?;
                 if let Some(run) = run {
@@ -343,7 +348,8 @@ impl Sim {
         else {
             return Ok(());
         };
-        let old = run.ready.is_some() && now.since(started) >= most.mul_f64(0.9);
+        let old =
+            run.ready.is_some() && run.held.is_none() && now.since(started) >= most.mul_f64(0.9);
         t.hold(Oracle::LifetimeIsBounded, old && run.watch.stopping.is_none(), || {
             format!("it is ended at the age of {:?}: {run:?}", now.since(started))
         })?;
@@ -370,7 +376,9 @@ impl Sim {
             if let (Some(_), Some(started), Some(most)) =
                 (run.ready, run.started, run.service.max_lifetime)
             {
-                let young = now.since(started) < most || run.watch.stopping.is_some();
+                // One that is to end as soon as nobody is in the way is not renewed.
+                let parts = run.watch.stopping.is_some() || run.held.is_some();
+                let young = parts || now.since(started) < most;
                 t.hold(Oracle::LifetimeIsBounded, young, || format!("too old: {run:?}"))?;
             }
         }

@@ -156,6 +156,7 @@ impl World {
             | Action::Changed { .. }
             | Action::Forget { .. }
             | Action::Overlapped { .. }
+            | Action::Halted { .. }
             | Action::Persist
             | Action::Down => {}
         }

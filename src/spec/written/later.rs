@@ -1,7 +1,6 @@
 //! The keys whose behaviour does not exist yet. They are checked as if it did, so that a file
 //! written for a later version is refused for one reason only.
 
-use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -15,76 +14,6 @@ pub enum OneOrMore {
     More(Vec<Word>),
     /// One.
     One(Word),
-}
-
-/// What must be there first.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Dependencies {
-    /// Services by name, each with its condition.
-    Map(IndexMap<String, Dependency>),
-    /// Services that must have been started.
-    List(Vec<NameText>),
-}
-
-/// One thing that must be there first.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Dependency {
-    /// The condition alone.
-    Short(Condition),
-    /// Everything spelled out.
-    Long(DependencyLong),
-}
-
-/// One thing that must be there first, spelled out.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DependencyLong {
-    /// What it must have reached.
-    pub condition: Option<Condition>,
-    /// Whether a restart of it restarts this service too.
-    pub restart: Option<bool>,
-    /// Whether this service is started without it when it does not exist.
-    pub required: Option<bool>,
-}
-
-/// What a service must have reached.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Condition {
-    /// It runs.
-    ServiceStarted,
-    /// It is ready and well.
-    ServiceHealthy,
-    /// It has ended with success.
-    ServiceCompletedSuccessfully,
-}
-
-/// Services that live and die together.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Group {
-    /// Its services, in the order in which they are started.
-    pub services: Vec<NameText>,
-    /// Who is restarted when one ends.
-    pub strategy: Option<Strategy>,
-    /// More restarts than this within `within`, and the group is given up.
-    pub max_restarts: Option<u32>,
-    /// The time in which `max_restarts` are counted.
-    pub within: Option<Length>,
-}
-
-/// Who is restarted when a service of a group ends.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Strategy {
-    /// That one.
-    OneForOne,
-    /// All.
-    OneForAll,
-    /// That one and those after it.
-    RestForOne,
 }
 
 /// A program that must end.

@@ -4,7 +4,9 @@
 //! marked `x-supported: false` is known and checked, and refused until its behaviour exists.
 //! Nothing here fills in defaults or compares one key with another; that is `mean`'s.
 
+mod depend;
 mod given;
+mod group;
 mod health;
 mod hook;
 mod later;
@@ -19,15 +21,14 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use depend::{Condition, Dependencies, Dependency, DependencyLong};
 pub use given::{
     Destination, EnvFile, EnvFileLong, EnvFiles, Listen, Secret, SecretLong, SecretSource,
 };
+pub use group::{Group, Strategy};
 pub use health::{HealthFailure, Healthcheck, NotifyBy, Ready};
 pub use hook::{Hook, HookEvent, Hooks};
-pub use later::{
-    Cluster, Condition, Dependencies, Dependency, DependencyLong, Group, OneOrMore, Retry,
-    Strategy, Task,
-};
+pub use later::{Cluster, OneOrMore, Retry, Task};
 pub use limits::{Capability, Limits, OnOom};
 pub use metrics::{AddressText, Metrics};
 pub use port::{
@@ -64,7 +65,6 @@ pub struct File {
     /// Whether control groups are used where they can be.
     pub cgroups: Option<Cgroups>,
     /// Services that live and die together.
-    #[schemars(extend("x-supported" = false))]
     pub groups: Option<IndexMap<String, Group>>,
     /// Programs that must end, and what follows when they fail.
     #[schemars(extend("x-supported" = false))]

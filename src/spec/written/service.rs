@@ -5,10 +5,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::health::{Healthcheck, Ready};
-use super::later::Dependencies;
 use super::{
-    Capability, EnvEntry, EnvFiles, Hooks, Length, Limits, Listen, NameText, Octal, Port,
-    ReasonWord, Schedule, Secret, SignalText, Size, SocketPath, User, Word,
+    Capability, Dependencies, EnvEntry, EnvFiles, Hooks, Length, Limits, Listen, NameText, Octal,
+    Port, ReasonWord, Schedule, Secret, SignalText, Size, SocketPath, User, Word,
 };
 
 /// One program that is kept running.
@@ -41,7 +40,6 @@ pub struct Service {
     /// Sockets that the manager holds and hands over, so that a restart refuses nobody.
     pub listen: Option<Vec<Listen>>,
     /// What must be there before it is started.
-    #[schemars(extend("x-supported" = false))]
     pub depends_on: Option<Dependencies>,
     /// When it counts as ready; without it, as soon as it runs, or as its port says.
     pub ready: Option<Ready>,
@@ -98,7 +96,6 @@ pub struct Service {
     /// Capabilities that are taken from it.
     pub cap_drop: Option<Vec<Capability>>,
     /// It is started by `up` only when one of these profiles is chosen.
-    #[schemars(extend("x-supported" = false))]
     pub profiles: Option<Vec<NameText>>,
     /// Free words for people and tools.
     #[schemars(extend("x-own-keys" = true))]
@@ -202,8 +199,7 @@ pub struct RestartLong {
 pub enum OnGiveUp {
     /// It stays down until somebody starts it.
     Stop,
-    /// Its group or the manager is told, which may end the group.
-    #[schemars(extend("x-supported" = false))]
+    /// Its group is given up with it: all of it is ended.
     Escalate,
     /// It is tried again after this time.
     RetryEvery(Length),
