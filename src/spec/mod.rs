@@ -24,6 +24,7 @@ mod keys;
 mod load;
 #[cfg(feature = "daemon")]
 mod mean;
+#[cfg(feature = "daemon")]
 mod mean_depend;
 #[cfg(feature = "daemon")]
 mod mean_given;

@@ -12,7 +12,7 @@ use crate::time::Tick;
 use super::hold::{Held, Scope};
 use super::ladder::After;
 use super::machine::Input;
-use super::plan::restart_needed;
+use super::plan::{restart_needed, shuts_out};
 use super::replica::Replica;
 use super::supervisor::{Known, Supervisor};
 use super::view::Marks;
@@ -94,7 +94,7 @@ impl Supervisor {
     }
 
     /// A service's new configuration reaches the replicas it already has. Several that run make room one
-    /// after the other, unless others are restarted with them.
+    /// after the other, unless others are restarted with them or a socket of theirs is in the way.
     fn configure_service(
         &mut self,
         now: Tick,
@@ -117,7 +117,9 @@ impl Supervisor {
                 turns.retain(|number| *number <= service.replicas);
             }
         }
-        if turns.len() < 2 {
+        let in_the_way =
+            |one: &Replica| turns.contains(&one.id.replica) && shuts_out(&one.service, service);
+        if turns.len() < 2 || self.replicas_of(name).any(in_the_way) {
             turns.clear();
         }
         let present: Vec<_> = self

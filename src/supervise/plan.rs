@@ -1,16 +1,28 @@
 //! What a changed configuration means for a service that runs.
 
-use crate::spec::{Effect, Service, effect};
+use crate::spec::{Effect, Listen, Service, effect};
 
 /// Whether a run of `old` has to make room for a run of `new`: what `reload --plan` calls a restart.
 pub fn restart_needed(old: &Service, new: &Service) -> bool {
     effect(old, new) == Some(Effect::Restart)
 }
 
+/// Whether a run of `new` cannot be ready while one of `old` goes on: an address of the one overlaps an
+/// address of the other and is not the same, so that the two cannot be open together. Their replicas
+/// cannot make room one after the other.
+pub(super) fn shuts_out(old: &Service, new: &Service) -> bool {
+    let in_the_way = |wanted: &Listen| {
+        let apart =
+            |own: &Listen| own.address != wanted.address || own.ipv6_only != wanted.ipv6_only;
+        old.listen.iter().any(|own| apart(own) && own.overlaps(wanted))
+    };
+    new.listen.iter().any(in_the_way)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Framing, KillScope, Policy, Port};
+    use crate::spec::{Framing, KillScope, ListenAddress, Policy, Port};
     use crate::supervise::sample::service;
 
     fn check(change: impl Fn(&mut Service), needed: bool) {
@@ -44,5 +56,26 @@ mod tests {
         check(|new| new.port = None, true);
         check(|new| new.port.as_mut().unwrap().framing = Framing::Nul, true);
         check(|new| new.port.as_mut().unwrap().eof_grace *= 2, true);
+    }
+
+    #[test]
+    fn an_address_that_grows_is_in_its_own_way() {
+        let at = |text: &str, ipv6_only| {
+            let address = ListenAddress::Tcp(text.parse().unwrap());
+            let listen = Listen {
+                name: "http".to_owned(),
+                address,
+                backlog: 1,
+                ipv6_only,
+                mode: 0o660,
+                owner: None,
+            };
+            Service { listen: vec![listen], ..service("web") }
+        };
+        let (small, all) = (at("127.0.0.1:80", false), at("0.0.0.0:80", false));
+        assert!(shuts_out(&small, &all) && shuts_out(&all, &small));
+        assert!(shuts_out(&at("[::]:80", true), &at("[::]:80", false)));
+        assert!(!shuts_out(&all, &all) && !shuts_out(&small, &at("127.0.0.1:81", false)));
+        assert!(!shuts_out(&service("web"), &all) && !shuts_out(&all, &service("web")));
     }
 }

@@ -9,8 +9,9 @@ use indexmap::IndexMap;
 use wharf::exit::{Reason, Signal};
 use wharf::name::ServiceName;
 use wharf::spec::{
-    Condition, Dependency, Eof, Group, KillScope, Limits, Missed, OnGiveUp, OnOom, OnProtocolError,
-    Overlap, Policy, Port, Ready, Restart, Rhythm, Schedule, Service, SignalName, Stop, Strategy,
+    BACKLOG, Condition, Dependency, Eof, Group, KillScope, Limits, Listen, ListenAddress, Missed,
+    OnGiveUp, OnOom, OnProtocolError, Overlap, Policy, Port, Ready, Restart, Rhythm, SOCKET_MODE,
+    Schedule, Service, SignalName, Stop, Strategy,
 };
 
 use crate::watch::watched;
@@ -58,6 +59,25 @@ pub(crate) fn some_schedule(dice: &mut Dice) -> Schedule {
         overlap: dice.pick(&[Overlap::Skip, Overlap::Queue, Overlap::Kill]),
         missed: Missed::Run,
     }
+}
+
+/// The addresses a service may listen at: the first two cannot be open together.
+const ADDRESSES: [&str; 3] = ["127.0.0.1:80", "0.0.0.0:80", "127.0.0.1:81"];
+
+pub(crate) fn some_listen(dice: &mut Dice) -> Vec<Listen> {
+    let address = ListenAddress::Tcp(dice.pick(&ADDRESSES).parse().expect("an address"));
+    let name = "http".to_owned();
+    let (backlog, mode) = (BACKLOG, SOCKET_MODE);
+    vec![Listen { name, address, backlog, ipv6_only: false, mode, owner: None }]
+}
+
+/// Whether a socket of one has to be closed before one of the other is opened.
+pub(crate) fn shut_out(old: &Service, new: &Service) -> bool {
+    let on_80 = |service: &Service| {
+        let mut addresses = service.listen.iter().map(|socket| socket.address.to_string());
+        addresses.find(|address| address.ends_with(":80"))
+    };
+    matches!((on_80(old), on_80(new)), (Some(old), Some(new)) if old != new)
 }
 
 pub(crate) fn some_restart(dice: &mut Dice) -> Restart {

@@ -17,7 +17,8 @@ use wharf::time::Tick;
 
 use crate::book::{Book, Plan, Run};
 use crate::configs::{
-    some_dependencies, some_groups, some_restart, some_schedule, some_service, some_stop, valid,
+    some_dependencies, some_groups, some_listen, some_restart, some_schedule, some_service,
+    some_stop, valid,
 };
 use crate::expect::Due;
 use crate::oracles::{Fault, Oracle, Tally};
@@ -627,7 +628,12 @@ impl Sim {
                 3 => drop(new.labels.insert("k".to_owned(), dice.below(9).to_string())),
                 4 => new.replicas = dice.few(4),
                 5 if dice.one_in(2) => live(&mut new, dice),
-                5 => new.command.push(dice.below(9).to_string()),
+                5 => {
+                    new.command.push(dice.below(9).to_string());
+                    if dice.one_in(3) {
+                        new.listen = some_listen(dice);
+                    }
+                }
                 6 => new.schedule = dice.one_in(2).then(|| some_schedule(dice)),
                 9 => new.depends_on = some_dependencies(new.name.as_str(), dice),
                 _ => {

@@ -11,7 +11,7 @@ use wharf::spec::{OnOom, Overlap, Service};
 use wharf::time::Tick;
 
 use crate::book::{Asked, Book, PATIENCE, Plan, Run, Then};
-use crate::configs::plain;
+use crate::configs::{plain, shut_out};
 use crate::expect::Due;
 use crate::history::{Known, Sim};
 use crate::relate::{Held, Roll, Scope, Team};
@@ -351,7 +351,11 @@ impl Sim {
                 let all = self.configured(name).into_iter();
                 turns = all.filter(|id| run(&self.books[id])).map(|id| id.replica).collect();
             }
-            if turns.len() < 2 {
+            let shut_out = |replica: &u32| {
+                let id = ReplicaId { service: name.clone(), replica: *replica };
+                self.books[&id].run.as_ref().is_some_and(|run| shut_out(&run.service, new))
+            };
+            if turns.len() < 2 || turns.iter().any(shut_out) {
                 turns.clear();
             }
             for number in 1..=new.replicas {
