@@ -82,12 +82,14 @@ pub(super) struct Restart {
 /// Refuses a single replica where only a service makes sense.
 fn whole(name: &str, replica: Option<u32>, needed: bool, why: &str) -> Result<(), ApiError> {
     if needed && input::target(name, replica)?.replica.is_some() {
-        return Err(ApiError::bad_request(
-            "bad_query",
-            format!("name a service, not a replica: {why}"),
-        ));
+        return Err(of_a_replica(why));
     }
     Ok(())
+}
+
+fn of_a_replica(why: &str) -> ApiError {
+    let words = format!("name a service, not a replica: {why}");
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "one_replica", words)
 }
 
 /// How many replicas there are to be.
@@ -96,6 +98,7 @@ fn whole(name: &str, replica: Option<u32>, needed: bool, why: &str) -> Result<()
 pub(super) struct Scale {
     /// So many.
     #[schemars(range(max = 10_000))]
+    #[serde(deserialize_with = "whole_number")]
     replicas: u32,
 }
 
@@ -108,8 +111,11 @@ pub(super) async fn scale(
     let (parts, body) = request.into_parts();
     let Scale { replicas } = input::json(&parts, body, "").await?;
     let target = input::target(&name, None)?;
-    if target.replica.is_some() || replicas > MOST_REPLICAS {
-        let words = format!("a service has 0 to {MOST_REPLICAS} replicas; name a service");
+    if target.replica.is_some() {
+        return Err(of_a_replica("one alone is not several"));
+    }
+    if replicas > MOST_REPLICAS {
+        let words = format!("a service has 0 to {MOST_REPLICAS} replicas");
         return Err(ApiError::bad_request("bad_replicas", words));
     }
     let (service, by) = (target.service, asked.by);
@@ -343,7 +349,7 @@ pub(super) struct Upgrade {
 fn whole_number<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
     let number = f64::deserialize(d)?;
     if number < 0.0 || number.fract() != 0.0 {
-        return Err(D::Error::custom("the form is no whole number"));
+        return Err(D::Error::custom("not a whole number"));
     }
     Ok(number.to_string().parse().unwrap_or(u32::MAX))
 }

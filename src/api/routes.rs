@@ -278,6 +278,9 @@ const COMMANDED: &[Parameter] = &[NAME, REPLICA, COMMAND];
 const REPLICAS: &str = r#"[{"service":"web","replica":1,"state":"running","pid":4242,"incarnation":17,"restarts":2,"ready":true,"uptime_s":93.2,"crash_looping":false,"failures_in_a_row":0,"since":"2026-11-22T07:29:55.376123456Z","next_start_s":null,"last_exit":null,"port":null,"command":["./server"],"labels":{}}]"#;
 
 const CONTROL: &[&str] = &["bad_name", "no_such_service", "no_such_replica", "ended", "disk"];
+/// The same, where one replica alone may make no sense.
+const CONTROL_OF_ALL: &[&str] =
+    &["bad_name", "no_such_service", "no_such_replica", "one_replica", "ended", "disk"];
 
 /// A command whose answer is the replicas it was about.
 const fn control(
@@ -380,6 +383,7 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     Route {
         parameters: &[NAME, REPLICA, DEPENDENTS, COMMAND],
+        errors: CONTROL_OF_ALL,
         ..control(
             "/v1/services/{name}/stop",
             "stopService",
@@ -390,6 +394,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         parameters: &[NAME, REPLICA, ROLLING, COMMAND],
+        errors: CONTROL_OF_ALL,
         ..control(
             "/v1/services/{name}/restart",
             "restartService",
@@ -405,7 +410,7 @@ pub(super) const ROUTES: &[Route] = &[
             example: r#"{"replicas":3}"#,
             required: true,
         },
-        errors: &["bad_name", "bad_replicas", "no_such_service", "ended", "disk"],
+        errors: &["bad_name", "bad_replicas", "no_such_service", "one_replica", "ended", "disk"],
         ..control(
             "/v1/services/{name}/scale",
             "scaleService",

@@ -170,7 +170,7 @@ impl Failure {
                 "no_such_service" | "no_such_replica" => 4,
                 "timed_out" => 6,
                 "invalid" => 3,
-                "bad_name" | "bad_query" | "bad_replicas" | "no_such_signal" => 2,
+                "bad_name" | "bad_query" | "bad_replicas" | "no_such_signal" | "one_replica" => 2,
                 _ => FAILED,
             },
             Self::Import(ImportError::Nothing { .. })

@@ -98,8 +98,8 @@ fn check(wharf: &Wharf, url: &str, config: &str, examples: usize) {
 }
 
 /// What is described and well-formed may still be refused for what there is: no such service, not
-/// running, no port.
-const STREAM: &str = "[checks]
+/// running, no port. A service that there is would be scaled to thousands of replicas.
+const DESCRIBED: &str = "[checks]
 positive_data_acceptance.expected-statuses = [\"2xx\", \"404\", \"409\", \"422\", \"426\"]
 
 [[operations]]
@@ -109,6 +109,10 @@ parameters = { \"query.follow\" = \"false\" }
 [[operations]]
 include-operation-id = \"callService\"
 parameters = { \"query.timeout\" = \"10s\" }
+
+[[operations]]
+include-operation-id = \"scaleService\"
+parameters = { \"path.name\" = \"nobody\" }
 ";
 
 #[test]
@@ -117,9 +121,9 @@ fn the_api_is_what_its_document_says() {
     wharf.wait_state("db", "running");
     let url = forward(&wharf);
     let examples = if soaking() { 200 } else { 10 };
-    check(&wharf, &url, STREAM, examples);
+    check(&wharf, &url, DESCRIBED, examples);
     // And with services that there are.
-    let named = format!("{STREAM}\n[parameters]\n\"path.name\" = \"db\"\n");
+    let named = format!("{DESCRIBED}\n[parameters]\n\"path.name\" = \"db\"\n");
     check(&wharf, &url, &named, examples);
     let manager = wharf.manager();
     assert_eq!((&manager["generation"], &manager["shutting_down"]), (&1.into(), &false.into()));

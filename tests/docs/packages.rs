@@ -102,7 +102,8 @@ fn a_published_crate_holds_what_a_build_needs_and_little_else() {
         .filter_map(|file| fs::metadata(root().join(file)).ok())
         .map(|meta| meta.len())
         .sum();
-    assert!(size < 3 << 20, "{size} bytes");
+    // Half of what the registry takes, before compression.
+    assert!(size < 5 << 20, "{size} bytes");
 }
 
 #[test]
