@@ -536,7 +536,7 @@ fn twenty_mcp_clients_share_a_server_that_is_killed_every_second() {
       replies: {{ id: {{ pointer: /id }} }}
       timeout: 60s
       handshake: {{ begin: initialize, done: notifications/initialized }}
-    restart: {{ policy: always, delay: 1ms, factor: 1 }}
+    restart: {{ policy: always, delay: 1ms, factor: 1, max_restarts: 10000 }}
 ",
         node.display(),
         server.display()
