@@ -12,7 +12,7 @@ use crate::guardian::Relayed;
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use crate::os::live::Phase;
 use crate::os::{clock, fds};
-use crate::spec::{Spec, meant_instead};
+use crate::spec::{HookEvent, Spec, meant_instead};
 use crate::state::{Applied, Intent};
 use crate::supervise::{View, restart_needed};
 use crate::time::Tick;
@@ -483,7 +483,7 @@ impl Control {
             let what = What::Health { replica: replica.clone(), incarnation, health, failures };
             tell(what.clone());
             if health == Health::Unhealthy {
-                self.fire_unhealthy(&replica, what);
+                self.fire_for_event(HookEvent::Unhealthy, &replica, what);
             }
         }
         let same = before.map(|before| (before.state, before.incarnation));

@@ -161,8 +161,8 @@ impl Control {
         }
     }
 
-    /// A replica is not well any more.
-    pub(super) fn fire_unhealthy(&mut self, replica: &ReplicaId, what: What) {
+    /// Something happened to a run that goes on.
+    pub(super) fn fire_for_event(&mut self, hook: HookEvent, replica: &ReplicaId, what: What) {
         let Some(about) = what.about().and_then(|(_, incarnation)| incarnation) else { return };
         let teller = Teller { host: self.origin.host.clone(), generation: self.origin.generation };
         // It has its number when it is published, with what else is told of the replica.
@@ -170,7 +170,7 @@ impl Control {
         let id = Cursor { seq: 0, generation: teller.generation, number: 0, realm: self.realm };
         let Some(notice) = Notice::of(&event, id, &teller) else { return };
         let story = || told(&notice, "id");
-        self.fire_about(HookEvent::Unhealthy, replica, about, &notice.msg, story);
+        self.fire_about(hook, replica, about, &notice.msg, story);
     }
 
     fn fire(&mut self, event: HookEvent, replica: &ReplicaId, record: &ExitRecord) {

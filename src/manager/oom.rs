@@ -13,6 +13,7 @@ use crate::name::Incarnation;
 use crate::os::cgroup::MemoryCount;
 use crate::os::wait::Ended;
 use crate::os::{clock, procfs};
+use crate::spec::HookEvent;
 use crate::time::Tick;
 
 use super::control::{Control, Kind};
@@ -162,10 +163,9 @@ impl Control {
             let (replica, limit) = (run.replica.clone(), memory.limit);
             tracing::warn!(%replica, %incarnation, killed, limit, "memory ran out; the program itself lives on");
             self.measured_oom(&replica.service, killed);
-            self.publish_of(
-                &replica,
-                What::Oom { replica: replica.clone(), incarnation, killed, limit },
-            );
+            let what = What::Oom { replica: replica.clone(), incarnation, killed, limit };
+            self.publish_of(&replica, what.clone());
+            self.fire_for_event(HookEvent::OomKilled, &replica, what);
             self.feed(Event::OutOfMemory { incarnation });
         } else if kills > memory.told && lives {
             memory.seen = Some(kills);

@@ -126,3 +126,25 @@ fn t7_a_replica_can_be_made_to_end_as_a_whole() {
     assert_eq!(at(&record, "exit.signal.name"), "SIGKILL");
     assert_eq!(wharf.row("all")["state"], "failed");
 }
+
+#[test]
+fn a_hook_is_run_wherever_memory_runs_out() {
+    let yaml = r#"on_event: { exec: [sh, -c, 'echo "$WHARF_EVENT $WHARF_SERVICE" >> book'], events: [oom_killed] }
+defaults: { restart: no, limits: { memory: 50MiB } }
+services:
+  hog: { command: [./hog] }
+  shell: { command: [sh, -c, './hog; exec sleep 1000'] }
+  killed: { command: [sleep, '1000'] }
+"#;
+    let Some(wharf) = with_hog(yaml) else { return };
+    wharf.wait_state("killed", "running");
+    send(wharf.pid("killed"), 9);
+    wharf.wait_records("killed", 1);
+    let book = until("both hooks", || {
+        let book = std::fs::read_to_string(wharf.folder.join("book")).unwrap_or_default();
+        (book.lines().count() >= 2).then_some(book)
+    });
+    let mut lines: Vec<_> = book.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["oom_killed hog", "oom_killed shell"]);
+}

@@ -31,7 +31,7 @@ pub struct Hook {
 pub enum HookEvent {
     /// A replica failed too often and is not started again.
     GiveUp,
-    /// A run ended because memory ran out.
+    /// Memory ran out: a run ended by it, or lost a process that it had started.
     OomKilled,
     /// A replica keeps failing.
     CrashLooping,
