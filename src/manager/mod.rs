@@ -17,6 +17,7 @@ mod errand;
 mod failing;
 mod forward;
 mod guest;
+mod hear;
 mod history;
 mod hooks;
 mod launch;
