@@ -265,6 +265,15 @@ pub struct End {
     pub protocol_error: bool,
     /// Whether something it started may have outlived it, so that a sweep is needed.
     pub survivors: bool,
+    /// Whether it had used all the processor time of `limits.cpu`, at whose hard end the kernel kills.
+    pub cpu_spent: bool,
+}
+
+impl End {
+    /// An end of which nothing is known but the kernel's word.
+    pub fn plain(how: How) -> Self {
+        Self { how, oom: Oom::No, protocol_error: false, survivors: false, cpu_spent: false }
+    }
 }
 
 /// What the kernel killed in a run's control group because memory ran out, by its own count.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Action, Configure, End, Event, Oom, Said, Verb};
+use wharf::event::{Action, Configure, End, Event, Said, Verb};
 use wharf::exit::{Cause, Errno, How, Signal};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{
@@ -209,7 +209,7 @@ impl Bench {
         };
         let ended = |code, survivors| Event::Ended {
             incarnation,
-            end: End { how: How::Exited(code), oom: Oom::No, protocol_error: false, survivors },
+            end: End { survivors, ..End::plain(How::Exited(code)) },
         };
         let shutdown = || Event::Shutdown { cause: Cause::ManagerShutdown, by: by() };
         self.now = self.now + Duration::from_millis(1);

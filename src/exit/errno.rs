@@ -22,6 +22,17 @@ impl Errno {
     }
 }
 
+impl Errno {
+    /// Whether a program that could not be executed for this may well be another time: it is being
+    /// written, the user has too many processes, memory or descriptors are short, a disk or a server of
+    /// files does not answer.
+    pub fn may_pass(self) -> bool {
+        const PASSING: [&str; 8] =
+            ["EAGAIN", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ESTALE", "ETIMEDOUT", "ETXTBSY"];
+        self.name().is_some_and(|name| PASSING.contains(&name))
+    }
+}
+
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {

@@ -382,6 +382,9 @@ impl Control {
             let step = match (wish(waiter.verb), view.state) {
                 (Wish::None, _) => Progress::True,
                 (Wish::Down, state) if state.is_resting() && on_paper => Progress::True,
+                (Wish::Down, _) if view.wanted => Progress::Failed(Refusal::Ended {
+                    msg: format!("{replica} was started meanwhile"),
+                }),
                 (Wish::Up | Wish::Down, State::Unkillable) => {
                     Progress::Failed(self.unkillable(replica))
                 }

@@ -141,7 +141,8 @@ impl Control {
             run.evidence.push("what it started lives on: its stop_kill is process".to_owned());
         }
         let protocol_error = run.protocol_error.is_some();
-        let end = End { how, oom, protocol_error, survivors };
+        let cpu_spent = run.service.limits.is_cpu_spent(&ended.usage);
+        let end = End { oom, protocol_error, survivors, cpu_spent, ..End::plain(how) };
         if spares && populated.unwrap_or(true) {
             self.look_for_spared(incarnation);
         }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Errno, Stage};
 use crate::name::{Incarnation, Realm, ReplicaId};
-use crate::os::limits::{Limit, Resource};
+use crate::os::limits::{self, Limit, Resource};
 use crate::os::live::PidCell;
 use crate::os::mark;
 use crate::os::spawn::{ChildLimit, Launch, Privileges};
 use crate::os::user::Identity;
 use crate::port::stdbuf;
-use crate::spec::{CHANNEL_NAME, Channel, Rights, SecretBy, Service, Unbuffer};
+use crate::spec::{CHANNEL_NAME, CPU_GRACE, Channel, Rights, SecretBy, Service, Unbuffer};
 
 use super::confine::resources;
 use super::spawner::Wiring;
@@ -228,7 +228,8 @@ pub(super) fn prepare(
     set_rights(&mut launch, &service.rights);
     // In the order of `resources`: a child that is refused one says which by its place.
     for (resource, value) in resources(&service.limits) {
-        launch.limit(ChildLimit { resource, soft: value, hard: value });
+        let hard = if resource == Resource::Cpu { kills_at(value) } else { value };
+        launch.limit(ChildLimit { resource, soft: value, hard });
     }
     let set_already = service.limits.nofile.is_some();
     for limit in surroundings.usual_limits(mark::of(surroundings.own.realm, incarnation)) {
@@ -237,6 +238,13 @@ pub(super) fn prepare(
         }
     }
     Ok(launch)
+}
+
+/// Where the processor time of a program ends that was told that its limit is reached, and went on; in
+/// seconds. What is not ours to give is not given.
+fn kills_at(cpu: u64) -> u64 {
+    let most = limits::cpu().map_or(u64::MAX, |own| own.hard);
+    cpu.saturating_add(CPU_GRACE.as_secs()).min(most.max(cpu))
 }
 
 fn set_rights(launch: &mut Launch, rights: &Rights) {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::event::{Alive, End, Oom, Past, PastEnd, Rest};
+use crate::event::{Alive, End, Past, PastEnd, Rest};
 use crate::exit::{Cause, How, Signal};
 use crate::journal::{Journal, JournalError};
 use crate::name::{Incarnation, ReplicaId};
@@ -68,7 +68,7 @@ pub(super) fn recover(
             slot.set_phase(Phase::Free);
         } else {
             let how = slot.kept_end().map_or(How::Unseen, |(how, _)| how);
-            let end = End { how, oom: Oom::No, protocol_error: false, survivors: false };
+            let end = End::plain(how);
             unrecorded.entry(replica).or_default().push((slot.incarnation(), end));
         }
     }

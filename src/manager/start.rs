@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::event::{End, Event, Oom, State};
+use crate::event::{End, Event, State};
 use crate::exit::{Errno, How, Signal, Stage};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::epoll::Interest;
@@ -243,12 +243,7 @@ impl Control {
 
     /// There never was a process.
     pub(super) fn never_started(&mut self, incarnation: Incarnation, stage: Stage, errno: Errno) {
-        let end = End {
-            how: How::NotStarted(stage, errno),
-            oom: Oom::No,
-            protocol_error: false,
-            survivors: false,
-        };
+        let end = End::plain(How::NotStarted(stage, errno));
         self.measured_start(incarnation);
         // Who has spoken to it already is told with the record.
         self.end_exchange(incarnation, Some(0));

@@ -93,6 +93,12 @@ pub fn nofile() -> io::Result<Limit> {
     Ok(Limit { soft, hard })
 }
 
+/// Our limits on processor time, in seconds (getrlimit(2)).
+pub fn cpu() -> io::Result<Limit> {
+    let (soft, hard) = getrlimit(Known::RLIMIT_CPU).map_err(to_io)?;
+    Ok(Limit { soft, hard })
+}
+
 /// The limit on file locks, which limits nothing.
 pub fn locks() -> io::Result<Limit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

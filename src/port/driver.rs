@@ -25,7 +25,7 @@ use super::pipes::{READS, when_readable};
 use super::reader::{rest_of, with_scratch};
 use super::shared::{Shared, State};
 use super::stderr::{Stderr, StderrLog};
-use crate::event::{Action, End, Oom};
+use crate::event::{Action, End};
 use crate::exit::{Cause, How, PortPart, Tail};
 use crate::os::wait::{self, Ended};
 use crate::os::{clock, fds, reactor, signal};
@@ -277,7 +277,7 @@ impl Driver {
         state.pipes.input = None;
         state.pipes.output = None;
         let protocol_error = state.protocol_error.is_some();
-        let end = End { how: ended.how, oom: Oom::No, protocol_error, survivors: false };
+        let end = End { protocol_error, ..End::plain(ended.how) };
         let mut judged = state.single.judge(&end, now);
         judged.evidence.extend(state.exchange.unready());
         judged.evidence.extend(state.exchange.farewell());

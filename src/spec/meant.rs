@@ -39,7 +39,7 @@ pub use health::{
 };
 pub use hook::{HOOK_TIMEOUT, Hook, HookEvent};
 pub use life::OnManagerExit;
-pub use limits::{Limits, OnOom};
+pub use limits::{CPU_GRACE, Limits, OnOom};
 pub use port::{
     Banner, Channel, Eof, Framing, Handshake, IdPlace, IdType, Longer, OnProtocolError,
     PacketWidth, Port, Ready, Replies, Stray, Unbuffer,

@@ -60,8 +60,8 @@ mod yaml;
 pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect, fingerprint};
 pub use disk::disk_bound;
 pub use meant::{
-    BACKLOG, Banner, CHANNEL_NAME, Capability, Cgroups, Channel, Check, Condition, Dependency,
-    Endpoint, Eof, FIRST_DESCRIPTOR, Forward, Framing, Group, HOOK_TIMEOUT, Handshake,
+    BACKLOG, Banner, CHANNEL_NAME, CPU_GRACE, Capability, Cgroups, Channel, Check, Condition,
+    Dependency, Endpoint, Eof, FIRST_DESCRIPTOR, Forward, Framing, Group, HOOK_TIMEOUT, Handshake,
     HealthFailure, Healthcheck, Hook, HookEvent, HttpUrl, IdPlace, IdType, JOURNALD, KillScope,
     Limits, Listen, ListenAddress, Logging, Longer, MOST_GIVEN, Metrics, Missed, OnGiveUp,
     OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port, READY_INTERVAL,

@@ -234,7 +234,7 @@ impl Supervisor {
         let behind = |name: &ServiceName| -> Vec<ServiceName> {
             let all = self.graph.dependents_of(name);
             let with = |one: &&ServiceName| {
-                self.graph.restarts_with(one, name) && self.graph.is_busy(name)
+                self.graph.restarts_with(one, name) && (name == service || self.graph.is_busy(name))
             };
             all.iter().filter(with).cloned().collect()
         };

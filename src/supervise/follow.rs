@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{Action, End, Oom, Rest, Verdict};
-use crate::exit::{Cause, Decision, How, Reason, RestartPart, Signal};
+use crate::exit::{Cause, Decision, How, Reason, RestartPart, Signal, Stage};
 use crate::name::Incarnation;
 use crate::spec::{KillScope, OnGiveUp, OnProtocolError, Policy};
 
@@ -169,7 +169,9 @@ impl Replica {
             Policy::Always | Policy::UnlessStopped => true,
             Policy::OnFailure => !success,
         };
-        if stays_broken || restart.never_on.contains(&reason) || !again {
+        let passes = matches!(how, How::NotStarted(Stage::Exec, errno) if errno.may_pass());
+        let never = restart.never_on.contains(&reason) && !passes;
+        if stays_broken || never || !again {
             let rest = if success { Rest::Finished } else { Rest::Failed };
             if success {
                 self.machine.row = 0;

@@ -128,7 +128,6 @@ impl Single {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Oom;
     use crate::exit::How;
     use crate::name::ServiceName;
     use crate::spec::Port;
@@ -143,9 +142,7 @@ mod tests {
         while let Some(at) = single.next_deadline() {
             assert!(!single.climb(at, true).is_empty());
         }
-        let end =
-            End { how: How::Exited(0), oom: Oom::No, protocol_error: false, survivors: false };
-        let stop = single.judge(&end, Tick(0)).stop.unwrap();
+        let stop = single.judge(&End::plain(How::Exited(0)), Tick(0)).stop.unwrap();
         stop.steps.into_iter().map(|step| step.step).collect()
     }
 
@@ -171,12 +168,7 @@ mod tests {
 
     #[test]
     fn the_same_end_has_its_own_cause() {
-        let code = |code| End {
-            how: How::Exited(code),
-            oom: Oom::No,
-            protocol_error: false,
-            survivors: false,
-        };
+        let code = |code| End::plain(How::Exited(code));
         let alone = Single::new(port()).judge(&code(1), Tick(0));
         assert_eq!((alone.reason, alone.cause), (Reason::Failed, Cause::Spontaneous));
         let mut broken = Single::new(port());

@@ -132,6 +132,9 @@ fn reason(facts: &Facts<'_>) -> Reason {
         How::Signaled(Signal::KILL) if facts.end.oom == Oom::Now && !sent(facts, Signal::KILL) => {
             Reason::OomKilled
         }
+        How::Signaled(Signal::KILL) if facts.end.cpu_spent && !sent(facts, Signal::KILL) => {
+            Reason::ResourceLimit
+        }
         How::Signaled(signal) | How::Dumped(signal)
             if matches!(signal, Signal::XCPU | Signal::XFSZ) && !sent(facts, signal) =>
         {
@@ -212,6 +215,9 @@ fn evidence(facts: &Facts<'_>, cause: Cause) -> Vec<String> {
     if facts.ending.is_some_and(|ending| ending.oom) {
         evidence.push("it was killed for that with all it had started (on_oom: kill)".to_owned());
     }
+    if facts.end.cpu_spent && facts.end.how == How::Signaled(Signal::KILL) {
+        evidence.push("it had used more processor time than limits.cpu".to_owned());
+    }
     if facts.end.protocol_error || facts.ending.is_some_and(|ending| ending.protocol_error) {
         evidence.push("what it wrote was not its port's protocol".to_owned());
     }
@@ -259,7 +265,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn end(how: How) -> End {
-        End { how, oom: Oom::No, protocol_error: false, survivors: false }
+        End::plain(how)
     }
 
     fn who(who: &str) -> Requester {

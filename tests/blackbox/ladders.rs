@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Wharf, at};
+use crate::support::{Wharf, at, text, until};
 
 /// The steps of the only end of a service, with when each was taken, in seconds.
 fn steps(wharf: &Wharf, service: &str) -> (Value, Vec<(String, f64)>) {
@@ -96,4 +96,21 @@ fn a_language_server_that_wants_an_exit_message_may_fail_at_the_end_of_its_input
     check(&wharf, "server", &["close_stdin"], "completed");
     let record = wharf.wait_records("server", 1).remove(0);
     assert!(at(&record, "exit.evidence").to_string().contains("eof: error"), "{record}");
+}
+
+#[test]
+fn a_stop_that_a_start_overtakes_is_told_so() {
+    let wharf = Wharf::up(
+        "services:
+  slow: { command: [sh, -c, \"trap '' TERM; echo up; while :; do sleep 0.1; done\"], stop_grace_period: 3s }
+",
+    );
+    until("the trap", || wharf.logs("slow").contains("up").then_some(()));
+    let mut stop = wharf.command(&["stop", "slow"]);
+    let stop = stop.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    wharf.wait_state("slow", "stopping");
+    wharf.ok(&["start", "slow"]);
+    let stop = stop.wait_with_output().unwrap();
+    assert_eq!(stop.status.code(), Some(1));
+    assert!(text(&stop.stderr).contains("slow/1 was started meanwhile"), "{}", text(&stop.stderr));
 }

@@ -74,3 +74,19 @@ fn too_many_restarts_are_given_up_with_the_last_code() {
     wharf.run(&["start", "bad"]);
     wharf.wait_records("bad", 6);
 }
+
+#[test]
+fn a_program_that_is_being_written_is_tried_again() {
+    let wharf =
+        Wharf::new("services:\n  web: { command: [./web, '1000'], restart: { delay: 50ms } }\n");
+    let path = wharf.folder.join("web");
+    std::fs::copy("/bin/sleep", &path).unwrap();
+    let writer = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let up = wharf.command(&["up", "-d"]).output().unwrap();
+    assert!(up.status.success(), "{up:?}");
+    let told = wharf.wait_records("web", 2).remove(0);
+    assert_eq!(at(&told, "exit.errno.name"), "ETXTBSY", "{told}");
+    assert_eq!(at(&told, "exit.reason"), "exec_failed");
+    drop(writer);
+    wharf.wait_state("web", "running");
+}

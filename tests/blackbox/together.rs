@@ -178,6 +178,22 @@ fn a_restart_takes_those_with_it_who_ask_for_it() {
 }
 
 #[test]
+fn a_dependency_that_rests_takes_those_with_it_too() {
+    let wharf = Wharf::up(
+        "services:
+  app: { command: [sleep, '1000'], depends_on: { migrate: { condition: service_completed_successfully, restart: true } } }
+  migrate: { command: ['true'], restart: no }
+",
+    );
+    wharf.wait_state("app", "running");
+    wharf.ok(&["restart", "migrate"]);
+    let ended = wharf.wait_records("app", 1).remove(0);
+    assert_eq!(at(&ended, "exit.cause"), "dependency_stopped", "{ended}");
+    wharf.wait_state("app", "running");
+    assert_eq!(wharf.records_of("migrate").len(), 2);
+}
+
+#[test]
 fn t40_a_reload_with_a_cycle_is_refused_and_changes_nothing() {
     let yaml = "services:
   a: { command: [sleep, '1000'], depends_on: [b] }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wharf::event::{End, Oom, Rest, Verdict};
-use wharf::exit::{Cause, Certainty, Decision, How, Reason, Signal, Stage};
+use wharf::exit::{Cause, Certainty, Decision, Errno, How, Reason, Signal, Stage};
 use wharf::spec::{Eof, OnGiveUp, OnProtocolError, Policy, Service};
 use wharf::time::Tick;
 
@@ -159,6 +159,9 @@ fn judge(
         How::Signaled(Signal::KILL) if end.oom == Oom::Now && !ours(Signal::KILL) => {
             Reason::OomKilled
         }
+        How::Signaled(Signal::KILL) if end.cpu_spent && !ours(Signal::KILL) => {
+            Reason::ResourceLimit
+        }
         How::Signaled(by) | How::Dumped(by) if limits.contains(&by) && !ours(by) => {
             Reason::ResourceLimit
         }
@@ -239,8 +242,11 @@ fn policy(
                 .how
                 .signal()
                 .is_some_and(|signal| restart.success_signals.iter().any(|good| good.0 == signal));
+    // The file was being written: it can be executed another time.
+    let passes = verdict.how == How::NotStarted(Stage::Exec, Errno(26));
+    let never = restart.never_on.contains(&reason) && !passes;
     let well = success && restart.policy == Policy::OnFailure && failed;
-    if well && !restart.never_on.contains(&reason) {
+    if well && !never {
         let decided = part.decision != Decision::No;
         t.hold(Oracle::OwnEndsAreFailures, decided, || format!("decided {part:?}"))?;
     }
@@ -252,7 +258,7 @@ fn policy(
         Policy::No => Some(Oracle::PolicyDecides),
         Policy::OnFailure if success => Some(Oracle::PolicyDecides),
         _ if reason == Reason::ProtocolError && refuses => Some(Oracle::ProtocolErrorRests),
-        _ if restart.never_on.contains(&reason) => Some(Oracle::NeverOnRests),
+        _ if never => Some(Oracle::NeverOnRests),
         Policy::OnFailure | Policy::Always | Policy::UnlessStopped => None,
     };
     if silent.is_some() && book.due_again {

@@ -253,7 +253,12 @@ impl Sim {
             }
             Stage::Made if !kind && dice.one_in(8) => {
                 let stage = dice.pick(&[Step_::Exec, Step_::Exec, Step_::User, Step_::WorkingDir]);
-                self.finish(incarnation, How::NotStarted(stage, Errno(2)), dice, t)
+                self.finish(
+                    incarnation,
+                    How::NotStarted(stage, Errno(dice.pick(&[2, 2, 2, 26]))),
+                    dice,
+                    t,
+                )
             }
             Stage::Made => {
                 process.stage = Stage::Runs;
@@ -416,12 +421,7 @@ impl Sim {
         runs.retain(|run| !self.world.sweeps.contains(run));
         runs.push(Incarnation(self.newest.0 + 1_000_000));
         let incarnation = dice.pick(&runs);
-        let end = End {
-            how: How::Exited(1),
-            oom: Oom::No,
-            protocol_error: false,
-            survivors: dice.one_in(2),
-        };
+        let end = End { survivors: dice.one_in(2), ..End::plain(How::Exited(1)) };
         let event = match dice.below(12) {
             8 => Event::OutOfMemory { incarnation },
             9 => Event::Probed { incarnation, number: 1, result: Err("late".into()) },
@@ -517,14 +517,13 @@ impl Sim {
                         ])
                     });
                     let end = End {
-                        how,
                         oom: if how.signal() == Some(Signal::KILL) && dice.one_in(5) {
                             Oom::Now
                         } else {
                             Oom::No
                         },
-                        protocol_error: false,
                         survivors: how != How::Unseen && dice.one_in(4),
+                        ..End::plain(how)
                     };
                     let cause = dice.pick(&[Cause::ManagerDied, Cause::GuardianDied]);
                     PastEnd::Unrecorded { incarnation: run.incarnation, end, cause }

@@ -445,7 +445,7 @@ impl Sim {
     /// A restart of what is restarted with a service.
     pub(crate) fn restart_behind(&mut self, service: &ServiceName, by: &Requester) {
         let behind = |name: &ServiceName| -> Vec<ServiceName> {
-            let busy = self.is_busy(name);
+            let busy = name == service || self.is_busy(name);
             let with =
                 |one: &ServiceName| busy && self.services[one].service.depends_on[name].restart;
             self.dependents(name).into_iter().filter(with).collect()

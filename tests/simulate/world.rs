@@ -199,6 +199,7 @@ impl World {
             },
             protocol_error: ran && dice.one_in(12),
             survivors: ran && dice.one_in(4),
+            cpu_spent: ran && dice.one_in(8),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit::Usage;
 use crate::time::duration_text;
 
 /// Limits; `None` leaves what the manager itself was given. Those of control groups hold for a replica
@@ -48,6 +49,18 @@ pub struct Limits {
     pub sigpending: Option<u64>,
     /// Highest real-time priority.
     pub rtprio: Option<u64>,
+}
+
+/// How much more processor time than `cpu` the kernel gives before it kills, so that `SIGXCPU` comes first.
+pub const CPU_GRACE: Duration = Duration::from_secs(5);
+
+impl Limits {
+    /// Whether so much processor time is all that `cpu` gives, to its hard end. The kernel's account at
+    /// the end is a little behind the clock by which it kills.
+    pub fn is_cpu_spent(&self, usage: &Usage) -> bool {
+        let used = usage.cpu_user_s + usage.cpu_system_s + 0.2;
+        self.cpu.is_some_and(|cpu| used >= (cpu + CPU_GRACE).as_secs_f64())
+    }
 }
 
 /// What follows when the kernel kills one of several processes of a replica because memory ran out.

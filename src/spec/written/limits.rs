@@ -43,7 +43,8 @@ pub struct Limits {
     pub fsize: Option<CoreSize>,
     /// The most memory it may lock into RAM.
     pub memlock: Option<CoreSize>,
-    /// The most processor time, in whole seconds; beyond it the kernel sends `SIGXCPU`.
+    /// The most processor time, in whole seconds; beyond it the kernel sends `SIGXCPU`, and `SIGKILL` to
+    /// what goes on for 5 s more of it.
     pub cpu: Option<Length>,
     /// The most bytes in POSIX message queues of the user.
     pub msgqueue: Option<CoreSize>,

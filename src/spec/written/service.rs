@@ -189,7 +189,8 @@ pub struct RestartLong {
     pub success_exit_codes: Option<Vec<i32>>,
     /// Signals that mean success when they end the service.
     pub success_signals: Option<Vec<SignalText>>,
-    /// Reasons after which it is never restarted, whatever the policy.
+    /// Reasons after which it is never restarted, whatever the policy; not where the program could not be
+    /// executed for want of something that comes back by itself, such as `ETXTBSY`.
     pub never_on: Option<Vec<ReasonWord>>,
 }
 
