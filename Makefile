@@ -8,8 +8,10 @@ TEST_PROGRAMS = awk:mawk bash:bash bc:bc curl:curl git:git python3:python3 py-en
 # What speaks each framing: apt's methods in stanzas, ed and sqlite3 with prompts, and so on.
 TEST_PROGRAMS += /usr/lib/apt/methods/file:apt ed:ed gzip:gzip nvim:neovim pylsp:python3-pylsp \
 	sqlite3:sqlite3
-# What says how it is.
-TEST_PROGRAMS += systemd-notify:systemd
+# What says how it is, and what hands sockets over.
+TEST_PROGRAMS += systemd-notify:systemd systemd-socket-activate:systemd
+# What enters a namespace from outside, and what looks after units for a package.
+TEST_PROGRAMS += deb-systemd-helper:init-system-helpers dpkg-deb:dpkg nsenter:util-linux
 # What scrapes us and what takes what we forward.
 TEST_PROGRAMS += journalctl:systemd prometheus:prometheus promtool:prometheus
 # What reads our documents: manual pages, completions, recipes.
@@ -96,6 +98,7 @@ deb: package-files ## a Debian package in target/debian; needs cargo-deb
 	rm -rf target/debian
 	$(CARGO) deb --no-build --locked
 	dpkg-deb --contents target/debian/wharf_*.deb
+	scripts/deb-check target/debian/wharf_*.deb
 
 static: ## target/static/wharf, without shared libraries, and whether it works
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked \

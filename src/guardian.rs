@@ -4,33 +4,37 @@
 //! No threads, no reactor, no configuration: there is as little here that can fail as possible. It is
 //! a subreaper (or PID 1), so orphans of a dead manager come to it; it kills them, writes how they
 //! ended into the table of what is alive, and lets the next generation of the manager tell. Runs that
-//! are to outlive their manager it spares, keeps their pipes open, and hands them to the next one.
+//! are to outlive their manager it spares, keeps their pipes open, and hands them to the next one. A
+//! service manager above wharf hears of everything from it alone.
 
+mod given;
+mod life;
+mod notify;
 mod vault;
 
 use std::collections::{HashSet, VecDeque};
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{How, Signal};
 use crate::os::epoll::{Interest, Poller, Ready};
-use crate::os::limits::Resource;
 use crate::os::live::{Phase, Table};
 use crate::os::signal::{Arrived, Inbox};
-use crate::os::spawn::{ChildLimit, Landing, Launch, Stacks};
 use crate::os::wait::{self, Ended};
-use crate::os::{clock, fds, limits, memory, prctl, procfs, signal};
+use crate::os::{clock, fds, limits, prctl, procfs, signal};
 use crate::state::StateDir;
 use crate::time::Tick;
 
+use self::life::{Abort, Life};
+use self::notify::{News, Notifier};
 use self::vault::{Left, Vault};
 
+pub use self::given::{Given, GivenError, Role};
+pub use self::notify::{NotifyAt, NotifyError, VARIABLES};
 pub use self::vault::{WORD, Word};
 
 /// The descriptor on which a manager finds the lock of its state directory.
@@ -39,10 +43,24 @@ pub const LOCK_FD: i32 = 3;
 pub const CHANNEL_FD: i32 = 4;
 /// The descriptor on which a manager hands over what is to outlive it.
 pub const VAULT_FD: i32 = 5;
+/// The first of the descriptors on which a manager finds sockets that were handed over to wharf.
+pub const GIVEN_FD: i32 = 6;
 /// What a manager says once it serves its socket.
 pub const READY: &[u8] = b"ready";
 /// What a manager says before the path of the binary that is to succeed it.
 pub const NEXT: &[u8] = b"next ";
+/// What a manager is asked, and what its loop answers: whether it turns.
+pub const ALIVE: &[u8] = b"alive";
+/// What a manager says when it begins to read its configuration anew …
+pub const RELOADING: &[u8] = b"reloading";
+/// … when it is done with that, whatever came of it …
+pub const RELOADED: &[u8] = b"reloaded";
+/// … when everything is to end …
+pub const STOPPING: &[u8] = b"stopping";
+/// … before a line that says how things are …
+pub const STATUS: &[u8] = b"status ";
+/// … and before the code with which wharf is to exit, as the last word of an orderly end.
+pub const EXIT: &[u8] = b"exit ";
 /// The exit code of a manager that makes room for its successor.
 pub const SUCCEEDED: i32 = 76;
 /// The exit code with which a manager says that starting it again would not help.
@@ -70,8 +88,23 @@ pub struct Guardian {
     pub arguments: Vec<String>,
     /// The environment to run it with.
     pub environment: Vec<(String, String)>,
-    /// Whether a hang-up means something: not to who was started by `nohup`.
-    pub hears_hang_up: bool,
+    /// What a hang-up means.
+    pub hang_up: HangUp,
+    /// Who is told how wharf is.
+    pub notify: Option<NotifyAt>,
+    /// Sockets that were handed over.
+    pub given: Given,
+}
+
+/// What a hang-up of the guardian means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HangUp {
+    /// Nothing: it was started by `nohup`.
+    Nothing,
+    /// The terminal is gone, and with it whoever looked on: everything ends.
+    End,
+    /// Somebody wants the configuration to be read again.
+    Reload,
 }
 
 /// Why a guardian stops without having been asked to.
@@ -92,6 +125,13 @@ pub enum GuardianError {
     /// The manager ends again and again.
     #[error("keep the manager running: {0}")]
     GaveUp(String),
+    /// Somebody, such as the watchdog of a service manager, has sent `SIGABRT`.
+    #[error("go on: SIGABRT was sent{}, so the manager and all it started were killed", by(*.0))]
+    Aborted(Option<i32>),
+}
+
+fn by(sender: Option<i32>) -> String {
+    sender.map(|pid| format!(" by pid {pid}")).unwrap_or_default()
 }
 
 /// More ends of the manager than this …
@@ -114,21 +154,6 @@ const SIGNALS: u64 = 0;
 const MANAGER: u64 = 1;
 const CHANNEL: u64 = 2;
 const VAULT: u64 = 3;
-/// Room for the longest word of a manager: a path (PATH_MAX) and what stands before it.
-const LONGEST: usize = 4096 + NEXT.len();
-
-struct Life {
-    pid: i32,
-    pidfd: OwnedFd,
-    channel: OwnedFd,
-    /// The conversation about kept runs.
-    vault: OwnedFd,
-    ready: bool,
-    /// The binary that it wants to succeed it.
-    next: Option<PathBuf>,
-    /// Until when it must serve, where it is the first of a new binary.
-    trial: Option<Tick>,
-}
 
 /// What a guardian waits with.
 struct Watch {
@@ -137,24 +162,27 @@ struct Watch {
     /// Children that it had before it was a guardian.
     spared: HashSet<(i32, u64)>,
     vault: Vault,
+    notifier: Notifier,
     /// The limit on open descriptors that its managers are given: it needs more for itself.
     nofile: limits::Limit,
 }
 
 impl Guardian {
-    /// Guards until the manager ends in an orderly way. The exit code for this process is 0 then.
+    /// Guards until the manager ends in an orderly way, and returns the exit code for this process.
     ///
     /// # Panics
     /// Never: the signals it names exist.
-    pub fn run(self) -> Result<(), GuardianError> {
+    pub fn run(self) -> Result<u8, GuardianError> {
         let system = |doing| move |source| GuardianError::System { doing, source };
         // What a shell or a test left open by mistake would otherwise stay open for ever.
-        fds::close_others(&[self.lock.as_raw_fd()]).map_err(system("closing descriptors"))?;
+        let ours: Vec<_> = self.given.numbers().chain([self.lock.as_raw_fd()]).collect();
+        fds::close_others(&ours).map_err(system("closing descriptors"))?;
         signal::block_all().map_err(system("blocking signals"))?;
         prctl::become_subreaper().map_err(system("becoming a subreaper"))?;
         let quit = Signal::new(libc::SIGQUIT).expect("SIGQUIT is a signal");
         let child = Signal::new(libc::SIGCHLD).expect("SIGCHLD is a signal");
-        let inbox = Inbox::open(&[Signal::INT, Signal::TERM, Signal::HUP, quit, child])
+        let abort = Signal::new(libc::SIGABRT).expect("SIGABRT is a signal");
+        let inbox = Inbox::open(&[Signal::INT, Signal::TERM, Signal::HUP, quit, abort, child])
             .map_err(system("receiving signals"))?;
         let poller = Poller::new().map_err(system("waiting"))?;
         poller.add(inbox.as_fd(), SIGNALS, Interest::Read).map_err(system("waiting"))?;
@@ -163,9 +191,13 @@ impl Guardian {
         let all = children().map_err(system("waiting"))?;
         let spared = all.iter().map(|child| (child.pid, child.start)).collect();
         let nofile = limits::raise_nofile().map_err(system("raising the descriptor limit"))?;
-        let mut watch = Watch { poller, inbox, spared, vault: Vault::default(), nofile };
+        let notifier = Notifier::new(self.notify.as_ref()).map_err(system("making a socket"))?;
+        let vault = Vault::default();
+        let mut watch = Watch { poller, inbox, spared, vault, notifier, nofile };
         let guarded = self.guard(&mut watch);
-        if guarded.is_err() {
+        if let Err(error) = &guarded {
+            watch.notifier.status(&format!("cannot {error}"), clock::now());
+            watch.notifier.hear(News::Stopping, clock::now());
             // Nobody comes back for what was kept.
             watch.vault.clear();
             self.sweep(&mut watch, &mut Vec::new()).map_err(system("sweeping"))?;
@@ -174,7 +206,7 @@ impl Guardian {
     }
 
     /// Starts one manager after the other.
-    fn guard(&self, watch: &mut Watch) -> Result<(), GuardianError> {
+    fn guard(&self, watch: &mut Watch) -> Result<u8, GuardianError> {
         let system = |doing| move |source| GuardianError::System { doing, source };
         let mut ends = VecDeque::new();
         let mut helpless = 0;
@@ -213,9 +245,13 @@ impl Guardian {
                 life => life?,
             };
             (refused, began) = (0, true);
+            watch.notifier.begin(clock::now());
             life.trial = tried.is_some().then(|| clock::now() + NEW_PATIENCE);
-            for arrived in asked.into_iter().chain(kept.drain(..)) {
+            if let Some(arrived) = asked {
                 relay(&life, arrived);
+            }
+            for arrived in kept.drain(..) {
+                self.obey(arrived, &mut life, watch, &mut asked).map_err(system("waiting"))?;
             }
             let fds = [(&life.pidfd, MANAGER), (&life.channel, CHANNEL), (&life.vault, VAULT)];
             for (fd, token) in fds {
@@ -229,6 +265,9 @@ impl Guardian {
                 watch.vault.clear();
             }
             let left = self.sweep(watch, &mut kept).map_err(system("sweeping"))?;
+            if let Some(Abort { by }) = life.aborted {
+                return Err(GuardianError::Aborted(by));
+            }
             if left > 0 {
                 tracing::warn!(processes = left, "could not be killed and are left behind");
             }
@@ -243,7 +282,7 @@ impl Guardian {
                     next = life.next;
                     tracing::info!(binary = ?next, "the manager makes room for a new one");
                 }
-                How::Exited(0) => return Ok(()),
+                How::Exited(0) => return Ok(life.exit.unwrap_or(0)),
                 How::Exited(HOPELESS) => {
                     return Err(GuardianError::GaveUp("it cannot run here, see above".into()));
                 }
@@ -257,51 +296,6 @@ impl Guardian {
         }
     }
 
-    fn start(&self, nofile: limits::Limit, binary: Option<&Path>) -> Result<Life, GuardianError> {
-        let system = |doing| move |source| GuardianError::System { doing, source };
-        let (ours, theirs) = fds::message_pair().map_err(system("making a socket"))?;
-        let (vault, stored) = fds::message_pair().map_err(system("making a socket"))?;
-        // The open file itself, unless a new binary was asked for.
-        let own = Path::new("/proc/self/exe");
-        let program = std::iter::once(binary.unwrap_or(own).as_os_str().as_bytes());
-        let words: Vec<&[u8]> =
-            program.chain(self.arguments.iter().map(String::as_bytes)).collect();
-        let environment = self.environment.iter().map(|(name, value)| (&**name, &**value));
-        let nul = |_| GuardianError::Start("its arguments", crate::exit::Errno(libc::EINVAL));
-        let mut launch = Box::new(Launch::new(&words, environment).map_err(nul)?);
-        launch.argv0("wharf").map_err(nul)?.outlives_parent();
-        let resource = Resource::Nofile;
-        launch.limit(ChildLimit { resource, soft: nofile.soft, hard: nofile.hard });
-        let null = std::fs::File::open("/dev/null").map_err(system("opening /dev/null"))?;
-        let places = [
-            (null.as_fd(), 0),
-            (self.lock.as_fd(), LOCK_FD),
-            (theirs.as_fd(), CHANNEL_FD),
-            (stored.as_fd(), VAULT_FD),
-        ];
-        let mut stacks = Stacks::default();
-        let failed =
-            |(stage, errno): (crate::exit::Stage, _)| GuardianError::Start(stage.doing(), errno);
-        let mut started = launch.start(&places, &mut stacks).map_err(failed)?;
-        let poller = Poller::new().map_err(system("waiting"))?;
-        poller.add(started.flight.as_fd(), 0, Interest::Read).map_err(system("waiting"))?;
-        let mut ready = Ready::new(1);
-        loop {
-            poller.wait(&mut ready, None).map_err(system("waiting"))?;
-            match started.flight.landed(&mut stacks) {
-                None => {}
-                // A manager that died on its way is seen to be dead like any other.
-                Some(Landing::Executed | Landing::Died) => break,
-                Some(Landing::Failed { stage, errno, .. }) => {
-                    return Err(failed((stage, errno)));
-                }
-            }
-        }
-        let (pid, pidfd) = (started.pid, started.pidfd);
-        let (next, trial) = (None, None);
-        Ok(Life { pid, pidfd, channel: ours, vault, ready: false, next, trial })
-    }
-
     /// Watches a manager to its end, relaying signals to it and reaping strays.
     fn watch(
         &self,
@@ -312,7 +306,8 @@ impl Guardian {
         let mut ready = Ready::new(8);
         loop {
             let trial = life.trial.filter(|_| !life.ready);
-            watch.poller.wait(&mut ready, trial.map(|until| until.since(clock::now())))?;
+            let due = trial.into_iter().chain(watch.notifier.due()).min();
+            watch.poller.wait(&mut ready, due.map(|until| until.since(clock::now())))?;
             if trial.is_some_and(|until| until <= clock::now()) {
                 tracing::error!("the new binary does not come to serve; it is killed");
                 signal::send(life.pidfd.as_fd(), Signal::KILL)?;
@@ -320,32 +315,17 @@ impl Guardian {
             }
             let tokens: Vec<u64> = ready.tokens().collect();
             if tokens.contains(&SIGNALS) {
-                while let Some(arrived) = watch.inbox.take()? {
-                    if arrived.signal != Signal::HUP || self.hears_hang_up {
-                        if self.means_the_end(arrived.signal) {
-                            *asked = Some(arrived);
-                        }
-                        relay(life, arrived);
-                    }
-                }
+                self.signalled(life, watch, asked)?;
             }
-            if tokens.contains(&CHANNEL) {
-                let mut message = [0; LONGEST];
-                while let Some(received) = fds::receive(life.channel.as_fd(), &mut message)? {
-                    let said = &message[..received.bytes];
-                    if said == READY {
-                        life.ready = true;
-                        memory::give_back();
-                    } else if let Some(path) = said.strip_prefix(NEXT) {
-                        life.next = Some(PathBuf::from(OsStr::from_bytes(path)));
-                    } else if said.is_empty() {
-                        watch.poller.remove(life.channel.as_fd())?;
-                        break;
-                    }
-                }
+            if tokens.contains(&CHANNEL) && !life.hear(&mut watch.notifier)? {
+                watch.poller.remove(life.channel.as_fd())?;
             }
             if tokens.contains(&VAULT) && !watch.vault.hear(life.vault.as_fd())? {
                 watch.poller.remove(life.vault.as_fd())?;
+            }
+            if watch.notifier.tick(clock::now(), life.ready) {
+                // One that takes nothing any more gives no sign of life either.
+                let _ = fds::try_send(life.channel.as_fd(), ALIVE, &[]);
             }
             if let Some(ended) = wait::reap(life.pidfd.as_fd())? {
                 watch.poller.remove(life.pidfd.as_fd())?;
@@ -353,6 +333,7 @@ impl Guardian {
                 let _ = watch.poller.remove(life.channel.as_fd());
                 let _ = watch.poller.remove(life.vault.as_fd());
                 // Whatever it said before it died counts.
+                life.hear(&mut watch.notifier)?;
                 watch.vault.hear(life.vault.as_fd())?;
                 watch.vault.forsaken();
                 return Ok(ended);
@@ -367,6 +348,43 @@ impl Guardian {
         }
     }
 
+    /// Takes the signals that have arrived.
+    fn signalled(
+        &self,
+        life: &mut Life,
+        watch: &mut Watch,
+        asked: &mut Option<Arrived>,
+    ) -> io::Result<()> {
+        while let Some(arrived) = watch.inbox.take()? {
+            self.obey(arrived, life, watch, asked)?;
+        }
+        Ok(())
+    }
+
+    fn obey(
+        &self,
+        arrived: Arrived,
+        life: &mut Life,
+        watch: &mut Watch,
+        asked: &mut Option<Arrived>,
+    ) -> io::Result<()> {
+        if arrived.signal.number() == libc::SIGABRT {
+            // It comes where a manager gives no sign of life: nothing is to be expected of that one.
+            tracing::error!(pid = arrived.pid, "SIGABRT: everything is killed");
+            life.aborted = Some(Abort { by: arrived.pid });
+            return signal::send(life.pidfd.as_fd(), Signal::KILL);
+        }
+        if arrived.signal == Signal::HUP && self.hang_up == HangUp::Nothing {
+            return Ok(());
+        }
+        if self.means_the_end(arrived.signal) {
+            *asked = Some(arrived);
+            watch.notifier.hear(News::Stopping, clock::now());
+        }
+        relay(life, arrived);
+        Ok(())
+    }
+
     /// The table of what is alive, where a manager has come to making it.
     fn table(&self) -> Option<Table> {
         Table::existing(&self.state.live()).ok().flatten()
@@ -376,7 +394,7 @@ impl Guardian {
     fn means_the_end(&self, signal: Signal) -> bool {
         match signal.number() {
             libc::SIGCHLD => false,
-            libc::SIGHUP => self.arguments.iter().any(|word| word == "--foreground"),
+            libc::SIGHUP => self.hang_up == HangUp::End,
             _ => true,
         }
     }
@@ -418,7 +436,10 @@ impl Guardian {
 
 /// Waits for signals while there is no manager, at most `limit`, and keeps them.
 fn collect(watch: &mut Watch, limit: Duration, signals: &mut Vec<Arrived>) -> io::Result<()> {
-    watch.poller.wait(&mut Ready::new(4), Some(limit))?;
+    let now = clock::now();
+    let due = watch.notifier.due().map(|due| due.since(now));
+    watch.poller.wait(&mut Ready::new(4), Some(due.map_or(limit, |due| due.min(limit))))?;
+    watch.notifier.tick(clock::now(), false);
     while let Some(arrived) = watch.inbox.take()? {
         if arrived.signal.number() != libc::SIGCHLD {
             signals.push(arrived);

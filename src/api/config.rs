@@ -50,6 +50,7 @@ pub(super) async fn reload(
 ) -> Result<Json<Reloaded>, ApiError> {
     let (parts, body) = request.into_parts();
     let wanted: Reload = input::json(&parts, body, "{}").await?;
+    let _reloading = (!wanted.plan).then(|| shared.handle.reloading());
     let before = shared.ask(|reply| Request::Written { reply }).await?;
     let loaded = load(Arc::clone(&shared), before.files.clone()).await;
     if loaded.is_err() && !wanted.plan {

@@ -1,6 +1,7 @@
 //! Metrics over TCP: a listener of its own that answers `GET /metrics` and refuses all else.
 //!
-//! It follows the configuration in effect. An address that cannot be listened at is a degraded
+//! It follows the configuration in effect. Beside that it serves a socket that was handed over to wharf,
+//! for as long as wharf lives: that one is whoever's who opened it. An address that cannot be listened at is a degraded
 //! state of the manager, told in words and tried again; no service ever notices.
 
 use std::net::SocketAddr;
@@ -35,13 +36,23 @@ const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// The pause before an address is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Listens where `wanted` says, for as long as it has a sender.
-pub(super) async fn follow(shared: Arc<Shared>, mut wanted: watch::Receiver<Option<Metrics>>) {
+/// Listens where `wanted` says, for as long as it has a sender, and at a socket that was handed over.
+pub(super) async fn follow(
+    shared: Arc<Shared>,
+    scraped: Option<std::net::TcpListener>,
+    mut wanted: watch::Receiver<Option<Metrics>>,
+) {
     let router = router(Arc::clone(&shared));
+    let given = scraped.and_then(|scraped| serve_given(scraped, router.clone()));
     loop {
         let listen = wanted.borrow_and_update().map(|metrics| metrics.listen);
         let changed = match listen {
             None => wanted.changed().await,
+            // It is served already.
+            Some(address) if Some(address) == given => {
+                tell(&shared, address, None).await;
+                wanted.changed().await
+            }
             Some(address) => {
                 tokio::select! {
                     changed = wanted.changed() => changed,
@@ -51,6 +62,22 @@ pub(super) async fn follow(shared: Arc<Shared>, mut wanted: watch::Receiver<Opti
         };
         if changed.is_err() {
             return;
+        }
+    }
+}
+
+/// Serves a socket that was handed over, beside all else; its address.
+fn serve_given(scraped: std::net::TcpListener, router: Router) -> Option<SocketAddr> {
+    let address = scraped.local_addr().ok();
+    match TcpListener::from_std(scraped) {
+        Ok(listener) => {
+            tracing::info!(?address, "metrics can be scraped at the socket that was handed over");
+            tokio::spawn(async move { accept(&listener, &router).await });
+            address
+        }
+        Err(error) => {
+            tracing::error!(%error, "the socket that was handed over for metrics cannot be served");
+            None
         }
     }
 }

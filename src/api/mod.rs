@@ -26,4 +26,4 @@ mod server;
 mod upgrade;
 
 pub use openapi::document;
-pub use server::serve;
+pub use server::{serve, serve_also};

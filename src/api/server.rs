@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -85,7 +86,20 @@ pub fn serve(
     handle: Handle,
     state: StateDir,
 ) -> io::Result<JoinHandle<()>> {
+    serve_also(listener, None, handle, state)
+}
+
+/// The same, and metrics at a socket that somebody else has opened.
+pub fn serve_also(
+    listener: UnixListener,
+    given: Option<TcpListener>,
+    handle: Handle,
+    state: StateDir,
+) -> io::Result<JoinHandle<()>> {
     listener.set_nonblocking(true)?;
+    if let Some(given) = &given {
+        given.set_nonblocking(true)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(READERS)
@@ -103,7 +117,7 @@ pub fn serve(
         Arc::new(Shared { handle, state, environment, subscribers, guests, replies, scrapes });
     std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async move {
-            tokio::spawn(listener::follow(Arc::clone(&shared), wanted));
+            tokio::spawn(listener::follow(Arc::clone(&shared), given, wanted));
             match tokio::net::UnixListener::from_std(listener) {
                 Ok(listener) => accept(listener, router(Arc::clone(&shared)), shared).await,
                 Err(error) => tracing::error!(%error, "the control socket cannot be served"),

@@ -84,6 +84,28 @@ pub(super) fn intent(
     Ok(Intent { stopped, profiles, ..Intent::default() })
 }
 
+/// Whether a service that everything is to end with can end for good at all; what is odd about that, in
+/// words.
+pub(super) fn ends(service: &Service, intent: &Intent) -> Result<Option<String>, Failure> {
+    let name = &service.name;
+    let never = |why: &str| Err(Failure::usage(format!("--exit-with {name}: {why}")));
+    if intent.stopped.contains(name) {
+        return never("it is not among what is started");
+    }
+    if service.schedule.is_some() {
+        return never("it has a schedule, and so it never ends for good");
+    }
+    if service.replicas == 0 {
+        return never("it has no replicas");
+    }
+    Ok(match service.restart.policy {
+        Policy::No | Policy::OnFailure => None,
+        Policy::Always | Policy::UnlessStopped => Some(format!(
+            "warning: {name} is restarted whenever it ends; wharf ends with it only once it is given up"
+        )),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +168,37 @@ mod tests {
                 ),
                 "{words}"
             );
+        }
+    }
+
+    #[test]
+    fn everything_can_end_only_with_what_can_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("services.yaml");
+        let text = "services:
+  web: { command: [x] }
+  always: { command: [x], restart: always }
+  daily: { command: [x], schedule: { every: 1d } }
+  none: { command: [x], replicas: 0 }
+  idle: { command: [x], profiles: [dev] }
+";
+        std::fs::write(&file, text).unwrap();
+        let spec = crate::spec::load(&[file], &|_| None).unwrap().spec;
+        let all = intent(&spec, &Intent::default(), &[], Vec::new()).unwrap();
+        for (name, expected) in [
+            ("web", "may"),
+            ("always", "odd: only once it is given up"),
+            ("daily", "refused: and so it never ends for good"),
+            ("none", "refused: it has no replicas"),
+            ("idle", "refused: it is not among what is started"),
+        ] {
+            let said = match ends(&spec.services[&names(name)[0]], &all) {
+                Ok(None) => "may".to_owned(),
+                Ok(Some(odd)) => format!("odd: {odd}"),
+                Err(refused) => format!("refused: {refused}"),
+            };
+            let (kind, end) = expected.split_once(": ").unwrap_or((expected, ""));
+            assert!(said.starts_with(kind) && said.ends_with(end), "{said}");
         }
     }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::client::{Question, ends_within, parse};
 use super::context::Context;
 use super::failure::{Failure, OK};
-use super::guard;
-use crate::guardian::LOCK_FD;
+use super::guard::{self, HANDED_ON};
+use crate::guardian::{Given, LOCK_FD, NotifyAt};
 use crate::manager::ManagerStatus;
 use crate::os::epoll::{Interest, Poller, Ready};
 use crate::os::spawn::{Landing, Launch, Stacks, Started};
@@ -21,23 +21,34 @@ use crate::os::{clock, signal};
 const BOUND: Duration = Duration::from_secs(30);
 /// The pause between two attempts to reach it.
 const RETRY: Duration = Duration::from_millis(10);
+/// How long a service manager may take to be told who the guardian is.
+const NOTIFY: Duration = Duration::from_secs(5);
 /// How much of the log is shown when it did not work, in bytes.
 const TAIL: u64 = 8 << 10;
 
 /// Starts a guardian with a session of its own, hands it the lock and returns once the socket
 /// answers.
-pub(super) fn start(context: &Context, lock: OwnedFd) -> Result<u8, Failure> {
+pub(super) fn start(context: &Context, lock: OwnedFd, given: Given) -> Result<u8, Failure> {
+    let notify = guard::notify()?;
     let path = context.state.own_log();
     let failed = |doing| move |source| Failure::Io { doing, source };
     let log = File::options().append(true).create(true).mode(0o600).open(&path);
     let log = log.map_err(failed("open wharf.log"))?;
     let before = log.metadata().map_err(failed("open wharf.log"))?.len();
     let mut stacks = Stacks::default();
-    let mut started = signal::with_all_blocked(|| launch(context, &lock, &log, &mut stacks))
+    let above = (&given, notify.as_ref());
+    let mut started = signal::with_all_blocked(|| launch(context, &lock, &log, above, &mut stacks))
         .map_err(failed("block signals"))??;
     // From here on the guardian alone holds the directory.
-    drop(lock);
+    drop((lock, given));
     land(&mut started, &mut stacks)?;
+    if let Some(notify) = notify {
+        // What it says counts only once a service manager knows it to be what it looks after.
+        let text = format!("MAINPID={}", started.pid);
+        if let Err(error) = notify.say(&text, NOTIFY) {
+            context.say(&format!("warning: the service manager cannot be told of it: {error}"));
+        }
+    }
     wait_for_answer(context, &started, &path, before)
 }
 
@@ -45,12 +56,20 @@ fn launch(
     context: &Context,
     lock: &OwnedFd,
     log: &File,
+    (given, notify): (&Given, Option<&NotifyAt>),
     stacks: &mut Stacks,
 ) -> Result<Started, Failure> {
     let failed = |doing| move |source| Failure::Io { doing, source };
     let mut words = vec!["/proc/self/exe".to_owned(), "guardian".to_owned()];
     words.extend(context.state_words.iter().cloned());
-    let environment = guard::environment(context);
+    words.extend(given.word().into_iter().flat_map(|word| ["--given".to_owned(), word]));
+    let mut environment = guard::environment(context);
+    if let Some(notify) = notify {
+        let address = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
+        environment.push(("NOTIFY_SOCKET".to_owned(), address));
+        let usec = notify.watchdog().map(|length| length.as_micros().to_string());
+        environment.extend(usec.map(|usec| ("WATCHDOG_USEC".to_owned(), usec)));
+    }
     let pairs = environment.iter().map(|(name, value)| (&**name, &**value));
     let nul =
         |_| Failure::NotStarted("a NUL byte stands in the path of the state directory".into());
@@ -60,6 +79,7 @@ fn launch(
     launch.folder(Path::new("/")).map_err(nul)?;
     let null = File::open("/dev/null").map_err(failed("open /dev/null"))?;
     let places = [(null.as_fd(), 0), (log.as_fd(), 1), (log.as_fd(), 2), (lock.as_fd(), LOCK_FD)];
+    let places: Vec<_> = places.into_iter().chain(given.places(HANDED_ON)).collect();
     launch.start(&places, stacks).map_err(not_started)
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::context::USUAL;
 use super::out;
-use crate::guardian::GuardianError;
+use crate::guardian::{GivenError, GuardianError, NotifyError};
 use crate::import::ImportError;
 use crate::journal::JournalError;
 use crate::output::OutputError;
@@ -106,6 +106,12 @@ pub(super) enum Failure {
     /// The guardian.
     #[error(transparent)]
     Guardian(#[from] GuardianError),
+    /// Sockets that were handed over.
+    #[error(transparent)]
+    Given(#[from] GivenError),
+    /// Who wants to be told how wharf is.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// Another tool's configuration.
     #[error(transparent)]
     Import(ImportError),
@@ -180,6 +186,8 @@ impl Failure {
             | Self::Journal(_)
             | Self::Output(_)
             | Self::Guardian(_)
+            | Self::Given(_)
+            | Self::Notify(_)
             | Self::Exists(_)
             | Self::Open(_)
             | Self::Port(_)
@@ -284,6 +292,9 @@ mod tests {
             JournalError::Read { path: "/x/exits.jsonl".into(), source: io() }.into(),
             OutputError::Read { path: "/x/log/web.1.log".into(), source: io() }.into(),
             GuardianError::GaveUp("it ended 5 times".into()).into(),
+            GuardianError::Aborted(Some(1)).into(),
+            GivenError::Unknown("wharf.socket".into()).into(),
+            NotifyError::Address("run/notify".into()).into(),
             ImportError::Unknown { file: "notes.txt".into() }.into(),
             ImportError::JavaScript { file: "ecosystem.config.js".into() }.into(),
             ImportError::Formation("web".into()).into(),

@@ -22,6 +22,9 @@ pub enum How {
     Unseen,
 }
 
+/// `ENOENT`.
+const NOT_THERE: i32 = 2;
+
 impl How {
     /// The word for `exit.how` in a record.
     pub fn word(self) -> &'static str {
@@ -37,6 +40,22 @@ impl How {
     /// The exit code, where there is one.
     pub fn code(self) -> Option<i32> {
         if let Self::Exited(code) = self { Some(code) } else { None }
+    }
+
+    /// The exit code of who ends because this did, as shells and container runtimes have it: the code
+    /// itself, 128 and the number of the signal, 127 for a program that is not there, 126 for one that
+    /// cannot be executed, 125 for what is nobody's code. It is for others to read, never to judge by.
+    pub fn passed_on(self) -> u8 {
+        match self {
+            // wait(2) has eight bits of it.
+            Self::Exited(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+            Self::Signaled(signal) | Self::Dumped(signal) => {
+                u8::try_from(128 + signal.number()).unwrap_or(u8::MAX)
+            }
+            Self::NotStarted(Stage::Exec, errno) if errno.0 == NOT_THERE => 127,
+            Self::NotStarted(Stage::Exec, _) => 126,
+            Self::NotStarted(..) | Self::Unseen => 125,
+        }
     }
 
     /// The signal that ended it, where one did.
@@ -145,6 +164,25 @@ impl Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_ends_because_of_an_end_has_its_code() {
+        let signal = |number| Signal::new(number).unwrap();
+        for (how, code) in [
+            (How::Exited(0), 0),
+            (How::Exited(255), 255),
+            (How::Signaled(Signal::TERM), 143),
+            (How::Signaled(Signal::KILL), 137),
+            (How::Dumped(signal(11)), 139),
+            (How::Signaled(signal(64)), 192),
+            (How::NotStarted(Stage::Exec, Errno(2)), 127),
+            (How::NotStarted(Stage::Exec, Errno(13)), 126),
+            (How::NotStarted(Stage::WorkingDir, Errno(2)), 125),
+            (How::Unseen, 125),
+        ] {
+            assert_eq!(how.passed_on(), code, "{how}");
+        }
+    }
 
     #[test]
     fn stages_survive_their_numbers() {

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Cause, Errno, Reason, Signal, Stage};
+use super::{Cause, Errno, How, Reason, Signal, Stage};
 use crate::bytes_text;
 use crate::name::{Generation, Incarnation, Requester, ServiceName};
 use crate::time::Wall;
@@ -55,6 +55,25 @@ pub struct ExitRecord {
     pub stderr_tail: Tail,
     /// What happens next.
     pub restart: RestartPart,
+}
+
+impl ExitRecord {
+    /// The kernel's word, as far as the record has it.
+    pub fn how(&self) -> How {
+        let code = self.process.exit.as_ref().map(|exit| exit.code);
+        match (code, self.exit.signal, self.exit.stage, self.exit.errno) {
+            (Some(code), ..) => How::Exited(code),
+            (None, Some(signal), ..) if self.exit.core_dumped == Some(true) => How::Dumped(signal),
+            (None, Some(signal), ..) => How::Signaled(signal),
+            (None, None, Some(stage), Some(errno)) => How::NotStarted(stage, errno),
+            (None, None, ..) => How::Unseen,
+        }
+    }
+
+    /// The exit code of who ends because this run did; see [`How::passed_on`].
+    pub fn passed_on(&self) -> u8 {
+        self.how().passed_on()
+    }
 }
 
 /// `event.*`

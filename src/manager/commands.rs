@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::event::{Configure, Event, Health, Rest, State, Verb};
 use crate::exit::{Cause, Signal};
-use crate::guardian::Relayed;
+use crate::guardian::{ALIVE, Relayed};
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use crate::os::live::Phase;
 use crate::os::{clock, fds};
@@ -331,6 +331,7 @@ impl Control {
             "shutting down"
         );
         self.shutting_down = true;
+        self.tidings.stale();
         self.explain_shutdown(clock::now());
         self.publish(What::ManagerStopping { by: by.clone() });
         self.feed(Event::Shutdown { cause, by });
@@ -469,6 +470,10 @@ impl Control {
         if before == Some(shown) {
             return;
         }
+        self.tidings.stale();
+        if let Some(exit_with) = &mut self.exit_with {
+            exit_with.changed(&replica.service);
+        }
         let mut tell = |what| self.news.push((replica.clone(), what));
         if before.is_some_and(|before| before.crash_looping) != crash_looping {
             if crash_looping {
@@ -534,7 +539,9 @@ impl Control {
                 self.guardian_died();
                 return Ok(());
             }
-            if let Ok(relayed) = serde_json::from_slice::<Relayed>(&text[..received.bytes]) {
+            if text[..received.bytes] == *ALIVE {
+                self.asked_for_a_sign();
+            } else if let Ok(relayed) = serde_json::from_slice::<Relayed>(&text[..received.bytes]) {
                 self.signalled(relayed);
             }
         }
@@ -548,7 +555,7 @@ impl Control {
             (signal, _) => signal.to_string(),
         };
         let by = Requester { uid: relayed.uid, pid: relayed.pid, who };
-        if relayed.signal == Signal::HUP && !self.foreground {
+        if relayed.signal == Signal::HUP && self.reload_on_hang_up {
             self.reload_asked(by);
             return;
         }
@@ -563,13 +570,17 @@ impl Control {
     fn reload_asked(&mut self, by: Requester) {
         let handle = self.handle.clone();
         let files = self.spec.files.clone();
+        let reloading = handle.reloading();
         let load = move || {
             let environment = |name: &str| std::env::var(name).ok();
             match crate::spec::load(&files, &environment) {
                 Ok(loaded) => {
-                    let (reply, _) = oneshot::channel();
+                    let (reply, answer) = oneshot::channel();
                     let spec = Box::new(loaded.spec);
-                    if let Err(refusal) = handle.ask(Request::Apply { spec, by, reply }) {
+                    let asked = handle.ask(Request::Apply { spec, by, reply });
+                    // A loop that ends meanwhile answers nobody.
+                    let applied = asked.and_then(|()| answer.blocking_recv().unwrap_or(Ok(())));
+                    if let Err(refusal) = applied {
                         tracing::error!(error = %refusal, "not reloaded");
                     }
                 }
@@ -580,6 +591,7 @@ impl Control {
                     let _ = handle.ask(Request::ReloadRefused);
                 }
             }
+            drop(reloading);
         };
         if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(load) {
             tracing::error!(%error, "not reloaded");

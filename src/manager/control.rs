@@ -34,6 +34,7 @@ use super::commands::Waiter;
 use super::disk::Disk;
 use super::ending::Pending;
 use super::errand::Found;
+use super::exit_with::ExitWith;
 use super::forward::Forwarder;
 use super::guest::Guests;
 use super::hooks::Hooks;
@@ -44,6 +45,7 @@ use super::published::{SkipReason, What};
 use super::readiness::Patterns;
 use super::reception::Reception;
 use super::record::Origin;
+use super::report::Tidings;
 use super::request::{Handle, LastExit, Request};
 use super::run::Run;
 use super::shake::{Manners, Shake};
@@ -230,7 +232,14 @@ pub(super) struct Control {
     pub(super) intent_again: Option<Tick>,
     /// Configurations that take effect once they are on disk.
     pub(super) applying: Vec<(u64, Arc<Spec>, Requester)>,
-    pub(super) foreground: bool,
+    /// Whether a hang-up asks for a reload, or else for the end.
+    pub(super) reload_on_hang_up: bool,
+    /// Whether the file of the control socket goes with the manager: not where it was handed over.
+    pub(super) removes_socket: bool,
+    /// What the guardian is told of how things are.
+    pub(super) tidings: Tidings,
+    /// The service with which everything ends.
+    pub(super) exit_with: Option<ExitWith>,
     pub(super) handle: Handle,
     pub(super) guardian_life: OwnedFd,
     pub(super) stopped: Vec<ServiceName>,
@@ -369,8 +378,10 @@ impl Control {
             self.look_for_guests_room();
             self.close_sockets();
             self.flush_guests();
+            self.look_at_exit_with();
             self.disk.go();
             self.look_at_succession(clock::now());
+            self.look_at_report(clock::now());
         }
         Ok(())
     }
@@ -405,6 +416,7 @@ impl Control {
             self.explained,
             self.succession_due(),
             self.hooks.due(),
+            self.tidings.due(),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }

@@ -279,7 +279,9 @@ impl Control {
             self.publish(What::ManagerStop);
             self.see_subscribers_off();
             self.discard_groups();
-            let _ = std::fs::remove_file(self.state.socket());
+            if self.removes_socket {
+                let _ = std::fs::remove_file(self.state.socket());
+            }
             let _ = std::fs::remove_file(self.state.spool());
         }
         self.forward.close(LAST_WRITES);
@@ -342,6 +344,9 @@ impl Control {
             msg: record.msg.clone(),
         };
         self.last.insert(replica.clone(), Arc::new(last));
+        if let Some(exit_with) = &mut self.exit_with {
+            exit_with.ended(replica, record);
+        }
     }
 
     /// Takes what the disk thread has to tell.

@@ -14,6 +14,7 @@ mod control;
 mod disk;
 mod ending;
 mod errand;
+mod exit_with;
 mod failing;
 mod forward;
 mod guest;
@@ -34,6 +35,7 @@ mod reception;
 mod record;
 mod recover;
 mod refused;
+mod report;
 mod request;
 mod room;
 mod run;
@@ -54,6 +56,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::mpsc::{channel, sync_channel};
@@ -61,9 +64,11 @@ use std::time::Duration;
 
 use crate::event::{Configure, Event};
 use crate::exit::HostPart;
-use crate::guardian::{CHANNEL_FD, HOPELESS, LOCK_FD, READY, VAULT_FD, Word};
+use crate::guardian::{
+    CHANNEL_FD, GIVEN_FD, Given, GivenError, HOPELESS, LOCK_FD, READY, Role, VAULT_FD, Word,
+};
 use crate::journal::{Journal, JournalError};
-use crate::name::{Incarnation, Realm, Requester};
+use crate::name::{Incarnation, Realm, Requester, ServiceName};
 use crate::os::fds::{self, Waker};
 use crate::os::live::Table;
 use crate::os::signal::Inbox;
@@ -86,6 +91,7 @@ pub use notice::{
     MessagePart, Notice, ProbePart, StreamEvent, Teller, event_schema,
 };
 pub use published::{Kind, Published, SkipReason, What};
+pub use report::Reloading;
 pub use request::{
     CheckStatus, EVENTS, Handle, HealthStatus, LastExit, LimitStatus, ManagerStatus, PortStatus,
     REQUESTS, ReadState, Refusal, ReplicaStatus, Request, Snapshot, SocketStatus, SpeakError,
@@ -95,13 +101,31 @@ pub use succeed::FORM;
 
 /// How a manager is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of the command line")]
 pub struct Options {
     /// Where its state is; the lock on it is descriptor 3.
     pub state: StateDir,
-    /// Whether output goes to the terminal, and a hang-up means the end rather than a reload.
+    /// Whether output goes to the terminal.
     pub foreground: bool,
     /// Whether the terminal gets colours.
     pub color: bool,
+    /// Whether a hang-up asks for a reload, or else for the end.
+    pub reload_on_hang_up: bool,
+    /// Whether the guardian wants to know how things are.
+    pub notify: bool,
+    /// Which sockets were handed over, from descriptor 6 on.
+    pub given: Vec<Role>,
+    /// The service with which everything ends.
+    pub exit_with: Option<ServiceName>,
+}
+
+/// Where the manager is to be reached.
+#[derive(Debug)]
+pub struct Doors {
+    /// The control socket.
+    pub control: UnixListener,
+    /// A socket that was handed over for scraping metrics.
+    pub metrics: Option<TcpListener>,
 }
 
 /// Why a manager cannot run.
@@ -125,6 +149,9 @@ pub enum ManagerError {
     /// The log files.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The sockets that were handed over.
+    #[error(transparent)]
+    Given(#[from] GivenError),
 }
 
 fn system(doing: &'static str) -> impl Fn(io::Error) -> ManagerError {
@@ -139,7 +166,7 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 /// Runs the manager in this process, which the guardian has started for it. `serve` starts the API
 /// on a thread of its own. Returns the exit code only where the manager cannot run at all; otherwise
 /// the process ends from within.
-pub fn run(options: &Options, serve: impl FnOnce(UnixListener, Handle) -> io::Result<()>) -> i32 {
+pub fn run(options: &Options, serve: impl FnOnce(Doors, Handle) -> io::Result<()>) -> i32 {
     memory::stay_small();
     match start(options, serve) {
         Ok(never) => match never {},
@@ -177,7 +204,7 @@ fn survey(spec: &Spec, realm: Realm) -> cgroup::Controllers {
 
 fn start(
     options: &Options,
-    serve: impl FnOnce(UnixListener, Handle) -> io::Result<()>,
+    serve: impl FnOnce(Doors, Handle) -> io::Result<()>,
 ) -> Result<Never, ManagerError> {
     signal::block_all().map_err(system("blocking signals"))?;
     prctl::become_subreaper().map_err(system("becoming a subreaper"))?;
@@ -188,6 +215,7 @@ fn start(
     let vault = fds::inherited(VAULT_FD)
         .map(vault::Vault::new)
         .map_err(system("talking to the guardian"))?;
+    let mut given = Given::inherit(&options.given, GIVEN_FD)?;
     let guardian_pid = prctl::parent();
     let guardian_life =
         signal::open_pidfd(guardian_pid).map_err(system("watching the guardian"))?;
@@ -257,7 +285,10 @@ fn start(
         sockets::Keeper::inherit(&spec, &vault).map_err(system("talking to the guardian"))?;
     let left = if same_guardian { vault.take(vault::NO_RUN).ok().flatten() } else { None };
     let left = left.and_then(|fds| fds.into_iter().next());
-    let listener = succeed::listener(&state, left).map_err(system("listening on the socket"))?;
+    let given_control = given.remove(Role::Control);
+    let metrics_socket = given.remove(Role::Metrics);
+    let (listener, removes_socket) = succeed::listener(&state, given_control, left)
+        .map_err(system("listening on the socket"))?;
     let door = fds::duplicate(&listener).map_err(system("listening on the socket"))?;
     let runs: Vec<_> = kept.iter().map(|kept| kept.alive.incarnation).collect();
     let inherited = succeed::Inherited::read(&state, generation, &runs);
@@ -365,7 +396,10 @@ fn start(
         persisted: 0,
         intent_again: None,
         applying: Vec::new(),
-        foreground: options.foreground,
+        reload_on_hang_up: options.reload_on_hang_up,
+        removes_socket,
+        tidings: report::Tidings::new(options.notify),
+        exit_with: options.exit_with.clone().map(exit_with::ExitWith::new),
         handle: handle.clone(),
         guardian_life,
         stopped: intent.stopped.clone(),
@@ -430,10 +464,16 @@ fn start(
             }
         };
         control.say_goodbye(code == 0);
+        if code == 0 {
+            control.say_exit_code();
+        }
         std::process::exit(code);
     };
+    // Whoever is let in before the loop turns waits for it; once the guardian hears that this manager is
+    // ready, everybody is answered.
+    let doors = Doors { control: listener, metrics: metrics_socket.map(TcpListener::from) };
+    serve(doors, handle).map_err(system("serving the socket"))?;
     vital("control", live).map_err(system("starting a thread"))?;
-    serve(listener, handle).map_err(system("serving the socket"))?;
     let links = spawner::Links { answers: spawner_socket, handed_over, guardian: store };
     let served = spawner::serve(&ordered, &bell, links);
     // The loop ends the process; until then this thread must live, or its children would be killed.

@@ -28,6 +28,7 @@ use crate::time::Wall;
 
 use super::announce::{Announcer, Subscription};
 use super::history::Since;
+use super::report::{Reloading, Reloads};
 
 /// How many requests may wait for the loop. It takes them many thousands a second; a full queue
 /// means that a client floods it, and the next request is refused as busy. The connections are
@@ -56,6 +57,7 @@ pub struct Handle {
     /// The largest message that is taken from a client, in bytes.
     largest: Arc<AtomicU64>,
     draining: Arc<watch::Sender<bool>>,
+    pub(super) reloads: Arc<Reloads>,
 }
 
 /// The largest message that is taken from a client whatever the ports are, in bytes: the usual
@@ -594,7 +596,13 @@ impl Handle {
     ) -> Self {
         let largest = Arc::new(AtomicU64::new(LARGEST));
         let draining = Arc::new(watch::Sender::new(false));
-        Self { requests, waker, announcer, metrics, largest, draining }
+        let reloads = Arc::default();
+        Self { requests, waker, announcer, metrics, largest, draining, reloads }
+    }
+
+    /// Says that a reload is under way, until what is returned is dropped.
+    pub fn reloading(&self) -> Reloading {
+        Reloading::begin(&self.reloads, &self.waker)
     }
 
     /// Listens to events: what was, from that place on, and what comes.

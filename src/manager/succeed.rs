@@ -7,9 +7,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use tokio::sync::oneshot;
 use crate::guardian::{NEXT, SUCCEEDED};
 use crate::metrics::Book;
 use crate::name::{Generation, Incarnation, Requester};
-use crate::os::{clock, fds};
+use crate::os::listen::Described;
+use crate::os::{self, clock, fds};
 use crate::port::exchange::{Exchange, Saved, Standing};
 use crate::state::StateDir;
 use crate::supervise::{Fate, Supervisor, fate};
@@ -268,13 +270,67 @@ fn write_alone(path: &Path, text: &[u8]) -> io::Result<()> {
     file?.write_all(text)
 }
 
-/// The listening socket that a predecessor left, or a new one.
+/// The listening socket that was handed over to wharf, or that a predecessor left, or a new one; and
+/// whether what is in the state directory for it goes with the last manager.
 pub(super) fn listener(
     state: &StateDir,
+    given: Option<OwnedFd>,
     left: Option<OwnedFd>,
-) -> io::Result<std::os::unix::net::UnixListener> {
-    match left {
-        Some(socket) => Ok(socket.into()),
-        None => crate::os::socket::listen(&state.socket()),
+) -> io::Result<(UnixListener, bool)> {
+    match (given, left) {
+        (Some(socket), _) => {
+            let ours = lead_to(&state.socket(), socket.as_fd())?;
+            Ok((socket.into(), ours))
+        }
+        (None, Some(socket)) => Ok((socket.into(), true)),
+        (None, None) => Ok((os::socket::listen(&state.socket())?, true)),
+    }
+}
+
+/// Makes `path` lead to a socket that somebody else has opened, for who looks for it there. False where
+/// it is that very socket's own path.
+fn lead_to(path: &Path, socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let Described::Unix { path: place } = os::listen::described(socket)? else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = |path: &Path| path.parent().and_then(|folder| folder.canonicalize().ok());
+    if folder(&place) == folder(path) && place.file_name() == path.file_name() {
+        return Ok(false);
+    }
+    if fs::read_link(path).is_ok_and(|leads| leads == place) {
+        return Ok(true);
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(place, path)?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_was_handed_over_is_found_where_it_is_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::project(folder.path());
+        let own = state.socket();
+        let elsewhere = folder.path().join("elsewhere");
+        let given = || Some(os::listen::unix(&elsewhere, 8).unwrap());
+        fs::write(&own, "an old one").unwrap();
+        let (first, ours) = listener(&state, given(), None).unwrap();
+        assert!(ours);
+        assert_eq!(fs::read_link(&own).unwrap(), elsewhere);
+        os::socket::connect(&own).unwrap();
+        // A later manager finds it done.
+        let again = os::fds::duplicate(&first).unwrap();
+        assert!(listener(&state, Some(again), None).unwrap().1);
+        fs::remove_file(&own).unwrap();
+        let right = os::listen::unix(&own, 8).unwrap();
+        assert!(!listener(&state, Some(right), None).unwrap().1);
+        os::socket::connect_now(&own).expect_err("it was closed, and its file is there");
+        assert!(own.symlink_metadata().is_ok());
     }
 }

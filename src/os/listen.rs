@@ -85,6 +85,64 @@ pub fn listen(socket: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// What a descriptor is that somebody handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Described {
+    /// A Unix stream socket that listens.
+    Unix {
+        /// Its path; empty where it has an abstract name.
+        path: PathBuf,
+    },
+    /// A TCP socket that listens.
+    Tcp(SocketAddr),
+    /// Something else, in words.
+    Other(&'static str),
+}
+
+impl std::fmt::Display for Described {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix { path } if path.as_os_str().is_empty() => {
+                f.write_str("a Unix stream socket with an abstract name")
+            }
+            Self::Unix { path } => write!(f, "a Unix stream socket at {}", path.display()),
+            Self::Tcp(address) => write!(f, "a TCP socket at {address}"),
+            Self::Other(words) => f.write_str(words),
+        }
+    }
+}
+
+/// Looks at what a descriptor is.
+pub fn described(fd: BorrowedFd<'_>) -> io::Result<Described> {
+    use nix::sys::socket::{UnixAddr, getsockname, getsockopt};
+    let kind = match getsockopt(&fd, sockopt::SockType) {
+        Err(nix::errno::Errno::ENOTSOCK) => return Ok(Described::Other("no socket")),
+        answer => answer.map_err(to_io)?,
+    };
+    let is_stream = kind == SockType::Stream;
+    let listens = is_stream && getsockopt(&fd, sockopt::AcceptConn).map_err(to_io)?;
+    let address: SockaddrStorage = getsockname(fd.as_raw_fd()).map_err(to_io)?;
+    let internet = address
+        .as_sockaddr_in()
+        .map(|address| SocketAddr::from(std::net::SocketAddrV4::from(*address)))
+        .or_else(|| {
+            let address = address.as_sockaddr_in6()?;
+            Some(SocketAddr::from(std::net::SocketAddrV6::from(*address)))
+        });
+    let unix: Option<UnixAddr> = address.as_unix_addr().copied();
+    Ok(match (unix, internet) {
+        (Some(_), _) if !is_stream => Described::Other("a Unix socket that is none for streams"),
+        (_, Some(_)) if !is_stream => Described::Other("a UDP socket"),
+        (Some(_), _) if !listens => Described::Other("a Unix socket that does not listen"),
+        (_, Some(_)) if !listens => Described::Other("a TCP socket that does not listen"),
+        (Some(unix), _) => {
+            Described::Unix { path: unix.path().map(Path::to_owned).unwrap_or_default() }
+        }
+        (None, Some(address)) => Described::Tcp(address),
+        (None, None) => Described::Other("a socket of another kind"),
+    })
+}
+
 /// Gives the file of a socket its owner and mode.
 pub fn dress(path: &Path, owner: Option<(u32, u32)>, mode: u32) -> io::Result<()> {
     if let Some((uid, gid)) = owner {
@@ -269,6 +327,28 @@ mod tests {
         }
         assert_eq!(remove_stale(&path).unwrap(), Standing::Taken(None));
         drop(busy);
+    }
+
+    #[test]
+    fn what_a_descriptor_is_can_be_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listening = unix(&path, 8).unwrap();
+        assert_eq!(described(listening.as_fd()).unwrap(), Described::Unix { path });
+        let tcp = internet(Protocol::Tcp, "127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
+        assert!(matches!(described(tcp.as_fd()).unwrap(), Described::Tcp(_)));
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let datagrams = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        let udp = internet(Protocol::Udp, "127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
+        let file = fs::File::open("/dev/null").unwrap();
+        for (fd, words) in [
+            (one.as_fd(), "a Unix socket that does not listen"),
+            (datagrams.as_fd(), "a Unix socket that is none for streams"),
+            (udp.as_fd(), "a UDP socket"),
+            (file.as_fd(), "no socket"),
+        ] {
+            assert_eq!(described(fd).unwrap().to_string(), words);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::event::{Action, Event};
+use crate::event::{Action, Event, State};
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use crate::spec::{Cgroups, Service};
 use crate::time::Tick;
@@ -188,6 +188,17 @@ impl Supervisor {
     /// Whether there is any replica of a service, configured or leaving.
     pub fn has_replicas(&self, service: &ServiceName) -> bool {
         self.replicas_of(service).next().is_some()
+    }
+
+    /// Whether a service has ended for good: every replica that it is to have has ended, or cannot be
+    /// started because what it depends on failed, and neither the policy nor a schedule asks for another
+    /// run. An operator's stop is no such end, nor is a service without replicas.
+    pub fn is_over(&self, service: &ServiceName) -> bool {
+        let Some(known) = self.services.get(service) else { return false };
+        let mut replicas = self.replicas_of(service).filter(|one| !one.is_leaving()).peekable();
+        known.service.schedule.is_none()
+            && replicas.peek().is_some()
+            && replicas.all(|one| matches!(one.state(), State::Finished | State::Failed))
     }
 
     /// The services that an operator has stopped. To be kept whenever [`Action::Persist`] is asked

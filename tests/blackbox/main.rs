@@ -9,6 +9,7 @@
 
 mod support;
 
+mod activation;
 mod bad_input;
 mod causes;
 mod channels;
@@ -20,6 +21,7 @@ mod enveloped;
 mod environment;
 mod erlang_defects;
 mod events;
+mod exit_with;
 mod flow;
 mod forward;
 mod framings;
@@ -35,6 +37,7 @@ mod listen;
 mod looking;
 mod loops;
 mod memory;
+mod notify_up;
 mod output;
 mod people;
 mod ports;
