@@ -238,6 +238,8 @@ pub struct Alive {
     pub ready: Option<Tick>,
     /// Whether it can be spoken to any more; if not, it is ended and begun anew.
     pub in_step: bool,
+    /// Whether a file that it reads changed and it may not have heard of that.
+    pub stale: bool,
 }
 
 /// Why a replica is down and stays down.
@@ -386,6 +388,16 @@ pub enum Action {
         /// Which run.
         incarnation: Incarnation,
     },
+    /// Send a program the signal at which it reads its files again, and tell of it. Asked for only while it
+    /// is ready and nobody wants its end.
+    Reread {
+        /// Which run.
+        incarnation: Incarnation,
+        /// Of which replica.
+        replica: ReplicaId,
+        /// What it is told, and why.
+        reread: Box<Reread>,
+    },
     /// What [`View`](crate::supervise) shows of this replica has changed.
     Changed {
         /// The replica.
@@ -413,6 +425,17 @@ pub enum Action {
     },
     /// After a shutdown: nothing runs any more, except what could not be killed. Said once, last.
     Down,
+}
+
+/// A signal at which a program reads its files again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reread {
+    /// The signal.
+    pub signal: Signal,
+    /// Whose reload found them changed.
+    pub by: Requester,
+    /// The files that changed; empty where that was seen in an earlier life of the manager.
+    pub files: Vec<String>,
 }
 
 /// The supervisor's judgement on an end: all of the record that is decided and not measured.

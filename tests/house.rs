@@ -241,3 +241,44 @@ fn every_bare_lint_exception_is_an_expectation_with_a_reason() {
         .collect();
     assert_none(&complaints);
 }
+
+/// The names of the tests of scenarios, `t` and a number, in a text.
+fn scenarios(text: &str, before: &str) -> std::collections::BTreeSet<String> {
+    let name = |at: usize| {
+        let rest = &text[at + before.len()..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+        let name = &rest[..end];
+        let number = name.strip_prefix('t')?.split('_').next()?;
+        let is_one = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        (is_one && name.contains('_')).then(|| name.to_owned())
+    };
+    text.match_indices(before).filter_map(|(at, _)| name(at)).collect()
+}
+
+#[test]
+fn the_list_of_scenarios_and_their_tests_name_each_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/SCENARIOS.md")).unwrap();
+    let listed = scenarios(&page, "`");
+    let mut written = std::collections::BTreeSet::new();
+    for folder in fs::read_dir(root.join("tests")).unwrap().flatten() {
+        let files = fs::read_dir(folder.path()).into_iter().flatten().flatten();
+        let files = files.map(|file| file.path()).chain([folder.path()]);
+        for file in files.filter(|file| file.extension().is_some_and(|end| end == "rs")) {
+            // What is not run is no test.
+            let text = fs::read_to_string(file).unwrap();
+            written.extend(scenarios(&text, "#[test]\nfn "));
+        }
+    }
+    let silent: Vec<_> = written.difference(&listed).collect();
+    let missing: Vec<_> = listed.difference(&written).collect();
+    assert!(silent.is_empty(), "tests that docs/SCENARIOS.md does not list: {silent:?}");
+    assert!(missing.is_empty(), "what docs/SCENARIOS.md lists and nobody tests: {missing:?}");
+    for line in page.lines().filter(|line| line.starts_with("| T")) {
+        let number = line[3..].split(' ').next().unwrap();
+        let own = scenarios(line, "`");
+        let right = own.iter().all(|name| name[1..].split('_').next() == Some(number));
+        assert!(right && !own.is_empty(), "{line}");
+    }
+    assert!(listed.len() >= 60);
+}

@@ -440,13 +440,79 @@ fn where_metrics_are_scraped_is_the_managers_own() {
     assert_eq!(serde_json::from_value::<Spec>(earlier).unwrap(), new);
 }
 
+#[test]
+fn what_stands_in_a_file_is_told_from_which_files_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    fs::create_dir(folder.path().join("conf.d")).unwrap();
+    write("web.conf", "one");
+    let load = |keys: &str| {
+        write("services.yaml", &format!("services: {{ web: {{ command: x, {keys} }} }}"));
+        spec::load(&[folder.path().join("services.yaml")], &environment).unwrap()
+    };
+    let change = |old: &Spec, new: &Spec| match spec::diff(old, new).remove(0).kind {
+        ChangeKind::Unchanged => "unchanged".to_owned(),
+        kind @ ChangeKind::Changed { .. } => {
+            let told = spec::Change { service: ServiceName::new("web").unwrap(), kind }.to_string();
+            told.replace(&folder.path().display().to_string(), "")
+        }
+        other => panic!("{other:?}"),
+    };
+    let plain = "config_files: [web.conf, conf.d]";
+    let told = "config_files: [web.conf, conf.d], reload_signal: HUP";
+    let old = load(told).spec;
+    assert_eq!(change(&old, &load(told).spec), "unchanged");
+    let both = "config_files[/conf.d], config_files[/web.conf]";
+    assert_eq!(change(&load("").spec, &load(plain).spec), format!("web: live ({both})"));
+    assert_eq!(change(&old, &load(plain).spec), "web: live (reload_signal)");
+    write("web.conf", "two");
+    assert_eq!(change(&old, &load(told).spec), "web: signal SIGHUP (config_files[/web.conf])");
+    assert_eq!(
+        change(&old, &load(plain).spec),
+        "web: restart (config_files[/web.conf], reload_signal)",
+    );
+    assert_eq!(
+        change(&old, &load(&format!("{told}, nice: 1")).spec),
+        "web: restart (config_files[/web.conf], nice)",
+    );
+    assert_eq!(
+        change(&old, &load(&format!("{told}, labels: {{ a: b }}")).spec),
+        "web: signal SIGHUP (config_files[/web.conf], labels.a)",
+    );
+    write("web.conf", "one");
+    fs::create_dir(folder.path().join("conf.d/below")).unwrap();
+    for (file, counts) in
+        [("conf.d/a", true), ("conf.d/below/b", true), ("conf.d/.c", false), ("conf.d/d~", false)]
+    {
+        let before = load(told).spec;
+        write(file, "text");
+        let expected = format!("web: signal SIGHUP (config_files[/{file}])");
+        let expected = if counts { expected } else { "unchanged".to_owned() };
+        assert_eq!(change(&before, &load(told).spec), expected);
+    }
+    // What is not there counts by its absence, and is warned of.
+    fs::remove_file(folder.path().join("web.conf")).unwrap();
+    let gone = load(told);
+    assert_eq!(change(&old, &gone.spec).matches("web.conf").count(), 1);
+    assert!(gone.warnings.iter().any(|warning| warning.message.contains("it is not there")));
+    let idle = load("reload_signal: HUP");
+    assert!(idle.warnings.iter().any(|warning| warning.path.ends_with("reload_signal")));
+    // A configuration that was written down before there were such keys is still understood.
+    let mut value = serde_json::to_value(&*old.services[0]).unwrap();
+    value.as_object_mut().unwrap().retain(|key, _| key != "config_files" && key != "reload_signal");
+    let earlier: Service = serde_json::from_value(value).unwrap();
+    assert!(earlier.config_files.is_empty() && earlier.reload_signal.is_none());
+    assert_eq!(spec::fingerprint(&earlier), spec::fingerprint(&old.services[0]));
+    assert_ne!(spec::contents_number(&earlier), spec::contents_number(&old.services[0]));
+}
+
 /// Every field of a service, one after the other, is changed in the serialised form; the plan must
 /// name that field and no other. A field that is added later is found here by itself.
 #[test]
 fn every_field_of_a_service_shows_in_the_plan() {
     let text = "services: { web: { command: x, user: app, environment: { A: a }, labels: { l: m }, \
                 listen: [{ name: a, unix: /run/a }], secrets: [{ name: s, file: /dev/null }], \
-                on_event: { exec: x }, \
+                on_event: { exec: x }, reload_signal: HUP, \
                 limits: { memory: 1GiB, cpus: 1.5, pids: 9, on_oom: continue, required: true, core: 0, \
                 nofile: 64, nproc: 9, stack: 1MiB, as: 1GiB, data: 1GiB, fsize: 1GiB, memlock: 64KiB, \
                 cpu: 9s, msgqueue: 64KiB, sigpending: 9, rtprio: 9 }, umask: '027', nice: 5, \
@@ -467,7 +533,7 @@ fn every_field_of_a_service_shows_in_the_plan() {
         new.services[0] = Arc::new(changed);
         let field = pointer[1..].replace('/', ".");
         let change = spec::diff(&old, &new).remove(0);
-        let ChangeKind::Changed { fields, effect } = change.kind else { panic!("{field}") };
+        let ChangeKind::Changed { fields, effect, .. } = change.kind else { panic!("{field}") };
         assert_eq!(fields, [field.as_str()]);
         if effect == Effect::Live {
             live.push(field);
@@ -477,7 +543,11 @@ fn every_field_of_a_service_shows_in_the_plan() {
     let blocks = ["restart.", "stop.", "logging.", "labels.", "healthcheck.", "depends_on."];
     live.retain(|field| !blocks.iter().any(|block| field.starts_with(block)));
     let asked = ["ready.timeout", "ready.interval", "max_memory", "max_lifetime", "start_timeout"];
-    assert_eq!(live, [&["on_event", "replicas", "profiles", "port.timeout"], &asked[..]].concat());
+    assert_eq!(
+        live,
+        [&["reload_signal", "on_event", "replicas", "profiles", "port.timeout"], &asked[..]]
+            .concat()
+    );
 }
 
 fn pointers(value: &Value, path: &str, found: &mut Vec<String>) {

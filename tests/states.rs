@@ -12,8 +12,8 @@ use wharf::event::{Action, Configure, End, Event, Said, Verb};
 use wharf::exit::{Cause, Errno, How, Signal};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{
-    Cgroups, Check, Healthcheck, Missed, OnOom, Overlap, Policy, Port, Readiness, Ready, ReadyBy,
-    Restart, Rhythm, Schedule, Service, Spec,
+    Cgroups, Check, Contents, Healthcheck, Missed, OnOom, Overlap, Policy, Port, Readiness, Ready,
+    ReadyBy, Restart, Rhythm, Schedule, Service, SignalName, Spec,
 };
 use wharf::supervise::{MAX_STARTING, Supervisor, View};
 use wharf::time::Tick;
@@ -29,6 +29,7 @@ const EVENTS: &[&str] = &[
     "shutdown",
     "second shutdown",
     "another configuration",
+    "a changed file",
     "removed",
     "made",
     "runs",
@@ -104,6 +105,8 @@ fn by() -> Requester {
 fn service(name: &str) -> Service {
     Service {
         command: vec!["server".to_owned()],
+        config_files: [("/etc/server.conf".into(), Contents::File("a text".to_owned()))].into(),
+        reload_signal: Some(SignalName(Signal::HUP)),
         restart: Restart { jitter: 0.0, ..Restart::default() },
         ..Service::new(ServiceName::new(name).unwrap())
     }
@@ -227,6 +230,11 @@ impl Bench {
                 self.service.command.push("-v".to_owned());
                 return self.configure(true);
             }
+            "a changed file" => {
+                let stands = Contents::File("another text".to_owned());
+                self.service.config_files.insert("/etc/server.conf".into(), stands);
+                return self.configure(true);
+            }
             "removed" => return self.configure(false),
             "made" => Event::Spawned { incarnation },
             "runs" => Event::Started { incarnation },
@@ -278,6 +286,9 @@ impl Bench {
                 Action::Signal { incarnation, signal, .. } if mine(incarnation) => {
                     told.push(signal.to_string());
                 }
+                Action::Reread { replica, reread, .. } if *replica == id() => {
+                    told.push(format!("Reread ({})", reread.signal));
+                }
                 Action::Kill { incarnation, .. } if mine(incarnation) => {
                     told.push("Kill".to_owned());
                 }
@@ -300,6 +311,7 @@ impl Bench {
                 Action::Down => told.push("Down".to_owned()),
                 Action::Spawn { .. }
                 | Action::Signal { .. }
+                | Action::Reread { .. }
                 | Action::Kill { .. }
                 | Action::Record { .. }
                 | Action::Sweep { .. }

@@ -234,6 +234,7 @@ pub(super) mod tests {
             held_up_s: None,
             strays: 0,
             input_closed: false,
+            output_closed: false,
         });
         port.labels = BTreeMap::from([("team".to_owned(), "core".to_owned())]);
         let mut missing = replica("mail", 1, State::Failed);

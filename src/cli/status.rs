@@ -293,6 +293,9 @@ impl Page {
             if port.input_closed {
                 spoken.push_str(", input closed");
             }
+            if port.output_closed {
+                spoken.push_str(", output closed");
+            }
             self.field(&mut text, "Port", &spoken);
             if let Some(held_up) = port.held_up_s {
                 let _ = writeln!(

@@ -42,6 +42,8 @@ impl Signal {
     pub const PIPE: Self = Self(13);
     /// Terminate: the usual request to end.
     pub const TERM: Self = Self(15);
+    /// Stop: cannot be caught.
+    pub const STOP: Self = Self(19);
     /// Continue when stopped.
     pub const CONT: Self = Self(18);
     /// CPU time limit exceeded.

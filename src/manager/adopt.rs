@@ -20,7 +20,7 @@ use crate::os::wait::Ended;
 use crate::os::{clock, epoll, procfs, signal};
 use crate::output::{Doubt, Stream, doubt_marker};
 use crate::port::exchange::{Exchange, Saved};
-use crate::spec::{Service, Spec, fingerprint};
+use crate::spec::{Service, Spec, contents_number, fingerprint};
 use crate::supervise::{Conversation, Resume, Supervisor, resume};
 use crate::time::Tick;
 
@@ -93,7 +93,8 @@ pub(super) fn find(
                 let left = conversation(slot.kept().port());
                 let resume = resume(service.port.as_ref(), ready.is_some(), left);
                 let started = slot.kept().ran().unwrap_or_default();
-                let alive = Alive { incarnation, started, ready, in_step: resume.is_ok() };
+                let (in_step, stale) = (resume.is_ok(), is_stale(slot.kept(), &service));
+                let alive = Alive { incarnation, started, ready, in_step, stale };
                 found.push(Found {
                     alive,
                     replica,
@@ -112,6 +113,11 @@ pub(super) fn find(
     Ok(found)
 }
 
+/// Whether a file that a run reads changed and it was not told: its manager died in between.
+fn is_stale(slot: &Slot, service: &Service) -> bool {
+    slot.contents().is_some_and(|number| number != contents_number(service))
+}
+
 /// What is needed to go on with a run; `None` where its configuration is another by now, or something
 /// of it is gone.
 fn taken(
@@ -124,7 +130,8 @@ fn taken(
 ) -> Option<(Arc<Service>, OwnedFd, Vec<OwnedFd>)> {
     let service = spec.services.get(&replica.service)?;
     let same = slot.configuration() == Some(configuration(spec, service));
-    if !same || replica.replica > service.replicas {
+    let untold = service.reload_signal.is_none() && is_stale(slot, service);
+    if !same || untold || replica.replica > service.replicas {
         return None;
     }
     let ends = match vault.take(incarnation) {
@@ -332,7 +339,9 @@ impl Control {
         if let Some(run) = self.runs.get_mut(&incarnation) {
             run.keeping = Keeping::Outlives;
             let number = configuration(&self.spec, &run.service);
-            self.table.slot(run.slot).kept().keep(number);
+            let kept = self.table.slot(run.slot).kept();
+            kept.set_contents(contents_number(&run.service));
+            kept.keep(number);
             self.guarded.insert(incarnation);
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::event::{Configure, Event, Health, Rest, State, Verb};
+use crate::event::{Event, Health, Rest, State, Verb};
 use crate::exit::{Cause, Signal};
 use crate::guardian::{ALIVE, Relayed};
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
@@ -14,7 +14,7 @@ use crate::os::live::Phase;
 use crate::os::{clock, fds};
 use crate::spec::{HookEvent, Spec, meant_instead};
 use crate::state::{Applied, Intent};
-use crate::supervise::{View, restart_needed};
+use crate::supervise::View;
 use crate::time::Tick;
 
 use super::control::{Control, Shown};
@@ -268,38 +268,6 @@ impl Control {
         self.settle();
     }
 
-    pub(super) fn configure(&mut self, spec: Arc<Spec>, by: Requester) {
-        tracing::info!(
-            services = spec.services.len(),
-            by = by.who,
-            "a new configuration takes effect"
-        );
-        if self.spec.cgroups != spec.cgroups {
-            self.cgroups = super::open_cgroups(&spec, self.realm);
-            self.controllers = super::survey(&spec, self.realm);
-        }
-        self.spec = Arc::clone(&spec);
-        self.measured_anew();
-        self.schedule();
-        self.rested = false;
-        self.publish(What::Reload { by: by.clone(), services: spec.services.len() });
-        let mut stopped = self.stopped.clone();
-        // Those that are known already are what operators made of them.
-        let idle = spec.services.values().filter(|service| !service.is_chosen(&self.profiles));
-        stopped.extend(idle.map(|service| service.name.clone()));
-        let configure = Configure { spec, by, past: Vec::new(), stopped };
-        self.feed(Event::Configure(Box::new(configure)));
-        self.sockets.stale = true;
-        // What a run takes over without a restart, the loop takes over too.
-        for run in self.runs.values_mut() {
-            if let Some(service) = self.spec.services.get(&run.replica.service)
-                && !restart_needed(&run.service, service)
-            {
-                run.service = Arc::clone(service);
-            }
-        }
-    }
-
     /// Tries again to write down what operators want.
     pub(super) fn intent_due(&mut self, now: Tick) {
         if self.intent_again.is_some_and(|at| at <= now) {
@@ -383,6 +351,7 @@ impl Control {
             let step = match (wish(waiter.verb), view.state) {
                 (Wish::None, _) => Progress::True,
                 (Wish::Down, state) if state.is_resting() && on_paper => Progress::True,
+                // Somebody else's wish, or a configuration, came after this one.
                 (Wish::Down, _) if view.wanted => Progress::Failed(Refusal::Ended {
                     msg: format!("{replica} was started meanwhile"),
                 }),
@@ -563,38 +532,6 @@ impl Control {
         self.shut_down(Cause::ManagerShutdown, by.clone());
         if hurry {
             self.shut_down(Cause::ManagerShutdown, by);
-        }
-    }
-
-    /// Reads the configuration again on a thread of its own and applies it, if it has no mistake.
-    fn reload_asked(&mut self, by: Requester) {
-        let handle = self.handle.clone();
-        let files = self.spec.files.clone();
-        let reloading = handle.reloading();
-        let load = move || {
-            let environment = |name: &str| std::env::var(name).ok();
-            match crate::spec::load(&files, &environment) {
-                Ok(loaded) => {
-                    let (reply, answer) = oneshot::channel();
-                    let spec = Box::new(loaded.spec);
-                    let asked = handle.ask(Request::Apply { spec, by, reply });
-                    // A loop that ends meanwhile answers nobody.
-                    let applied = asked.and_then(|()| answer.blocking_recv().unwrap_or(Ok(())));
-                    if let Err(refusal) = applied {
-                        tracing::error!(error = %refusal, "not reloaded");
-                    }
-                }
-                Err(mistakes) => {
-                    tracing::error!(
-                        "not reloaded, the old configuration stays in effect:\n{mistakes}"
-                    );
-                    let _ = handle.ask(Request::ReloadRefused);
-                }
-            }
-            drop(reloading);
-        };
-        if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(load) {
-            tracing::error!(%error, "not reloaded");
         }
     }
 

@@ -498,6 +498,9 @@ impl Control {
                 self.probe(incarnation, number, purpose, &service, timeout);
             }
             Action::Measure { incarnation } => self.measure(incarnation),
+            Action::Reread { incarnation, replica, reread } => {
+                self.reread(incarnation, &replica, *reread);
+            }
             Action::Changed { replica } => self.changed(&replica),
             Action::Forget { replica } => self.forget(&replica),
             Action::Overlapped { replica } => self.skipped_one(replica, SkipReason::Overlap),

@@ -35,6 +35,7 @@ mod reception;
 mod record;
 mod recover;
 mod refused;
+mod reload;
 mod report;
 mod request;
 mod room;

@@ -121,7 +121,10 @@ pub struct Notice {
     /// `hook`: what was run, and how it ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hook: Option<HookPart>,
-    /// `reload` and `manager`: who asked for it.
+    /// `reread`: what the program was told, and why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reread: Option<RereadPart>,
+    /// `reload`, `reread` and `manager`: who asked for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub requested_by: Option<Requester>,
     /// `reload`: how many services the configuration has.
@@ -252,6 +255,15 @@ impl HookPart {
     }
 }
 
+/// `reread.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RereadPart {
+    /// The name of the signal that was sent.
+    pub signal: String,
+    /// The files that changed; empty where that was seen in an earlier life of the manager.
+    pub files: Vec<String>,
+}
+
 /// `message.*`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MessagePart {
@@ -324,6 +336,7 @@ impl Notice {
             message: None,
             error: None,
             hook: None,
+            reread: None,
             requested_by: None,
             services: None,
             degraded: None,
@@ -402,6 +415,11 @@ impl Notice {
             What::Hook { end, .. } => {
                 self.hook = Some(HookPart::of(end));
                 warns = end.is_bad();
+            }
+            What::Reread { signal, by, files, .. } => {
+                self.requested_by = Some(Requester::clone(by));
+                let files = files.iter().map(ToString::to_string).collect();
+                self.reread = Some(RereadPart { signal: signal.to_string(), files });
             }
             What::Reload { by, services } => {
                 self.requested_by = Some(by.clone());
@@ -496,6 +514,14 @@ fn sentence(what: &What) -> String {
                 how => how.to_string(),
             };
             format!("{program}, run for {event} of {replica}: {how}")
+        }
+        What::Reread { replica, signal, files, .. } => {
+            let what = match &**files {
+                [] => "a file that it reads changed while no manager ran".to_owned(),
+                [one] => format!("{one} changed"),
+                [first, others @ ..] => format!("{first} and {} more changed", others.len()),
+            };
+            format!("{signal} was sent to {replica}, to have it read its files again: {what}")
         }
         What::Reload { by, services } => {
             format!("a configuration with {services} services took effect, by {}", by.who)

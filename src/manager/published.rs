@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Health, Purpose, State};
-use crate::exit::{ExitRecord, Reason};
+use crate::exit::{ExitRecord, Reason, Signal};
 use crate::name::{Incarnation, ReplicaId, Requester, Target};
 use crate::time::Wall;
 
@@ -200,6 +200,19 @@ pub enum What {
         /// How it ended.
         end: Box<HookEnd>,
     },
+    /// A program was told by a signal to read its files again.
+    Reread {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// Its run.
+        incarnation: Incarnation,
+        /// The signal.
+        signal: Signal,
+        /// Whose reload found them changed.
+        by: Box<Requester>,
+        /// The files that changed; empty where that was seen in an earlier life of the manager.
+        files: Box<[Box<str>]>,
+    },
     /// A configuration took effect.
     Reload {
         /// By whom.
@@ -243,6 +256,7 @@ impl What {
             Self::Message { .. } => Kind::Message,
             Self::ProtocolError { .. } => Kind::ProtocolError,
             Self::Hook { .. } => Kind::Hook,
+            Self::Reread { .. } => Kind::Reread,
             Self::Reload { .. } => Kind::Reload,
             Self::Degraded { .. } => Kind::Degraded,
             Self::ManagerStart | Self::ManagerStopping { .. } | Self::ManagerStop => Kind::Manager,
@@ -268,6 +282,7 @@ impl What {
             Self::Message { .. } => "port.message",
             Self::ProtocolError { .. } => "port.protocol_error",
             Self::Hook { .. } => "hook.ended",
+            Self::Reread { .. } => "config.reread",
             Self::Reload { .. } => "config.reload",
             Self::Degraded { .. } => "manager.degraded",
             Self::ManagerStart => "manager.start",
@@ -299,6 +314,7 @@ impl What {
             | Self::Oom { replica, incarnation, .. }
             | Self::Message { replica, incarnation, .. }
             | Self::Hook { replica, incarnation, .. }
+            | Self::Reread { replica, incarnation, .. }
             | Self::ProtocolError { replica, incarnation, .. } => {
                 Some((replica.clone(), Some(*incarnation)))
             }
@@ -330,6 +346,11 @@ impl What {
             Self::Hook { end, .. } => end.output.len() + end.program.len() + size_of::<HookEnd>(),
             Self::Cleaned { killed, left, spared, .. } => {
                 4 * (killed.len() + left.len() + spared.len())
+            }
+            Self::Reread { by, files, .. } => {
+                size_of::<Requester>()
+                    + by.who.len()
+                    + files.iter().map(|path| path.len()).sum::<usize>()
             }
             Self::Degraded { what } => what.iter().map(String::len).sum(),
             _ => 0,
@@ -410,6 +431,8 @@ kinds! {
     ProtocolError = "protocol_error",
     /// A command that was run for something that happened has ended.
     Hook = "hook",
+    /// A program was told by a signal to read its files again, since one of them changed.
+    Reread = "reread",
     /// A configuration took effect.
     Reload = "reload",
     /// Something is not as it should be, or is so again.

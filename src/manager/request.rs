@@ -583,6 +583,9 @@ pub struct PortStatus {
     /// Whether the program's input is closed, or will be after what waits: it takes no more messages.
     #[serde(default)]
     pub input_closed: bool,
+    /// Whether the program has closed its output, and lives: it says nothing more.
+    #[serde(default)]
+    pub output_closed: bool,
 }
 
 impl Handle {

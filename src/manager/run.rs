@@ -202,6 +202,11 @@ impl Run {
         }
     }
 
+    /// Whether its program runs, as far as is known.
+    pub(super) fn is_running(&self) -> bool {
+        self.landing == Some(Answer::Executed) && self.end.is_none() && self.ended.is_none()
+    }
+
     /// A stream that is read.
     pub(super) fn stream(&mut self, kind: Kind) -> &mut Option<OwnedFd> {
         match kind {

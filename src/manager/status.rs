@@ -110,6 +110,7 @@ impl Control {
                 strays: counters.strays,
                 held_up_s: exchange.stuck_since().map(|since| now.since(since).as_secs_f64()),
                 input_closed: !exchange.is_input_open(),
+                output_closed: run.output.is_none() && run.is_running(),
             })
         });
         let waits = view.next_start.map(|at| at.since(now));

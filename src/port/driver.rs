@@ -156,6 +156,7 @@ impl Driver {
                 | Action::Overlapped { .. }
                 | Action::Halted { .. }
                 | Action::Persist
+                | Action::Reread { .. }
                 | Action::Down => {}
             }
         }

@@ -3,12 +3,13 @@
 //! The difference is taken between the serialised forms, so that a field which is added later
 //! cannot be forgotten: until [`LIVE`] says otherwise, a change of it restarts the service.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Port, Service, Spec};
+use super::{Contents, Digest, Port, Service, SignalName, Spec};
 use crate::name::ServiceName;
 
 /// Fields that take effect without touching a running process, and why each can. A field counts
@@ -23,6 +24,7 @@ const LIVE: &[(&str, &str)] = &[
     ("on_event", "the commands are the manager's, for what happens next"),
     ("port.timeout", "a deadline of the manager's, for the next call"),
     ("profiles", "they are asked at the next `up`"),
+    ("reload_signal", "it is sent at the next reload that finds a file changed"),
     ("ready.interval", "it is asked at the next start"),
     ("ready.timeout", "it is asked at the next start"),
     ("replicas", "replicas are added or stopped; the others run on"),
@@ -63,10 +65,14 @@ pub enum ChangeKind {
     Removed,
     /// It is another than before.
     Changed {
-        /// What differs, as dotted paths, sorted.
+        /// What differs, as dotted paths, sorted; a file that a program reads is `config_files[PATH]`.
         fields: Vec<String>,
         /// What that takes.
         effect: Effect,
+        /// The signal that is sent, where one is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "daemon", schemars(with = "Option<String>"))]
+        signal: Option<SignalName>,
     },
 }
 
@@ -77,6 +83,8 @@ pub enum ChangeKind {
 pub enum Effect {
     /// Running processes are left alone.
     Live,
+    /// Running processes run on, and are told by a signal to read their files again.
+    Signal,
     /// Running processes are replaced.
     Restart,
 }
@@ -88,12 +96,14 @@ impl fmt::Display for Change {
             ChangeKind::Unchanged => f.write_str("unchanged"),
             ChangeKind::Added => f.write_str("added"),
             ChangeKind::Removed => f.write_str("removed"),
-            ChangeKind::Changed { fields, effect } => {
-                let effect = match effect {
-                    Effect::Live => "live",
-                    Effect::Restart => "restart",
-                };
-                write!(f, "{effect} ({})", fields.join(", "))
+            ChangeKind::Changed { fields, effect, signal } => {
+                match (effect, signal) {
+                    (Effect::Live, _) => f.write_str("live")?,
+                    (Effect::Signal, Some(signal)) => write!(f, "signal {}", signal.0)?,
+                    (Effect::Signal, None) => f.write_str("signal")?,
+                    (Effect::Restart, _) => f.write_str("restart")?,
+                }
+                write!(f, " ({})", fields.join(", "))
             }
         }
     }
@@ -108,11 +118,7 @@ pub fn diff(old: &Spec, new: &Spec) -> Vec<Change> {
         .map(|(name, service)| {
             let kind = match old.services.get(name) {
                 None => ChangeKind::Added,
-                Some(before) => {
-                    let mut fields = of_all.clone();
-                    fields.extend(differing_parts(&serialised(&**before), &serialised(&**service)));
-                    changed(fields)
-                }
+                Some(before) => weighed(of_all.clone(), before, service),
             };
             Change { service: name.clone(), kind }
         })
@@ -123,11 +129,11 @@ pub fn diff(old: &Spec, new: &Spec) -> Vec<Change> {
 }
 
 /// A number that is the same for two configurations of a service between which no run has to make room
-/// for another (FNV-1a of everything that is not live).
+/// for another (FNV-1a of everything that is not live; what its files hold is [`contents_number`]'s).
 pub fn fingerprint(service: &Service) -> u64 {
-    let mut value = serialised(service);
+    let mut value = without_files(service);
     // A key that a later version brings and nobody has written changes nothing.
-    drop_usual(&mut value, &serialised(&Service::new(service.name.clone())));
+    drop_usual(&mut value, &without_files(&Service::new(service.name.clone())));
     if let (Some(port), Some(at)) = (&service.port, value.get_mut("port")) {
         let usual = Port { framing: port.framing.clone(), ..Port::default() };
         drop_usual(at, &serialised(&usual));
@@ -145,11 +151,40 @@ pub fn fingerprint(service: &Service) -> u64 {
             _ => {}
         }
     }
-    let step = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    number(&value)
+}
+
+/// A number that is the same as long as what stands in the files that a service reads is; never 0.
+pub fn contents_number(service: &Service) -> u64 {
+    number(&serialised(&service.config_files)).max(1)
+}
+
+fn number(value: &Value) -> u64 {
     let mut parts = Vec::new();
-    flatten(&value, "", &mut parts);
+    flatten(value, "", &mut parts);
     parts.sort();
-    parts.concat().bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    let mut digest = Digest::default();
+    digest.add(parts.concat().as_bytes());
+    digest.number()
+}
+
+/// The files of which both configurations of a service speak and in which something else stands: those
+/// of a folder one by one.
+pub fn changed_files(old: &Service, new: &Service) -> Vec<String> {
+    let mut files = Vec::new();
+    for (path, after) in &new.config_files {
+        let before = old.config_files.get(path).filter(|before| *before != after);
+        let Some(before) = before else { continue };
+        match (before, after) {
+            (Contents::Folder(before), Contents::Folder(after)) => {
+                let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+                let other = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+                files.extend(other.map(|name| path.join(name).display().to_string()));
+            }
+            (Contents::File(_) | Contents::Folder(_), _) => files.push(path.display().to_string()),
+        }
+    }
+    files
 }
 
 /// Takes out of a map, and of the maps in it, what is as usual.
@@ -195,20 +230,46 @@ pub fn effect(old: &Service, new: &Service) -> Option<Effect> {
     if old == new {
         return None;
     }
-    match changed(differing_parts(&serialised(old), &serialised(new))) {
+    match weighed(Vec::new(), old, new) {
         ChangeKind::Changed { effect, .. } => Some(effect),
         ChangeKind::Unchanged | ChangeKind::Added | ChangeKind::Removed => None,
     }
 }
 
-fn changed(mut fields: Vec<String>) -> ChangeKind {
+/// What it takes to go from one service to another; `fields` is what differs around them.
+fn weighed(mut fields: Vec<String>, old: &Service, new: &Service) -> ChangeKind {
+    fields.extend(differing_parts(&without_files(old), &without_files(new)));
+    let mut effect = Effect::Live;
+    if !fields.iter().all(|field| is_live(field)) {
+        effect = Effect::Restart;
+    }
+    let changed = changed_files(old, new);
+    if !changed.is_empty() && effect == Effect::Live {
+        // Who cannot be told reads its files when it starts.
+        effect = if new.reload_signal.is_some() { Effect::Signal } else { Effect::Restart };
+    }
+    // That a file counts from now on, or counts no more, is no news for the program.
+    let only = |one: &Service, other: &Service| -> Vec<String> {
+        let paths = one.config_files.keys().filter(|path| !other.config_files.contains_key(*path));
+        paths.map(|path| path.display().to_string()).collect()
+    };
+    let files = [changed, only(old, new), only(new, old)].concat();
+    fields.extend(files.iter().map(|file| format!("config_files[{file}]")));
     fields.sort();
     if fields.is_empty() {
         return ChangeKind::Unchanged;
     }
-    let live = fields.iter().all(|field| is_live(field));
-    let effect = if live { Effect::Live } else { Effect::Restart };
-    ChangeKind::Changed { fields, effect }
+    let signal = new.reload_signal.filter(|_| effect == Effect::Signal);
+    ChangeKind::Changed { fields, effect, signal }
+}
+
+/// A service without the files that it reads, of which is told in another way.
+fn without_files(service: &Service) -> Value {
+    let mut value = serialised(service);
+    if let Value::Object(map) = &mut value {
+        map.remove("config_files");
+    }
+    value
 }
 
 fn is_live(field: &str) -> bool {

@@ -1,5 +1,6 @@
 //! The files of a configuration: the only place of this folder that reads any.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -9,9 +10,14 @@ use serde_json::Value;
 use super::mistake::{Mistakes, Source, meant_instead};
 use super::profile::{built_in, built_in_profiles, built_in_readme};
 use super::read::{Given, Loaded, World, profile_value, read};
+use super::{Contents, Digest};
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
+/// How much is looked into for one entry of `config_files`, in bytes, …
+const MOST_LOOKED_INTO: u64 = 256 << 20;
+/// … and in files of a folder.
+const MOST_FILES: usize = 10_000;
 
 /// Reads `files`, a later one laid over those before it, and says everything that is wrong with
 /// them at once. `environment` is the environment for `${NAME}`.
@@ -38,6 +44,7 @@ pub fn load(
         profiles: &|| profiles(&ports),
         env_file: &|name| env_file(&folder.join(name), shown.join(name).display().to_string()),
         trouble_with: &trouble_with,
+        contents: &contents,
         folder: folder.to_owned(),
         files: absolute.clone(),
     };
@@ -65,6 +72,7 @@ pub fn load_text(
         },
         env_file: &|name| env_file(&folder.unwrap_or(Path::new("/")).join(name), name.to_owned()),
         trouble_with: &trouble_with,
+        contents: &contents,
         folder: folder.unwrap_or(Path::new("/")).to_owned(),
         files: Vec::new(),
     };
@@ -105,6 +113,78 @@ fn trouble_with(path: &Path) -> Option<String> {
         Err(error) => Some(error.to_string()),
         Ok(about) if !about.is_file() => Some("it is no regular file".to_owned()),
         Ok(_) => File::open(path).err().map(|error| error.to_string()),
+    }
+}
+
+/// What stands in a file or folder that a program reads, or why that is nothing to look into.
+fn contents(path: &Path) -> Result<Contents, String> {
+    let mut left = MOST_LOOKED_INTO;
+    let contents = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Contents::absent(),
+        Err(error) => Contents::unreadable(&error.to_string()),
+        Ok(about) if about.is_dir() => Contents::Folder(folder_contents(path, &mut left)?),
+        Ok(about) if about.is_file() => Contents::File(file_contents(path, &mut left)),
+        Ok(_) => return Err("it is neither a file nor a folder".to_owned()),
+    };
+    if left == 0 {
+        let most = crate::time::format_size(MOST_LOOKED_INTO);
+        return Err(format!("there is more in it than {most}"));
+    }
+    Ok(contents)
+}
+
+/// The files of a folder and of those below, by their paths from there. What begins with a dot or ends with
+/// `~` does not count, being an editor's; a link to a file is that file, a link to a folder is not followed.
+fn folder_contents(folder: &Path, left: &mut u64) -> Result<BTreeMap<String, String>, String> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(below) = folders.pop() {
+        let entries = match fs::read_dir(folder.join(&below)) {
+            Ok(entries) => entries,
+            Err(error) => {
+                files.insert(below.display().to_string(), format!("unreadable: {error}"));
+                continue;
+            }
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let bytes = name.as_encoded_bytes();
+            if bytes.starts_with(b".") || bytes.ends_with(b"~") {
+                continue;
+            }
+            let (path, below) = (entry.path(), below.join(&name));
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(below);
+            } else if fs::metadata(&path).is_ok_and(|about| about.is_file()) {
+                files.insert(below.display().to_string(), file_contents(&path, left));
+            }
+            if files.len() + folders.len() > MOST_FILES {
+                return Err(format!("there are more than {MOST_FILES} files in it"));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// The digest of a file, or why it has none; less is left to be looked into afterwards.
+fn file_contents(path: &Path, left: &mut u64) -> String {
+    let mut digest = Digest::default();
+    let mut read = || -> io::Result<u64> {
+        let mut file = File::open(path)?.take(*left);
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(file.limit()),
+                count => digest.add(&buffer[..count]),
+            }
+        }
+    };
+    match read() {
+        Ok(unread) => {
+            *left = unread;
+            digest.text()
+        }
+        Err(error) => format!("unreadable: {error}"),
     }
 }
 

@@ -14,9 +14,9 @@ use super::env_file::Answer;
 use super::mistake::{Found, Source};
 use super::tree::{Entry, Node, Place};
 use super::{
-    Forward, JOURNALD, KillScope, Logging, Missed, OnGiveUp, OnManagerExit, Overlap, Policy,
-    Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Stop, WhenFull,
-    mean_depend, mean_given, mean_health, mean_hook, mean_port, mean_rights, written,
+    Contents, Forward, JOURNALD, KillScope, Logging, Missed, OnGiveUp, OnManagerExit, Overlap,
+    Policy, Restart, Rhythm, START_TIMEOUT, SYSLOG, Schedule, Service, SignalName, Stop, WhenFull,
+    mean_depend, mean_files, mean_given, mean_health, mean_hook, mean_port, mean_rights, written,
 };
 use crate::name::ServiceName;
 
@@ -46,6 +46,8 @@ pub(super) struct Mean<'a> {
     pub(super) secret_sources: &'a HashMap<String, Option<String>>,
     /// Why a file cannot be read, in words.
     pub(super) trouble_with: &'a dyn Fn(&Path) -> Option<String>,
+    /// What stands in a file or folder, or why that is nothing to look into.
+    pub(super) contents: &'a dyn Fn(&Path) -> Result<Contents, String>,
 }
 
 /// One service while it is looked at.
@@ -74,6 +76,8 @@ impl Mean<'_> {
             working_dir: subject.working_dir(written.working_dir),
             environment: mean_given::variables(&mut subject, written.env_file, written.environment),
             listen: mean_given::listen(&mut subject, written.listen),
+            config_files: mean_files::config_files(&mut subject, written.config_files),
+            reload_signal: mean_files::reload_signal(&mut subject, written.reload_signal),
             secrets: mean_given::secrets(&mut subject, written.secrets),
             on_event: subject.hooks(written.on_event),
             user: written.user.map(|user| user.0),
@@ -107,6 +111,7 @@ impl Mean<'_> {
             labels: subject.labels(written.labels),
         };
         mean_given::rules(&mut subject, &service);
+        mean_files::rules(&mut subject, &service);
         Some(Arc::new(service))
     }
 }
@@ -267,6 +272,11 @@ impl Subject<'_, '_> {
     /// Why a file cannot be read, in words.
     pub(super) fn trouble_with(&self, path: &Path) -> Option<String> {
         (self.mean.trouble_with)(path)
+    }
+
+    /// What stands in a file or folder, or why that is nothing to look into.
+    pub(super) fn contents(&self, path: &Path) -> Result<Contents, String> {
+        (self.mean.contents)(path)
     }
 
     /// The variables of a file.

@@ -3,6 +3,7 @@
 //! This is what the supervisor works from and what is persisted as the applied configuration.
 //! A difference between two configurations is derived from the serialised form (`diff`).
 
+mod contents;
 mod depend;
 mod given;
 mod group;
@@ -27,6 +28,7 @@ use crate::exit::{Signal, signal_name};
 use crate::name::ServiceName;
 use crate::time::duration_text;
 
+pub use contents::{Contents, Digest};
 pub use depend::{Condition, Dependency};
 pub use given::{
     BACKLOG, CHANNEL_NAME, FIRST_DESCRIPTOR, Listen, ListenAddress, MOST_GIVEN, SOCKET_MODE,
@@ -102,6 +104,13 @@ pub struct Service {
     /// Sockets that the manager holds, in the order of their descriptors.
     #[serde(default)]
     pub listen: Vec<Listen>,
+    /// The files and folders that it reads its own configuration from, by their absolute paths, and what
+    /// stood in them when this was read.
+    #[serde(default)]
+    pub config_files: BTreeMap<PathBuf, Contents>,
+    /// The signal at which it reads them again; without one a change of them needs a new run.
+    #[serde(default)]
+    pub reload_signal: Option<SignalName>,
     /// Secrets that it is given, in the order of their descriptors.
     #[serde(default)]
     pub secrets: Vec<Secret>,
@@ -168,6 +177,8 @@ impl Service {
             working_dir: PathBuf::from("/"),
             environment: BTreeMap::new(),
             listen: Vec::new(),
+            config_files: BTreeMap::new(),
+            reload_signal: None,
             secrets: Vec::new(),
             on_event: Vec::new(),
             user: None,

@@ -27,6 +27,8 @@ mod mean;
 #[cfg(feature = "daemon")]
 mod mean_depend;
 #[cfg(feature = "daemon")]
+mod mean_files;
+#[cfg(feature = "daemon")]
 mod mean_given;
 #[cfg(feature = "daemon")]
 mod mean_health;
@@ -57,17 +59,20 @@ pub mod written;
 #[cfg(feature = "daemon")]
 mod yaml;
 
-pub use diff::{Change, ChangeKind, Effect, diff, differing_around, effect, fingerprint};
+pub use diff::{
+    Change, ChangeKind, Effect, changed_files, contents_number, diff, differing_around, effect,
+    fingerprint,
+};
 pub use disk::disk_bound;
 pub use meant::{
     BACKLOG, Banner, CHANNEL_NAME, CPU_GRACE, Capability, Cgroups, Channel, Check, Condition,
-    Dependency, Endpoint, Eof, FIRST_DESCRIPTOR, Forward, Framing, Group, HOOK_TIMEOUT, Handshake,
-    HealthFailure, Healthcheck, Hook, HookEvent, HttpUrl, IdPlace, IdType, JOURNALD, KillScope,
-    Limits, Listen, ListenAddress, Logging, Longer, MOST_GIVEN, Metrics, Missed, OnGiveUp,
-    OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port, READY_INTERVAL,
-    READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm, Rights, SOCKET_MODE,
-    START_TIMEOUT, SYSLOG, Schedule, Secret, SecretBy, Service, SignalName, Spec, Stop, Strategy,
-    Stray, Unbuffer, WhenFull,
+    Contents, Dependency, Digest, Endpoint, Eof, FIRST_DESCRIPTOR, Forward, Framing, Group,
+    HOOK_TIMEOUT, Handshake, HealthFailure, Healthcheck, Hook, HookEvent, HttpUrl, IdPlace, IdType,
+    JOURNALD, KillScope, Limits, Listen, ListenAddress, Logging, Longer, MOST_GIVEN, Metrics,
+    Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port,
+    READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm, Rights,
+    SOCKET_MODE, START_TIMEOUT, SYSLOG, Schedule, Secret, SecretBy, Service, SignalName, Spec,
+    Stop, Strategy, Stray, Unbuffer, WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {

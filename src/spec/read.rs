@@ -17,7 +17,7 @@ use super::schema::{profile_schema, schema};
 use super::shape::Shape;
 use super::tree::{Entry, Kind, Node, Place};
 use super::yaml::parse;
-use super::{Cgroups, Group, Hook, Metrics, Spec, mean_given, mean_hook, written};
+use super::{Cgroups, Contents, Group, Hook, Metrics, Spec, mean_given, mean_hook, written};
 use crate::name::ServiceName;
 
 /// A configuration that can be used.
@@ -49,6 +49,8 @@ pub(super) struct World<'a> {
     pub(super) env_file: &'a dyn Fn(&str) -> Option<Given>,
     /// Why a file cannot be read, in words; `None` when it can.
     pub(super) trouble_with: &'a dyn Fn(&Path) -> Option<String>,
+    /// What stands in a file or folder, or why that is nothing to look into.
+    pub(super) contents: &'a dyn Fn(&Path) -> Result<Contents, String>,
     /// The folder of the first file, absolute.
     pub(super) folder: PathBuf,
     /// The files, absolute.
@@ -83,6 +85,7 @@ pub(crate) fn mistakes_in(text: String) -> Vec<Mistake> {
         profiles: &Vec::new,
         env_file: &|_| Some(Given::default()),
         trouble_with: &|_| None,
+        contents: &|_| Ok(Contents::absent()),
         folder: PathBuf::from("/"),
         files: Vec::new(),
     };
@@ -215,6 +218,7 @@ impl Reader<'_> {
                 env_files: &mut |path, sources, found| env_files.read(path, sources, found),
                 secret_sources: &secret_sources,
                 trouble_with: self.world.trouble_with,
+                contents: self.world.contents,
             };
             let service = written.and_then(|written| mean.service(&entry, written));
             if let (Ok(name), Some(service)) = (ServiceName::new(&entry.key), service) {

@@ -71,6 +71,12 @@ pub(super) fn written(service: &Service, mask: bool) -> Value {
     if !service.listen.is_empty() {
         put("listen", service.listen.iter().map(listen).collect());
     }
+    if !service.config_files.is_empty() {
+        put("config_files", service.config_files.keys().map(|path| json!(path)).collect());
+    }
+    if let Some(signal) = &service.reload_signal {
+        put("reload_signal", json!(signal));
+    }
     if !service.secrets.is_empty() {
         put("secrets", json!(service.secrets));
     }

@@ -12,7 +12,7 @@ use crate::time::Tick;
 use super::hold::{Held, Scope};
 use super::ladder::After;
 use super::machine::Input;
-use super::plan::{restart_needed, shuts_out};
+use super::plan::{Takes, shuts_out};
 use super::replica::Replica;
 use super::supervisor::{Known, Supervisor};
 use super::view::Marks;
@@ -47,18 +47,16 @@ impl Supervisor {
             self.end_roll(name);
             self.services.remove(name);
         }
-        let mut restarts = BTreeSet::new();
+        let mut takes = Vec::with_capacity(spec.services.len());
         for (name, service) in &spec.services {
-            if self.take_service(service, stopped.contains(name), all) {
-                restarts.insert(name.clone());
-            }
+            takes.push(self.take_service(service, stopped.contains(name), all, &by));
         }
         self.relate(spec.groups.iter().map(|(name, group)| (name.as_str(), group)));
         for name in removed {
             self.dismiss_above(now, &name, 0, &by, actions);
         }
-        for (name, service) in &spec.services {
-            self.configure_service(now, service, restarts.contains(name), &by, actions);
+        for ((name, service), takes) in spec.services.iter().zip(takes) {
+            self.configure_service(now, service, &takes, &by, actions);
             self.dismiss_above(now, name, service.replicas, &by, actions);
             for replica in 1..=service.replicas {
                 let id = ReplicaId { service: name.clone(), replica };
@@ -78,19 +76,28 @@ impl Supervisor {
         }
     }
 
-    /// Takes a service's configuration, and says whether its runs have to make room for new ones.
-    fn take_service(&mut self, service: &Arc<Service>, stopped: bool, all: bool) -> bool {
+    /// Takes a service's configuration, and says what that means for its runs.
+    fn take_service(
+        &mut self,
+        service: &Arc<Service>,
+        stopped: bool,
+        all: bool,
+        by: &Requester,
+    ) -> Takes {
         let known = self.services.get(&service.name);
-        let restart = known.is_some_and(|known| {
-            let other = !Arc::ptr_eq(&known.service, service);
-            all || (other && restart_needed(&known.service, service))
-        });
+        let takes = match known {
+            Some(_) if all => Takes::NewRuns,
+            Some(known) if !Arc::ptr_eq(&known.service, service) => {
+                Takes::between(&known.service, service, by)
+            }
+            Some(_) | None => Takes::Nothing,
+        };
         // An operator's word on a service that stays is already known here.
         let stopped = known.map_or(stopped, |known| known.stopped);
         let halted = known.and_then(|known| known.halted);
         let known = Known { service: Arc::clone(service), stopped, halted };
         self.services.insert(service.name.clone(), known);
-        restart
+        takes
     }
 
     /// A service's new configuration reaches the replicas it already has. Several that run make room one
@@ -99,11 +106,12 @@ impl Supervisor {
         &mut self,
         now: Tick,
         service: &Arc<Service>,
-        restart: bool,
+        takes: &Takes,
         by: &Requester,
         actions: &mut Vec<Action>,
     ) {
         let name = &service.name;
+        let restart = *takes == Takes::NewRuns;
         let stopped = self.services[name].stopped;
         let waits = restart && self.graph.is_in_the_way(name, Scope::Restarting);
         let mut turns = BTreeSet::new();
@@ -144,6 +152,9 @@ impl Supervisor {
                     replica.change(cx, service, by);
                 } else {
                     replica.take_over(cx, service);
+                    if let Takes::Telling(reread) = takes {
+                        replica.step(cx, Input::Reread(Box::new(reread.clone())));
+                    }
                 }
             });
         }

@@ -3,7 +3,7 @@
 //! Its process always can: what may be lost is its conversation. The dead manager may have read half
 //! a message, written half a request, or have been owed a reply that nobody will know any more.
 
-use crate::event::Alive;
+use crate::event::{Alive, Reread};
 use crate::exit::Cause;
 use crate::name::Requester;
 use crate::spec::{Banner, Framing, Port, Ready, Replies};
@@ -151,9 +151,17 @@ impl Replica {
     /// A run of an earlier life is still there: it is taken over as it is. One that cannot be spoken
     /// to any more is ended, and so is one that is to be down by now.
     pub(super) fn take_over_run(&mut self, cx: &mut Context<'_>, alive: &Alive, by: &Requester) {
-        let Alive { incarnation, started, ready, in_step } = *alive;
-        let run =
-            Run { spawned: true, started: Some(started), ready, ..Run::ordered(incarnation, 0) };
+        let Alive { incarnation, started, ready, in_step, stale } = *alive;
+        let signal = self.service.reload_signal.filter(|_| stale);
+        let reread = signal
+            .map(|signal| Box::new(Reread { signal: signal.0, by: by.clone(), files: Vec::new() }));
+        let run = Run {
+            spawned: true,
+            started: Some(started),
+            ready,
+            reread,
+            ..Run::ordered(incarnation, 0)
+        };
         self.machine.phase = if !in_step {
             let after = if self.is_wanted() { After::Again } else { After::Rest };
             self.stop(cx, run, Ending::of_nobody(Cause::ManagerDied, cx.now, after))

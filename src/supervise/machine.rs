@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Action, End, Rest, Said};
+use crate::event::{Action, End, Reread, Rest, Said};
 use crate::exit::{Cause, Signal};
 use crate::name::{Incarnation, Requester};
 use crate::time::Tick;
@@ -100,6 +100,9 @@ pub(super) struct Run {
     /// When it became ready; as soon as it ran, where nothing else was declared.
     pub(super) ready: Option<Tick>,
     pub(super) signal: Option<Box<Sent>>,
+    /// What it is to be told as soon as it is ready.
+    #[serde(default)]
+    pub(super) reread: Option<Box<Reread>>,
     /// What is watched of it, once its program runs.
     #[serde(default)]
     pub(super) care: Option<Box<Care>>,
@@ -146,6 +149,8 @@ pub(super) enum Input<'a> {
     Due(&'a Requester),
     /// Another configuration, which a run of the present one has to make room for.
     Changed(&'a Requester),
+    /// What stands in a file that its program reads has changed, and the program can be told.
+    Reread(Box<Reread>),
     /// It is its turn to start.
     Admit,
     /// Resources may have become free.
@@ -240,6 +245,7 @@ impl Run {
             started: None,
             ready: None,
             signal: None,
+            reread: None,
             care: None,
         }
     }

@@ -1,6 +1,33 @@
 //! What a changed configuration means for a service that runs.
 
-use crate::spec::{Effect, Listen, Service, effect};
+use crate::event::Reread;
+use crate::name::Requester;
+use crate::spec::{Effect, Listen, Service, changed_files, effect};
+
+/// What it takes for a service's new configuration to be in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// Nothing more.
+    Nothing,
+    /// Its programs are told to read their files again.
+    Telling(Reread),
+    /// Its runs make room for new ones.
+    NewRuns,
+}
+
+impl Takes {
+    /// From one configuration to another.
+    pub(super) fn between(old: &Service, new: &Service, by: &Requester) -> Self {
+        match (effect(old, new), new.reload_signal) {
+            (Some(Effect::Restart), _) => Self::NewRuns,
+            (Some(Effect::Signal), Some(signal)) => {
+                let files = changed_files(old, new);
+                Self::Telling(Reread { signal: signal.0, by: by.clone(), files })
+            }
+            (None | Some(Effect::Live | Effect::Signal), _) => Self::Nothing,
+        }
+    }
+}
 
 /// Whether a run of `old` has to make room for a run of `new`: what `reload --plan` calls a restart.
 pub fn restart_needed(old: &Service, new: &Service) -> bool {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Action, Rest};
+use crate::event::{Action, Reread, Rest};
 use crate::exit::{Cause, Signal};
 use crate::name::{ReplicaId, Requester};
 use crate::spec::{OnOom, Overlap, Service};
@@ -127,6 +127,17 @@ impl Replica {
                 | Stopping(..) | Unkillable(..) | Sweeping(..) | Backoff) => same,
             },
             Input::Changed(by) => self.changed(cx, phase, by),
+            Input::Reread(reread) => match phase {
+                Running(run) => Running(self.tell(cx, run, reread)),
+                // A program that is not ready may not listen to signals yet. One that does not run yet, and
+                // would be ready as soon as it does, reads what stands there now.
+                Starting(run) if self.service.awaits_ready() => {
+                    Starting(Run { reread: Some(reread), ..run })
+                }
+                // There is no program that has read the files, or it is about to end.
+                same @ (Down(_) | Queued(_) | Deferred(_) | Starting(_) | Stopping(..)
+                | Unkillable(..) | Sweeping(..) | Backoff) => same,
+            },
             Input::Due(clock) => self.due(cx, phase, clock),
             Input::Signal(signal, by) => match phase {
                 Starting(run) => Starting(signalled(cx, run, signal, by)),
@@ -621,6 +632,17 @@ impl Replica {
 
     pub(super) fn rest(&mut self, rest: Rest) {
         self.machine.phase = Down(rest);
+    }
+}
+
+impl Replica {
+    /// Tells a program that is ready to read its files again. Should it end by that, it is as with any
+    /// signal that somebody had sent.
+    pub(super) fn tell(&self, cx: &mut Context<'_>, run: Run, reread: Box<Reread>) -> Run {
+        let (signal, by) = (reread.signal, reread.by.clone());
+        let (incarnation, replica) = (run.incarnation, self.id.clone());
+        cx.actions.push(Action::Reread { incarnation, replica, reread });
+        Run { signal: Some(Box::new(Sent { signal, by, at: cx.now })), ..run }
     }
 }
 

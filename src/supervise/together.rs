@@ -23,6 +23,10 @@ impl Supervisor {
         self.graph = Graph::new(services, groups, &self.graph);
         for (id, replica) in &self.replicas {
             self.graph.update(&id.service, Marks::default(), replica.marks());
+            // Those whom it waited for may be no concern of it any more.
+            if replica.held().is_some() {
+                self.graph.freed.insert(id.service.clone());
+            }
         }
     }
 

@@ -109,6 +109,9 @@ impl Replica {
         if let Some(care) = &mut run.care {
             care.begin(&self.service, cx.now);
         }
+        if let Some(reread) = run.reread.take() {
+            run = self.tell(cx, run, reread);
+        }
         self.keep_running(run)
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use crate::support::{Wharf, at, text, until};
 
 #[test]
-fn a_wrong_configuration_never_replaces_a_running_one() {
+fn t40_a_wrong_configuration_never_replaces_a_running_one() {
     let wharf = Wharf::up("services:\n  s: { command: [sleep, '1000'] }\n");
     wharf.wait_state("s", "running");
     let pid = wharf.pid("s");
@@ -15,9 +15,14 @@ fn a_wrong_configuration_never_replaces_a_running_one() {
         "services: [\n",
         "",
         "services:\n  s: { command: [sleep, '1'], restart: sometimes }\n",
+        "services:\n  s: { command: [sleep, '1'], depends_on: [nobody] }\n",
+        "services:\n  s: { command: [sleep, '1'], depends_on: [t] }\n  t: { command: [sleep, '1'], depends_on: [s] }\n",
     ] {
         wharf.write(wrong);
-        wharf.fails(3, &["reload"]);
+        let told = wharf.fails(3, &["reload"]);
+        // Each with its place, but for the file in which there is nothing.
+        let placed = (1..=3).any(|line| told.contains(&format!("services.yaml:{line}:")));
+        assert!(wrong.is_empty() || placed, "{told}");
         wharf.fails(3, &["check"]);
         assert_eq!(wharf.pid("s"), pid);
     }
@@ -85,7 +90,7 @@ fn without_a_manager_reading_works_and_commands_say_so() {
 }
 
 #[test]
-fn garbage_on_a_port_ends_in_a_protocol_error_without_an_allocation() {
+fn t34_garbage_on_a_port_ends_in_a_protocol_error_without_an_allocation() {
     let wharf = Wharf::up(
         "services:
   garbage:
@@ -114,7 +119,7 @@ fn garbage_on_a_port_ends_in_a_protocol_error_without_an_allocation() {
 }
 
 #[test]
-fn a_full_disk_degrades_and_never_stops_supervision() {
+fn t30_a_full_disk_degrades_and_never_stops_supervision() {
     // A quota of the process stands for a full disk: every write beyond it fails.
     let wharf = Wharf::new(
         "services:

@@ -1,4 +1,4 @@
-//! The same end under six causes gives six different records, each naming who asked.
+//! The same end under seven causes gives seven different records, each naming who asked.
 
 use std::fmt::Write as _;
 
@@ -11,25 +11,28 @@ const TRAPPED: &str =
 fn yaml(label: &str) -> String {
     let mut yaml =
         "defaults: { restart: { policy: always, max_restarts: 1000 } }\nservices:\n".to_owned();
-    for service in ["stop", "restart", "reload", "shutdown", "signal"] {
+    for service in ["stop", "restart", "reload", "shutdown", "signal", "needed"] {
         let _ = write!(
             yaml,
             "  {service}:\n    command: [bash, -c, '{TRAPPED}']\n    environment: {{ LABEL: {} }}\n",
             if service == "reload" { label } else { "same" }
         );
     }
+    yaml = yaml.replace("  needed:\n", "  needed:\n    depends_on: [below]\n");
+    yaml += "  below: { command: [sleep, '1000'] }\n";
     yaml += "  alone: { command: [bash, -c, 'echo up; sleep 0.1; exit 1'], restart: no }\n";
     yaml
 }
 
 #[test]
-fn one_exit_code_under_six_causes() {
+fn t9_one_exit_code_under_seven_causes() {
     let wharf = Wharf::up(&yaml("one"));
-    for service in ["stop", "restart", "reload", "shutdown", "signal"] {
+    for service in ["stop", "restart", "reload", "shutdown", "signal", "needed"] {
         wharf.wait_state(service, "running");
         until("the trap", || wharf.logs(service).contains("up").then_some(()));
     }
     wharf.ok(&["stop", "stop"]);
+    wharf.ok(&["stop", "--dependents", "below"]);
     wharf.ok(&["restart", "restart"]);
     wharf.ok(&["signal", "signal", "HUP"]);
     wharf.write(&yaml("two"));
@@ -46,6 +49,7 @@ fn one_exit_code_under_six_causes() {
     let uid = nix::unistd::geteuid().as_raw();
     for (service, cause, who) in [
         ("stop", "stop_requested", "wharf stop"),
+        ("needed", "dependency_stopped", "wharf stop"),
         ("restart", "restart_requested", "wharf restart"),
         ("reload", "config_changed", "wharf reload"),
         ("signal", "signal_requested", "wharf signal"),
@@ -68,7 +72,7 @@ fn one_exit_code_under_six_causes() {
 }
 
 #[test]
-fn a_stop_that_needed_kill_says_so() {
+fn t8_a_stop_that_needed_kill_says_so() {
     let wharf = Wharf::up(
         "services:
   deaf:
@@ -92,7 +96,11 @@ fn a_stop_that_needed_kill_says_so() {
     assert_eq!(steps, ["SIGTERM", "SIGKILL"]);
     assert!(at(&record, "exit.stop.took_s").as_f64().unwrap() >= 0.3);
     assert_eq!(at(&record, "restart.decision"), "stopped");
-    assert_eq!(wharf.row("deaf")["state"], "stopped");
+    let row = wharf.row("deaf");
+    assert_eq!(row["state"], "stopped");
+    assert_eq!(row["last_exit"]["cause"], "stop_requested", "a stop does not take it away");
+    assert_eq!(row["last_exit"]["signal"], "SIGKILL");
+    assert!(row["last_exit"]["msg"].as_str().unwrap().contains("had to be killed"), "{row}");
     assert!(wharf.ok(&["why", "deaf"]).contains("had to be killed"));
 }
 

@@ -33,7 +33,7 @@ fn evaluator(wharf: &Wharf, input: u8, output: u8) {
 }
 
 #[test]
-fn over_descriptor_3_messages_go_apart_from_logs() {
+fn t36_over_descriptor_3_messages_go_apart_from_logs() {
     let wharf = Wharf::new(
         "services:
   look: { command: [python3, evaluate.py], port: { channel: fd3, replies: one }, restart: no }

@@ -114,7 +114,7 @@ fn no_doubles(wharf: &Wharf) {
 }
 
 #[test]
-fn a_killed_manager_loses_nothing_and_doubles_nothing() {
+fn t12_a_killed_manager_loses_nothing_and_doubles_nothing() {
     let mark = format!("deaths-a-{}", std::process::id());
     let wharf = Wharf::up(&yaml(&mark));
     let caller = Caller::start(&wharf);
@@ -139,6 +139,46 @@ fn a_killed_manager_loses_nothing_and_doubles_nothing() {
     wharf.ok(&["down"]);
     assert_eq!(marked(&mark), Vec::<i32>::new());
     check_journal(&wharf);
+}
+
+/// Without `keep` nothing outlives its manager, not even for a second.
+#[test]
+fn t12_twenty_programs_die_with_their_manager_within_a_second() {
+    let mut yaml = "services:\n".to_owned();
+    for number in 0..20 {
+        let _ = writeln!(
+            yaml,
+            "  s{number}: {{ command: [flock, -n, -F, -E, '99', lock{number}, sleep, '1000'] }}"
+        );
+    }
+    let wharf = Wharf::up(&yaml);
+    let all_up = || {
+        until("all to run", || {
+            let rows: Vec<Value> =
+                serde_json::from_str(&wharf.try_get("/v1/services").ok()?).unwrap();
+            let up = rows.len() == 20 && rows.iter().all(|row| row["state"] == "running");
+            let pid = |row: &Value| i32::try_from(row["pid"].as_i64()?).ok();
+            up.then(|| rows.iter().filter_map(pid).collect::<Vec<_>>())
+        })
+    };
+    // The machine is everybody's: one death of several has to be prompt.
+    let mut took = Vec::new();
+    until("a prompt death of all", || {
+        let pids = all_up();
+        send(wharf.manager_pid(), 9);
+        let began = std::time::Instant::now();
+        for pid in pids {
+            wait_gone(pid);
+        }
+        took.push(began.elapsed());
+        (began.elapsed() < std::time::Duration::from_secs(1)).then_some(())
+    });
+    all_up();
+    for record in wharf.records() {
+        assert_ne!(at(&record, "process.exit.code"), 99, "two copies at once: {record}");
+        assert_eq!(at(&record, "exit.cause"), "manager_died", "{record}");
+    }
+    assert_eq!(wharf.records().len(), 20 * took.len());
 }
 
 #[test]

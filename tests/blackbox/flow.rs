@@ -166,7 +166,7 @@ fn a_gibibyte_goes_through_cat_and_back() {
 }
 
 #[test]
-fn a_program_that_never_reads_costs_its_bound_and_no_more() {
+fn t35_a_program_that_never_reads_costs_its_bound_and_no_more() {
     let wharf = Wharf::up(
         "services:
   deaf: { command: [sleep, '1000'], port: { queue: 1000, max_frame: 100KiB } }
@@ -237,7 +237,7 @@ const HOSTILE: &[(&str, &str, &str, &str)] = &[
 ];
 
 #[test]
-fn hostile_streams_have_the_documented_end_and_cost_nothing() {
+fn t34_hostile_streams_have_the_documented_end_and_cost_nothing() {
     let mut yaml = "services:\n  cat: { command: [cat], port: { replies: one } }\n".to_owned();
     for (service, framing, said, _) in HOSTILE {
         let ends =

@@ -93,7 +93,7 @@ fn every_framing_that_is_the_same_both_ways_passes_through_cat() {
 }
 
 #[test]
-fn what_is_not_the_framing_ends_the_run_and_is_shown() {
+fn t36_what_is_not_the_framing_ends_the_run_and_is_shown() {
     let said = [
         (
             "netstring",

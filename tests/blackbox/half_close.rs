@@ -167,7 +167,7 @@ fn a_second_close_and_other_misuse_is_told_what_is_wrong() {
 }
 
 #[test]
-fn the_last_message_waits_for_those_before_it() {
+fn t35_the_last_message_waits_for_those_before_it() {
     let wharf = Wharf::up(
         "services:
   slow:

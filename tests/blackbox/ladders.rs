@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Wharf, at, text, until};
+use crate::support::{Wharf, at, send, text, until};
 
 /// The steps of the only end of a service, with when each was taken, in seconds.
 fn steps(wharf: &Wharf, service: &str) -> (Value, Vec<(String, f64)>) {
@@ -96,6 +96,25 @@ fn a_language_server_that_wants_an_exit_message_may_fail_at_the_end_of_its_input
     check(&wharf, "server", &["close_stdin"], "completed");
     let record = wharf.wait_records("server", 1).remove(0);
     assert!(at(&record, "exit.evidence").to_string().contains("eof: error"), "{record}");
+}
+
+/// It cannot hear a signal while it is stopped: it is told to go on, and killed where that does not help.
+#[test]
+fn t26_a_stopped_program_is_ended_like_any_other() {
+    let wharf = Wharf::up(
+        "defaults: { stop_grace_period: 300ms }
+services:
+  polite: { command: [sleep, '1000'] }
+  deaf: { command: [sh, -c, 'trap \"\" TERM; echo up; while :; do sleep 0.1; done'] }
+",
+    );
+    wharf.wait_state("polite", "running");
+    until("the trap", || wharf.logs("deaf").contains("up").then_some(()));
+    for (service, expected) in [("polite", &["SIGTERM"][..]), ("deaf", &["SIGTERM", "SIGKILL"])] {
+        send(wharf.pid(service), 19);
+        check(&wharf, service, expected, "signaled");
+        assert_eq!(wharf.row(service)["state"], "stopped");
+    }
 }
 
 #[test]

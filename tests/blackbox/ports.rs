@@ -278,3 +278,91 @@ fn who_hangs_up_holds_nobody_up() {
     until("an empty queue", || (waits() <= 1).then_some(()));
     assert_eq!(wharf.ok(&["call", "slow", "me"]), "me\n");
 }
+
+#[test]
+fn t33_a_program_that_closes_its_output_lives_and_its_end_is_told() {
+    let wharf = Wharf::up(
+        "services:
+  mute:
+    command: [sh, -c, 'exec >&-; while ! test -e go; do sleep 0.05; done; exit 4']
+    port: { replies: one }
+    restart: no
+",
+    );
+    wharf.wait_state("mute", "running");
+    let row = until("the end of its output", || {
+        let row = wharf.row("mute");
+        (row["port"]["output_closed"] == true).then_some(row)
+    });
+    assert_eq!(row["state"], "running");
+    assert_eq!(row["port"]["input_closed"], false, "only one half is closed");
+    assert!(wharf.ok(&["status", "mute"]).contains("output closed"));
+    // It costs nothing to wait for what never comes.
+    let manager = wharf.manager_pid();
+    let before = crate::loops::cpu(manager);
+    let began = std::time::Instant::now();
+    until("a while", || (began.elapsed() > std::time::Duration::from_millis(500)).then_some(()));
+    assert!(crate::loops::cpu(manager) - before < 0.25, "a closed pipe is looked at once");
+    wharf.ok(&["send", "mute", "it can still be told something"]);
+    std::fs::write(wharf.folder.join("go"), "").unwrap();
+    let record = wharf.wait_records("mute", 1).remove(0);
+    assert_eq!(at(&record, "process.exit.code"), 4, "{record}");
+    assert_eq!(at(&record, "exit.reason"), "failed");
+}
+
+/// Writes each byte of its messages by itself; then, asked for it, what is none.
+const PIECES: &str = r#"
+import os, struct, sys
+def drip(bytes):
+    for byte in bytes:
+        os.write(1, b"%c" % byte)
+while True:
+    head = sys.stdin.buffer.read(4)
+    if len(head) < 4:
+        sys.exit(0)
+    said = sys.stdin.buffer.read(struct.unpack(">I", head)[0])
+    if said == b"long":
+        drip(struct.pack(">I", 70000) + b"x")
+    elif said == b"garbage":
+        drip(b"\xff\xff\xff\xff" + b"garbage")
+    elif said == b"half":
+        drip(struct.pack(">I", 10) + b"abc")
+        sys.exit(0)
+    else:
+        drip(struct.pack(">I", len(said)) + said)
+"#;
+
+#[test]
+fn t34_frames_in_single_bytes_arrive_and_what_is_none_ends_the_run_by_the_policy() {
+    let wharf = Wharf::new(
+        "services:
+  pieces:
+    command: [python3, pieces.py]
+    port: { framing: packet4, replies: one, max_frame: 64KiB }
+    restart: { delay: 10ms, max_delay: 10ms }
+",
+    );
+    std::fs::write(wharf.folder.join("pieces.py"), PIECES).unwrap();
+    wharf.ok(&["up", "-d"]);
+    for (ends, (bad, told, bytes)) in [
+        ("long", "announces 70000 bytes, 65536 are allowed", "\\x00\\x01\\x11p"),
+        ("garbage", "announces 4294967295 bytes", "\\xff\\xff\\xff\\xff"),
+        ("half", "3 of 10 bytes of its body", "abc"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        wharf.wait_state("pieces", "running");
+        let whole = "a message of more than one byte";
+        assert_eq!(wharf.ok(&["call", "pieces", whole]), format!("{whole}\n"));
+        let complaint = wharf.fails(1, &["call", "pieces", bad]);
+        assert!(complaint.contains("protocol"), "{complaint}");
+        let record = wharf.wait_records("pieces", ends + 1).pop().unwrap();
+        assert_eq!(at(&record, "exit.reason"), "protocol_error", "{record}");
+        let error = at(&record, "port.error").as_str().unwrap();
+        assert!(error.contains(told), "{bad}: {error}");
+        assert!(error.contains(bytes), "the bytes that are wrong: {error}");
+        assert_eq!(at(&record, "restart.decision"), "restart", "{record}");
+    }
+    wharf.wait_state("pieces", "running");
+}

@@ -233,3 +233,38 @@ fn lines_have_a_stream_and_a_time() {
     assert!(wharf.fails(2, &["logs", "--since", "noon"]).contains("a point in time is written"));
     assert!(wharf.fails(2, &["logs", "-f", "--until", "now"]).contains("--until"));
 }
+
+/// Readers that are frozen in the middle hold up no program: it goes on, and its output is kept.
+#[test]
+fn t30_frozen_readers_freeze_nobody() {
+    let wharf = Wharf::up(
+        "services:
+  counts:
+    command: [sh, -c, 'i=0; while :; do i=$((i+1)); echo \"$i 0123456789012345678901234567890123456789\"; echo $i > at; done']
+    port: { framing: lines, replies: none }
+    logging: { max_size: 1MiB, max_files: 2 }
+  floods: { command: ['yes'], logging: { max_size: 1MiB, max_files: 2 } }
+",
+    );
+    wharf.wait_state("counts", "running");
+    let readers = [&["logs", "-f", "floods"][..], &["events", "-f", "--json"], &["logs", "-f"]]
+        .map(|words| Following::start(&wharf, words));
+    // Each has begun before it is frozen.
+    for reader in &readers {
+        if wharf.row("floods")["state"] == "running" {
+            let _ = reader.lines.recv_timeout(LIMIT);
+        }
+        send(i32::try_from(reader.child.id()).unwrap(), 19);
+    }
+    let at = || wharf.read("at").trim().parse::<u64>().ok();
+    let log = || std::fs::metadata(wharf.state().join("log/floods.1.log")).map(|about| about.len());
+    for _ in 0..5 {
+        let (before, size) = (until("a number", at), log().ok());
+        until("more numbers", || at().filter(|now| *now > before + 500));
+        until("more output", || (log().ok() != size).then_some(()));
+    }
+    assert_eq!(wharf.row("counts")["state"], "running");
+    for reader in &readers {
+        send(i32::try_from(reader.child.id()).unwrap(), 18);
+    }
+}

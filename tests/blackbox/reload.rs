@@ -16,7 +16,7 @@ fn state_of(wharf: &Wharf, service: &str) -> (Value, Value) {
 }
 
 #[test]
-fn an_unchanged_or_recommented_file_restarts_nothing() {
+fn t38_an_unchanged_or_recommented_file_restarts_nothing() {
     let wharf = Wharf::up(BASE);
     let before = [state_of(&wharf, "changed"), state_of(&wharf, "same")];
     for yaml in [
@@ -42,6 +42,8 @@ const FIELDS: &[(&str, &str, bool)] = &[
     ("env_file", "variables.env", true),
     ("listen", "[{ name: a, unix: a.sock }]", true),
     ("secrets", "[{ name: a, file: variables.env }]", true),
+    ("config_files", "[variables.env]", false),
+    ("reload_signal", "HUP", false),
     ("on_event", "{ exec: 'true', events: [give_up] }", false),
     ("user", "'0'", true),
     ("replicas", "2", false),
@@ -72,7 +74,7 @@ const FIELDS: &[(&str, &str, bool)] = &[
 ];
 
 #[test]
-fn every_field_has_exactly_its_effect() {
+fn t39_every_field_has_exactly_its_effect() {
     let wharf = Wharf::up(BASE);
     let is_root = nix::unistd::geteuid().is_root();
     let same = state_of(&wharf, "same");
@@ -132,7 +134,7 @@ fn every_field_has_exactly_its_effect() {
 }
 
 #[test]
-fn every_supported_field_is_tried() {
+fn t39_every_supported_field_is_tried() {
     // The schema is the list of what there is; a field that works must be in the table above.
     let schema = wharf::spec::schema();
     let service = &schema["$defs"]["Service"]["properties"];

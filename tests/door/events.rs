@@ -406,6 +406,13 @@ fn every_kind_has_its_sample_and_the_schema() {
         },
         What::Oom { replica: replica(), incarnation, killed: 1, limit: 50 << 20 },
         What::Hook { replica: replica(), incarnation, end: Box::new(hook_end) },
+        What::Reread {
+            replica: replica(),
+            incarnation,
+            signal: wharf::exit::Signal::HUP,
+            by: Box::new(by()),
+            files: Box::new(["/etc/nginx/nginx.conf".into()]),
+        },
         What::Reload { by: by(), services: 3 },
         What::Degraded { what: vec!["the disk is full".into()] },
         What::Degraded { what: Vec::new() },

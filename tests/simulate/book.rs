@@ -77,6 +77,8 @@ pub(crate) struct Run {
     /// It is to be asked as soon as nobody is in the way.
     pub(crate) held: Option<Held>,
     pub(crate) signal: Option<(Signal, Requester, Tick)>,
+    /// The signal that it is to be told by as soon as it is ready, and whether an earlier manager owed it.
+    pub(crate) news: Option<(Signal, bool)>,
     pub(crate) steps: Vec<Step>,
     pub(crate) unkillable: bool,
     pub(crate) watch: Watch,

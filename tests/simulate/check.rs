@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Action, Event, Rest, State, Verb};
+use wharf::event::{Action, Event, Reread, Rest, State, Verb};
 use wharf::exit::{Cause, Signal};
 use wharf::name::{Incarnation, ReplicaId};
 use wharf::spec::{KillScope, Service};
 use wharf::supervise::{CRASH_LOOPING, Hold, MAX_STARTING};
 
 use crate::book::{PATIENCE, Plan, Run, Step};
+use crate::configs::FILE;
 use crate::expect;
 use crate::history::{Sim, short};
 use crate::oracles::{Fault, Oracle, Tally};
@@ -84,6 +85,9 @@ impl Sim {
             | Action::Kill { .. }
             | Action::SendQuit { .. }
             | Action::CloseInput { .. } => self.check_step(action, event, signals, t)?,
+            Action::Reread { incarnation, replica, reread } => {
+                self.check_news(*incarnation, replica, reread, t)?;
+            }
             Action::Probe { .. } | Action::Measure { .. } => self.check_question(action, t)?,
             Action::Changed { replica } => {
                 t.hold(Oracle::ChangesAreTold, self.books.contains_key(replica), || {
@@ -102,6 +106,35 @@ impl Sim {
         self.world.apply(action, dice).or_else(|words| {
             t.hold(Oracle::NothingToTheDead, false, || format!("{}: {words}", short(action)))
         })
+    }
+
+    /// A program is told to read its files again.
+    fn check_news(
+        &mut self,
+        incarnation: Incarnation,
+        replica: &ReplicaId,
+        reread: &Reread,
+        t: &mut Tally,
+    ) -> Result<(), Fault> {
+        let now = self.now;
+        let at = self.news.iter().position(|(run, ..)| *run == incarnation);
+        let owed = at.map(|at| self.news.remove(at));
+        t.hold(Oracle::OnlyNewsIsTold, owed.is_some(), || {
+            format!("{replica} is told of {:?}, which is no news to it", reread.files)
+        })?;
+        let (_, signal, kept) = owed.expect("it was looked at");
+        let files: &[String] = if kept { &[] } else { &[FILE.to_owned()] };
+        let right = reread.signal == signal && reread.files == files;
+        let oracle = if kept { Oracle::KeptHearsOfChanges } else { Oracle::ChangedFilesAreTold };
+        t.hold(oracle, right, || {
+            format!("{replica} is told {reread:?} instead of {signal} of {files:?}")
+        })?;
+        let run = self.run(incarnation).filter(|run| run.asked.is_none() && run.ready.is_some());
+        let well = run.is_some();
+        if let Some(run) = run {
+            run.signal = Some((signal, reread.by.clone(), now));
+        }
+        t.hold(Oracle::OnlyNewsIsTold, well, || format!("{replica} is not there to be told"))
     }
 
     pub(crate) fn check_spawn(
@@ -212,6 +245,7 @@ impl Sim {
             asked: None,
             held: None,
             signal: None,
+            news: None,
             steps: Vec::new(),
             unkillable: false,
             watch: Watch::default(),

@@ -9,9 +9,9 @@ use indexmap::IndexMap;
 use wharf::exit::{Reason, Signal};
 use wharf::name::ServiceName;
 use wharf::spec::{
-    BACKLOG, Condition, Dependency, Eof, Group, KillScope, Limits, Listen, ListenAddress, Missed,
-    OnGiveUp, OnOom, OnProtocolError, Overlap, Policy, Port, Ready, Restart, Rhythm, SOCKET_MODE,
-    Schedule, Service, SignalName, Stop, Strategy,
+    BACKLOG, Condition, Contents, Dependency, Eof, Group, KillScope, Limits, Listen, ListenAddress,
+    Missed, OnGiveUp, OnOom, OnProtocolError, Overlap, Policy, Port, Ready, Restart, Rhythm,
+    SOCKET_MODE, Schedule, Service, SignalName, Stop, Strategy,
 };
 
 use crate::watch::watched;
@@ -49,7 +49,22 @@ pub(crate) fn some_service(name: &str, dice: &mut Dice) -> Service {
         ..plain(name)
     };
     watched(&mut service, dice);
+    read_files(&mut service, dice);
     service
+}
+
+/// The file that programs read here.
+pub(crate) const FILE: &str = "/etc/server.conf";
+
+/// Whether it reads a file, what stands there, and whether it can be told.
+pub(crate) fn read_files(service: &mut Service, dice: &mut Dice) {
+    let stands = Contents::File(dice.below(5).to_string());
+    service.config_files = BTreeMap::new();
+    if dice.one_in(2) {
+        service.config_files.insert(FILE.into(), stands);
+    }
+    let signal = dice.pick(&[Signal::HUP, Signal::HUP, Signal::INT]);
+    service.reload_signal = (!dice.one_in(3)).then_some(SignalName(signal));
 }
 
 /// When it is due the history says; only what follows an overlap is drawn here.

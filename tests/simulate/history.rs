@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ use wharf::event::{
 };
 use wharf::exit::{Cause, Errno, How, Signal, Stage as Step_};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
-use wharf::spec::{Cgroups, Check, Condition, Group, Service, Spec};
+use wharf::spec::{Cgroups, Check, Condition, Contents, Group, Service, Spec};
 use wharf::supervise::{Hold, Supervisor, View};
 use wharf::time::Tick;
 
 use crate::book::{Book, Plan, Run};
 use crate::configs::{
-    some_dependencies, some_groups, some_listen, some_restart, some_schedule, some_service,
-    some_stop, valid,
+    FILE, read_files, some_dependencies, some_groups, some_listen, some_restart, some_schedule,
+    some_service, some_stop, valid,
 };
 use crate::expect::Due;
 use crate::oracles::{Fault, Oracle, Tally};
@@ -113,6 +114,9 @@ pub(crate) struct Sim {
     /// Ends that have to be recorded in this step.
     pub(crate) due: BTreeMap<Incarnation, (ReplicaId, Due)>,
     pub(crate) views: BTreeMap<ReplicaId, View>,
+    /// Runs that have to be told in this step that a file changed, by which signal, and whether an earlier
+    /// manager owed that.
+    pub(crate) news: Vec<(Incarnation, Signal, bool)>,
     /// Replicas of which it has to be told that a start is left out.
     pub(crate) overlapped: Vec<ReplicaId>,
     pub(crate) log: Option<String>,
@@ -143,6 +147,7 @@ impl Sim {
             over: Vec::new(),
             due: BTreeMap::new(),
             views: BTreeMap::new(),
+            news: Vec::new(),
             overlapped: Vec::new(),
             log: None,
         };
@@ -503,6 +508,7 @@ impl Sim {
                     started: run.started.unwrap(),
                     ready: run.ready,
                     in_step: !dice.one_in(4),
+                    stale: dice.one_in(3),
                 }),
                 (Some(run), _) if run.made || dice.one_in(2) => {
                     let doom = self.world.processes.get(&run.incarnation).and_then(|p| p.doom);
@@ -599,7 +605,7 @@ impl Sim {
         let mut stopped = self.supervisor.stopped();
         for _ in 0..=dice.below(2) {
             let at = dice.place(services.len());
-            let kind = dice.below(11);
+            let kind = dice.below(14);
             if kind == 10 {
                 self.groups = some_groups(dice);
                 continue;
@@ -635,6 +641,12 @@ impl Sim {
                 }
                 6 => new.schedule = dice.one_in(2).then(|| some_schedule(dice)),
                 9 => new.depends_on = some_dependencies(new.name.as_str(), dice),
+                11..=12 => {
+                    if let Some(stands) = new.config_files.get_mut(Path::new(FILE)) {
+                        *stands = Contents::File(dice.below(5).to_string());
+                    }
+                }
+                13 => read_files(&mut new, dice),
                 _ => {
                     services.remove(at);
                     continue;
@@ -878,6 +890,12 @@ impl Sim {
             t.hold(Oracle::DueStarts, !asleep, || format!("{service} is not started"))?;
         }
         t.hold(Oracle::SignalIsPassedOn, signals.is_empty(), || format!("not sent: {signals:?}"))?;
+        let owed = std::mem::take(&mut self.news);
+        let oracle = match owed.first() {
+            Some((.., true)) => Oracle::KeptHearsOfChanges,
+            Some(_) | None => Oracle::ChangedFilesAreTold,
+        };
+        t.hold(oracle, owed.is_empty(), || format!("not told: {owed:?}"))?;
         for id in reload {
             let touched = actions.iter().any(|action| about(action, &id, &self.books));
             t.hold(Oracle::UnchangedIsUntouched, !touched, || format!("{id} was touched"))?;
@@ -954,6 +972,7 @@ fn about(action: &Action, id: &ReplicaId, books: &BTreeMap<ReplicaId, Book>) -> 
         Action::Sweep { .. }
         | Action::Probe { .. }
         | Action::Measure { .. }
+        | Action::Reread { .. }
         | Action::Changed { .. }
         | Action::Forget { .. }
         | Action::Overlapped { .. }

@@ -1,6 +1,7 @@
 //! Events are entered into the books: what each of them makes due.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use wharf::spec::{OnOom, Overlap, Service};
 use wharf::time::Tick;
 
 use crate::book::{Asked, Book, PATIENCE, Plan, Run, Then};
-use crate::configs::{plain, shut_out};
+use crate::configs::{FILE, plain, shut_out};
 use crate::expect::Due;
 use crate::history::{Known, Sim};
 use crate::relate::{Held, Roll, Scope, Team};
@@ -118,8 +119,21 @@ impl Sim {
                 }
             }
         }
+        self.note_news();
         self.follow();
         signals
+    }
+
+    /// Who is ready and has not heard of a change has to be told.
+    fn note_news(&mut self) {
+        for run in self.books.values_mut().filter_map(|book| book.run.as_mut()) {
+            if run.asked.is_none()
+                && run.ready.is_some()
+                && let Some((signal, kept)) = run.news.take()
+            {
+                self.news.push((run.incarnation, signal, kept));
+            }
+        }
     }
 
     /// The time of a schedule has come.
@@ -319,11 +333,21 @@ impl Sim {
             }
         }
         self.rolls.retain(|name, _| wanted.contains_key(name));
+        let news: BTreeSet<_> = wanted
+            .iter()
+            .filter(|(name, new)| {
+                self.services.get(*name).is_some_and(|old| is_news(&old.service, new))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
         let before: Vec<_> = wanted
             .iter()
             .map(|(name, new)| {
                 let old = self.services.get(name);
-                let changed = old.is_some_and(|old| old.service.command != new.command);
+                let changed = old.is_some_and(|old| {
+                    let unheard = is_news(&old.service, new) && new.reload_signal.is_none();
+                    old.service.command != new.command || unheard
+                });
                 let stopped =
                     old.map_or_else(|| configure.stopped.contains(name), |old| old.stopped);
                 (name, new, changed, stopped)
@@ -368,7 +392,13 @@ impl Sim {
                     How::Now
                 };
                 match self.books.get_mut(&id) {
-                    Some(book) => book.reconfigure(new, changed, how, stopped, by, now, step),
+                    Some(book) => {
+                        let stays = book.configured && !changed;
+                        book.reconfigure(new, changed, how, stopped, by, now, step);
+                        if stays && news.contains(name) {
+                            book.hear_of_changes();
+                        }
+                    }
                     None => self.note_arrival(id, new, stopped, by, &configure.past),
                 }
             }
@@ -473,6 +503,7 @@ impl Book {
             asked: (!alive.in_step).then_some(renewed),
             held: None,
             signal: None,
+            news: None,
             steps: Vec::new(),
             unkillable: false,
             watch: Watch::default(),
@@ -480,8 +511,20 @@ impl Book {
         if alive.in_step {
             run.note_started(now);
             run.ready = alive.ready;
+            let signal = self.service.reload_signal.filter(|_| alive.stale && self.wanted);
+            run.news = signal.map(|signal| (signal.0, true));
         }
         self.run = Some(run);
+    }
+
+    /// A file changed that its program reads, if there is one that can be told.
+    fn hear_of_changes(&mut self) {
+        let Some(signal) = self.service.reload_signal else { return };
+        let run = self.run.as_mut().filter(|run| run.asked.is_none());
+        // What does not run yet, and is ready as soon as it does, finds what stands there now.
+        if let Some(run) = run.filter(|run| run.ready.is_some() || run.service.awaits_ready()) {
+            run.news = Some((signal.0, false));
+        }
     }
 
     /// Time has passed.
@@ -579,6 +622,15 @@ impl Book {
             }
             How::AfterOthers | How::Now => self.change(by, now, step),
         }
+    }
+}
+
+/// Whether something else stands in a file that both read.
+fn is_news(old: &Service, new: &Service) -> bool {
+    let path = Path::new(FILE);
+    match (old.config_files.get(path), new.config_files.get(path)) {
+        (Some(before), Some(after)) => before != after,
+        (None, _) | (_, None) => false,
     }
 }
 

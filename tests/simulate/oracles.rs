@@ -97,6 +97,8 @@ oracles! {
 
     UnchangedIsUntouched = "unchanged-is-untouched",
     ChangedRunsAnew = "changed-runs-anew",
+    ChangedFilesAreTold = "changed-files-are-told",
+    OnlyNewsIsTold = "only-news-is-told",
     RemovedIsForgotten = "removed-is-forgotten",
     ReplicasFollow = "replicas-follow",
     NewestConfiguration = "newest-configuration",
@@ -107,6 +109,7 @@ oracles! {
     KeptGoesOn = "kept-goes-on",
     KeptOutOfStepIsRenewed = "kept-out-of-step-is-renewed",
     KeptIsStopped = "kept-is-stopped",
+    KeptHearsOfChanges = "kept-hears-of-changes",
 
     AllAreAskedAtOnce = "all-are-asked-at-once",
     SecondHurries = "second-hurries",

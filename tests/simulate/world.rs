@@ -119,20 +119,9 @@ impl World {
                     return Err(format!("run {incarnation} was started twice"));
                 }
             }
-            Action::Signal { incarnation, signal, .. } => {
-                let process = self.alive(*incarnation)?;
-                let fatal = ![Signal::CONT, Signal::HUP].contains(signal);
-                let obeys = match process.temper {
-                    Temper::Polite | Temper::NeedsSignal => true,
-                    Temper::Stubborn => *signal == Signal::KILL,
-                    Temper::Stuck => false,
-                };
-                if fatal && obeys {
-                    let exits =
-                        process.stage == Stage::Runs && *signal != Signal::KILL && dice.one_in(2);
-                    let how = if exits { How::Exited(0) } else { How::Signaled(*signal) };
-                    process.doom.get_or_insert(how);
-                }
+            Action::Signal { incarnation, signal, .. } => self.hear(*incarnation, *signal, dice)?,
+            Action::Reread { incarnation, reread, .. } => {
+                self.hear(*incarnation, reread.signal, dice)?;
             }
             Action::Kill { incarnation, .. } => {
                 let process = self.alive(*incarnation)?;
@@ -159,6 +148,28 @@ impl World {
             | Action::Halted { .. }
             | Action::Persist
             | Action::Down => {}
+        }
+        Ok(())
+    }
+
+    /// A process hears a signal.
+    fn hear(
+        &mut self,
+        incarnation: Incarnation,
+        signal: Signal,
+        dice: &mut Dice,
+    ) -> Result<(), Impossible> {
+        let process = self.alive(incarnation)?;
+        let fatal = ![Signal::CONT, Signal::HUP].contains(&signal);
+        let obeys = match process.temper {
+            Temper::Polite | Temper::NeedsSignal => true,
+            Temper::Stubborn => signal == Signal::KILL,
+            Temper::Stuck => false,
+        };
+        if fatal && obeys {
+            let exits = process.stage == Stage::Runs && signal != Signal::KILL && dice.one_in(2);
+            let how = if exits { How::Exited(0) } else { How::Signaled(signal) };
+            process.doom.get_or_insert(how);
         }
         Ok(())
     }

@@ -33,13 +33,14 @@ pub struct Kept {
     writing: [AtomicU64; 2],
     port: AtomicU32,
     keep: AtomicU32,
+    contents: AtomicU64,
 }
 
 impl Kept {
     pub(super) fn clear(&self) {
         self.keep.store(0, Ordering::Relaxed);
         self.port.store(0, Ordering::Relaxed);
-        let numbers = [&self.ran, &self.ready, &self.born, &self.configuration];
+        let numbers = [&self.ran, &self.ready, &self.born, &self.configuration, &self.contents];
         for cell in numbers.into_iter().chain(&self.logged).chain(&self.writing) {
             cell.store(0, Ordering::Relaxed);
         }
@@ -55,6 +56,16 @@ impl Kept {
     pub fn configuration(&self) -> Option<u64> {
         let keep = self.keep.load(Ordering::Acquire) == 1;
         keep.then(|| self.configuration.load(Ordering::Relaxed))
+    }
+
+    /// What its program has read, or has been told to read: the number of what stood in its files.
+    pub fn set_contents(&self, number: u64) {
+        self.contents.store(number, Ordering::Release);
+    }
+
+    /// The number of what stood in its files; `None` where an earlier version of wharf started it.
+    pub fn contents(&self) -> Option<u64> {
+        Some(self.contents.load(Ordering::Acquire)).filter(|number| *number > 0)
     }
 
     /// Its process has this start time, in clock ticks since boot.

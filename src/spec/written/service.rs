@@ -32,6 +32,12 @@ pub struct Service {
     /// Files with environment variables, one `NAME=value` a line, read with the configuration. What
     /// `environment` says comes before them.
     pub env_file: Option<EnvFiles>,
+    /// Files and folders that it reads its own configuration from; a relative path starts at the folder of
+    /// the first configuration file. Where a reload finds that what stands in one has changed, the
+    /// program is told by `reload_signal`, or restarted where there is none.
+    pub config_files: Option<Vec<Word>>,
+    /// The signal at which it reads its `config_files` again.
+    pub reload_signal: Option<SignalText>,
     /// Secrets, given by descriptor or file and never by environment.
     pub secrets: Option<Vec<Secret>>,
     /// How many run at once. 0 keeps the service defined but not running.
