@@ -35,11 +35,14 @@ PROFILE_PROGRAMS = $(shell scripts/profile-programs quick)
 ALL_PROFILE_PROGRAMS = $(shell scripts/profile-programs all)
 FUZZ_SECONDS ?= 60
 BENCH_PROGRAMS = erl:erlang-base gcc:gcc
+# Those beside which supervision is measured; circus and pm2 come from their own indexes, into target/bench.
+BENCH_PEERS = multilog:daemontools node:nodejs npm:npm py-ensurepip:python3-venv runsvdir:runit s6-svscan:s6 \
+	supervisord:supervisor
 
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 NUMBER := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
-.PHONY: test check bench fuzz soak demo deps soak-deps bench-deps lint doc help deb static dist package-files release-notes
+.PHONY: test check bench bench-supervision fuzz soak demo deps soak-deps bench-deps bench-supervision-deps lint doc help deb static dist package-files release-notes
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -81,6 +84,12 @@ fuzz: ## each framing for FUZZ_SECONDS; needs cargo-fuzz and a nightly toolchain
 bench: bench-deps ## speed beside a bare C loop and Erlang, in one run
 	$(CARGO) bench --bench speed
 	$(CARGO) bench --profile embedded --bench ports
+
+bench-supervision-deps: bench-deps
+	@scripts/need $(BENCH_PEERS)
+
+bench-supervision: bench-supervision-deps ## supervision beside seven others and a bare C loop, in one run
+	$(CARGO) bench --bench supervision
 
 demo: ## real programs as supervised ports
 	$(CARGO) run --release -- up

@@ -15,6 +15,7 @@
 
 mod embedded;
 #[path = "../shared/report.rs"]
+#[expect(dead_code, reason = "another bench misses contestants")]
 mod report;
 #[path = "../shared/samples.rs"]
 mod samples;

@@ -17,9 +17,11 @@ pub(crate) struct Report {
 /// One thing measured of several contestants. The first one is the limit.
 #[derive(Debug)]
 pub(crate) struct Table {
-    title: &'static str,
+    title: String,
     unit: &'static str,
     rows: Vec<(String, Samples)>,
+    /// Who has no such thing, and why.
+    absent: Vec<(String, &'static str)>,
 }
 
 #[derive(Debug)]
@@ -46,12 +48,18 @@ impl Promise {
 }
 
 impl Table {
-    pub(crate) fn new(title: &'static str, unit: &'static str) -> Self {
-        Self { title, unit, rows: Vec::new() }
+    pub(crate) fn new(title: impl Into<String>, unit: &'static str) -> Self {
+        Self { title: title.into(), unit, rows: Vec::new(), absent: Vec::new() }
     }
 
     pub(crate) fn row(mut self, contestant: impl Into<String>, samples: Samples) -> Self {
         self.rows.push((contestant.into(), samples));
+        self
+    }
+
+    /// Somebody of whom this cannot be measured.
+    pub(crate) fn absent(mut self, contestant: impl Into<String>, why: &'static str) -> Self {
+        self.absent.push((contestant.into(), why));
         self
     }
 
@@ -115,7 +123,11 @@ impl Report {
                     "ratio": samples.median() / limit,
                 })
             });
-            json!({ "title": table.title, "unit": table.unit, "rows": rows.collect::<Vec<_>>() })
+            let rows = rows.collect::<Vec<_>>();
+            let absent =
+                table.absent.iter().map(|(who, why)| json!({ "contestant": who, "why": why }));
+            let absent = absent.collect::<Vec<_>>();
+            json!({ "title": table.title, "unit": table.unit, "rows": rows, "absent": absent })
         });
         let promises = self.promises.iter().map(|promise| {
             let (key, bound) = match promise.bound {
@@ -167,6 +179,9 @@ impl fmt::Display for Table {
                 f,
                 "| {contestant} | {median} | {lower}-{upper} | {least}-{most} | {count} | {ratio} |"
             )?;
+        }
+        for (contestant, why) in &self.absent {
+            writeln!(f, "| {contestant} | – | {why} | | | |")?;
         }
         Ok(())
     }

@@ -16,25 +16,37 @@
 #![expect(clippy::print_stderr, reason = "what goes on is told aside from the table")]
 
 mod exit_event;
+#[path = "../shared/exits.rs"]
+mod exits;
 mod hang;
+#[path = "../shared/idle.rs"]
 mod idle;
+#[path = "../shared/priority.rs"]
+mod priority;
+#[path = "../shared/program.rs"]
+mod program;
 #[path = "../shared/report.rs"]
-#[expect(dead_code, reason = "the other bench promises a least, this one a most")]
+#[expect(dead_code, reason = "another bench promises a least, and misses contestants")]
 mod report;
 mod restart;
 mod rival;
 #[path = "../shared/samples.rs"]
 mod samples;
 mod spawn;
+#[path = "../shared/stamps.rs"]
 mod stamps;
 mod thousand;
+#[path = "../shared/wait.rs"]
 mod wait;
+#[path = "../shared/wharf.rs"]
+#[expect(dead_code, reason = "another bench looks at its files")]
 mod wharf;
 #[path = "../shared/workshop.rs"]
 mod workshop;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use priority::come_first;
 use report::Report;
 use workshop::Workshop;
 
@@ -131,13 +143,6 @@ fn options(words: impl Iterator<Item = String>) -> Result<Option<Options>, Strin
         return Err(format!("there is no part {unknown}; there are {}", names.join(", ")));
     }
     Ok(bench.then_some(options))
-}
-
-/// Puts this process, and all that it starts from here on, into the scheduler's class FIFO.
-fn come_first() -> bool {
-    let mut chrt = Command::new("chrt");
-    chrt.args(["--fifo", "--pid", "50"]).arg(std::process::id().to_string());
-    chrt.status().is_ok_and(|status| status.success())
 }
 
 fn number(word: &str, text: &str) -> Result<usize, String> {

@@ -9,8 +9,8 @@ use wharf::time::Tick;
 
 use crate::Options;
 use crate::idle;
+use crate::program::Program;
 use crate::report::{Report, Table};
-use crate::rival::Program;
 use crate::samples::Samples;
 use crate::stamps::{Stamps, Started};
 use crate::wait::{LIMIT, between, pass, readable, until};

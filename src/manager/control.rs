@@ -310,8 +310,10 @@ pub(super) struct Health {
 
 /// How many descriptors the main poller tells at once.
 const TOLD: usize = 64;
-/// How many descriptors of one poller are looked at in a turn, so that supervision is never far away.
-const TURN: usize = 16;
+/// How many ports are looked at in a turn, and how many streams that go to logs, of which more is read at
+/// once: so that supervision is never far away.
+const PORTS: usize = 16;
+const LOGS: usize = 8;
 /// When nothing has happened for this long after a configuration or a request the loop counts as at
 /// rest.
 const REST: Duration = Duration::from_millis(500);
@@ -320,7 +322,7 @@ impl Control {
     /// Runs until everything is down.
     pub(super) fn serve(&mut self) -> std::io::Result<()> {
         let mut ready = Ready::new(TOLD);
-        let mut streams = Ready::new(TURN);
+        let (mut ports, mut logs) = (Ready::new(PORTS), Ready::new(LOGS));
         let mut tokens = Vec::new();
         self.disk.go();
         while !self.down {
@@ -334,6 +336,7 @@ impl Control {
             self.note_turn(asked, tokens.len() < TOLD);
             if at_rest && tokens.is_empty() {
                 self.rested = true;
+                self.disk.give_back();
                 memory::give_back();
             }
             let mut some = (false, false);
@@ -354,17 +357,17 @@ impl Control {
                 }
             }
             if some.1 {
-                self.ports.wait(&mut streams, Some(Duration::ZERO))?;
+                self.ports.wait(&mut ports, Some(Duration::ZERO))?;
                 tokens.clear();
-                tokens.extend(streams.tokens());
+                tokens.extend(ports.tokens());
                 for token in &tokens {
                     self.port_ready(*token);
                 }
             }
             if some.0 {
-                self.logs.wait(&mut streams, Some(Duration::ZERO))?;
+                self.logs.wait(&mut logs, Some(Duration::ZERO))?;
                 tokens.clear();
-                tokens.extend(streams.tokens());
+                tokens.extend(logs.tokens());
                 for token in &tokens {
                     self.log_ready(*token);
                 }

@@ -33,6 +33,10 @@ pub(super) const HIGH: usize = 1 << 20;
 const LOW: usize = 256 << 10;
 /// Output beyond this: the oldest is dropped.
 const FULL: usize = 3 << 20;
+/// How many buffers of lines are kept to be filled again, and how large one of them may be. A flood would
+/// otherwise take each piece of memory from the kernel anew, and give it back.
+const SPARE: usize = 4;
+const LARGEST_SPARE: usize = 256 << 10;
 /// How long after a failure a write is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -99,6 +103,8 @@ struct Queue {
     /// Replicas that are gone.
     forgotten: Vec<ReplicaId>,
     compressed: Vec<crate::output::Compressed>,
+    /// Buffers whose lines are written.
+    spare: Vec<Vec<u8>>,
 }
 
 struct Shared {
@@ -118,6 +124,8 @@ pub(super) struct Disk {
     shared: Arc<Shared>,
     /// Queued and not yet handed over.
     records: Vec<Entry>,
+    /// A buffer to be filled.
+    spare: Option<Vec<u8>>,
     /// What the thread has to tell.
     pub(super) done: Receiver<Done>,
     closed: Receiver<()>,
@@ -146,12 +154,13 @@ impl Disk {
             waiting: Vec::new(),
             untold: Vec::new(),
             retry_at: None,
+            written: None,
         };
         super::vital("disk", move || {
             writer.serve();
             let _ = closing.send(());
         })?;
-        Ok(Self { shared, records: Vec::new(), done, closed })
+        Ok(Self { shared, records: Vec::new(), spare: None, done, closed })
     }
 
     /// Queues a record, to be written after the next [`Disk::go`]: many at once cost little more
@@ -175,14 +184,26 @@ impl Disk {
         self.shared.filled.notify_one();
     }
 
+    /// An empty buffer for the lines of a [`Chunk`].
+    pub(super) fn buffer(&mut self) -> Vec<u8> {
+        self.spare.take().unwrap_or_default()
+    }
+
+    /// Frees the buffers that nobody fills.
+    pub(super) fn give_back(&mut self) {
+        self.spare = None;
+        self.shared.lock().spare = Vec::new();
+    }
+
     /// Queues output. True means: read no more until [`Done::Room`]. What had to be dropped for it
     /// is told in lines.
-    pub(super) fn output(&self, chunk: Chunk) -> (bool, Vec<(ServiceName, u64)>) {
+    pub(super) fn output(&mut self, chunk: Chunk) -> (bool, Vec<(ServiceName, u64)>) {
         let mut told = Vec::new();
         if chunk.lines.is_empty() {
             return (false, told);
         }
         let mut queue = self.shared.lock();
+        self.spare = self.spare.take().or_else(|| queue.spare.pop());
         queue.bytes += chunk.lines.len();
         queue.output.push_back(chunk);
         while queue.bytes > FULL {
@@ -238,6 +259,8 @@ struct Writer {
     untold: Vec<Once>,
     /// Not before this, unless there are new ones.
     retry_at: Option<Tick>,
+    /// The buffer of the lines that were written last.
+    written: Option<Vec<u8>>,
 }
 
 /// One round's work.
@@ -274,6 +297,7 @@ impl Writer {
                 chunk.marker.iter().for_each(Marker::begin);
                 self.write(&chunk);
                 chunk.marker.iter().for_each(Marker::done);
+                self.written = Some(chunk.lines);
             }
             for replica in &round.forgotten {
                 let news = self.failing.well(replica);
@@ -287,9 +311,14 @@ impl Writer {
 
     /// Waits for work: records and files all at once, output one chunk at a time, so that a record
     /// never stands behind a flood.
-    fn next_round(&self) -> Round {
+    fn next_round(&mut self) -> Round {
         let retrying = !self.waiting.is_empty();
         let mut queue = self.shared.lock();
+        let written = self.written.take().filter(|buffer| buffer.capacity() <= LARGEST_SPARE);
+        if let Some(mut buffer) = written.filter(|_| queue.spare.len() < SPARE) {
+            buffer.clear();
+            queue.spare.push(buffer);
+        }
         loop {
             let idle = queue.records.is_empty()
                 && queue.persist.is_empty()

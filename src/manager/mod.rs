@@ -159,6 +159,8 @@ fn system(doing: &'static str) -> impl Fn(io::Error) -> ManagerError {
     move |source| ManagerError::System { doing, source }
 }
 
+/// What is read of a program at once: what its pipe holds, so that it never waits for the second half.
+const BUFFER: usize = 64 << 10;
 /// The exit code of a manager that found a fault in itself; the guardian starts another.
 const FAULT: i32 = 70;
 /// How long a manager that is done waits for the disk, and then for the terminal.
@@ -418,7 +420,7 @@ fn start(
         shutting_down: false,
         explained: None,
         down: false,
-        buffer: vec![0; 32 << 10],
+        buffer: vec![0; BUFFER],
         inbox: VecDeque::new(),
         verdicts: Vec::new(),
         news: Vec::new(),

@@ -1,15 +1,15 @@
 //! The loop's dealings with programs that show by themselves that they are ready: by a line of their
 //! output, or by a line on a descriptor of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use memchr::memchr;
 use regex::bytes::Regex;
 
 use crate::event::Event;
-use crate::name::{Incarnation, ServiceName};
+use crate::name::Incarnation;
 use crate::os::fds;
 use crate::output::Stream;
 use crate::spec::{ReadyBy, Service};
@@ -20,24 +20,32 @@ use super::spawner::Answer;
 /// How much of a line is looked at, in bytes.
 const LINE: usize = 64 << 10;
 
-/// The compiled expressions of services, each as long as the service is configured so.
+/// How many expressions are kept compiled that nobody waits for: what is started again needs its own soon.
+const LATEST: usize = 16;
+
+/// The compiled expressions of services by their text: those that are waited for, and the latest. A thousand
+/// services may have the same one, or each its own of some 10 KiB.
 #[derive(Default)]
 pub(super) struct Patterns {
-    compiled: HashMap<ServiceName, (String, Arc<Regex>)>,
+    compiled: HashMap<String, Weak<Regex>>,
+    latest: VecDeque<Arc<Regex>>,
 }
 
 impl Patterns {
     /// What is looked for in the output of a run.
     fn of(&mut self, service: &Service) -> Option<Box<Awaited>> {
         let ReadyBy::LogLine(pattern) = &service.ready.as_ref()?.by else { return None };
-        let known = self.compiled.get(&service.name).filter(|(text, _)| text == pattern);
-        let regex = if let Some((_, regex)) = known {
-            Arc::clone(regex)
+        let regex = if let Some(regex) = self.compiled.get(pattern).and_then(Weak::upgrade) {
+            regex
         } else {
             // The configuration was checked; one of an earlier version may be beyond this one.
             let regex = Arc::new(Regex::new(pattern).ok()?);
-            let entry = (pattern.clone(), Arc::clone(&regex));
-            self.compiled.insert(service.name.clone(), entry);
+            self.compiled.retain(|_, regex| regex.strong_count() > 0);
+            self.compiled.insert(pattern.clone(), Arc::downgrade(&regex));
+            self.latest.push_back(Arc::clone(&regex));
+            if self.latest.len() > LATEST {
+                self.latest.pop_front();
+            }
             regex
         };
         Some(Box::new(Awaited { regex, parts: [Vec::new(), Vec::new()] }))

@@ -8,8 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use memchr::memchr_iter;
-
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::live::PORT_IN_MESSAGE;
 use crate::os::{clock, fds, spool, terminal};
@@ -56,6 +54,10 @@ impl Lingering {
 
 /// How long output waits for the disk before the oldest of it is dropped.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
+/// What is read of a port at once: parsing it takes longer than writing it down.
+const HEARD: usize = 32 << 10;
+/// Output of this length at once is a flood: when it is over, what it took is given back.
+const FLOOD: usize = 32 << 10;
 /// Lives of one replica whose streams may linger; beyond this the oldest is closed.
 const LINGERING: usize = 4;
 
@@ -156,7 +158,7 @@ impl Control {
         let awaited = run.exchange.as_ref().is_some_and(|exchange| exchange.is_awaited());
         let mut buffer = std::mem::take(&mut self.buffer);
         self.doubt_conversation(incarnation, PORT_IN_MESSAGE);
-        match read(fd.as_fd(), &mut buffer) {
+        match read(fd.as_fd(), &mut buffer[..HEARD]) {
             Read::Later => self.note_conversation(incarnation),
             Read::Bytes(count) => {
                 let logged = self.heard(incarnation, &buffer[..count]);
@@ -190,11 +192,11 @@ impl Control {
         } else {
             Stream::Stdout
         };
-        let mut lines = Vec::new();
-        run.formatter.push(stream, clock::wall(), bytes, &mut lines);
+        let mut lines = self.disk.buffer();
+        let count = run.formatter.push(stream, clock::wall(), bytes, &mut lines);
         let is_ready = run.line.as_mut().is_some_and(|line| line.is_in(stream, bytes));
         if let Some(counts) = self.book.of(&run.replica.service) {
-            counts.log_lines[stream as usize] += memchr_iter(b'\n', &lines).count() as u64;
+            counts.log_lines[stream as usize] += count as u64;
         }
         if run.formatter.held() > 0 {
             self.prompts.hold(incarnation, clock::now());
@@ -217,6 +219,7 @@ impl Control {
         if lines.is_empty() {
             return;
         }
+        self.rested &= lines.len() < FLOOD;
         let run = self.runs.get(&incarnation);
         let pid = run.map(|run| run.pid).filter(|pid| *pid != 0);
         let marker = run.filter(|run| run.is_kept()).map(|run| {

@@ -16,6 +16,8 @@ pub const PIECE: usize = 64 << 10;
 
 /// The end of a line.
 const FULL: &[u8] = b"F ";
+/// The length of what ends a line.
+const LF: usize = 1;
 /// A piece that goes on.
 const PIECE_TAG: &[u8] = b"P ";
 /// The end of a line to which no LF came.
@@ -54,8 +56,8 @@ struct Rest {
 }
 
 impl LineFormatter {
-    /// Appends to `out` the lines that `bytes`, read at `at`, bring to an end.
-    pub fn push(&mut self, stream: Stream, at: Wall, mut bytes: &[u8], out: &mut Vec<u8>) {
+    /// Appends to `out` the lines that `bytes`, read at `at`, bring to an end; returns how many these are.
+    pub fn push(&mut self, stream: Stream, at: Wall, mut bytes: &[u8], out: &mut Vec<u8>) -> usize {
         let rest = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
@@ -63,23 +65,29 @@ impl LineFormatter {
         let header = Header::new(at, Source::Program(stream));
         // A guess that spares most of the growing: lines of a hundred bytes.
         out.reserve(bytes.len() + bytes.len() / 2);
-        if !rest.bytes.is_empty() {
-            bytes = rest.go_on(&header, bytes, out);
+        let mut count = 0;
+        if !rest.bytes.is_empty()
+            && let Some(after) = rest.go_on(&header, bytes, out)
+        {
+            count += 1;
+            bytes = after;
         }
         while let Some(end) = memchr(b'\n', bytes) {
-            let pieces = &bytes[..end];
-            let last = whole_pieces(&header, pieces, out);
-            header.put(FULL, last, out);
+            let (line, after) = bytes.split_at(end + 1);
+            let last = whole_pieces(&header, line, LF, &mut count, out);
+            header.put_line(last, out);
+            count += 1;
             rest.open = false;
-            bytes = &bytes[end + 1..];
+            bytes = after;
         }
-        let left = whole_pieces(&header, bytes, out);
+        let left = whole_pieces(&header, bytes, 0, &mut count, out);
         rest.open |= left.len() < bytes.len();
         if !left.is_empty() {
             rest.bytes.extend_from_slice(left);
             rest.at = at;
             rest.fresh = true;
         }
+        count
     }
 
     /// Appends as a piece (`P`) what was held back at the call before this one already and has not
@@ -135,14 +143,20 @@ impl LineFormatter {
 }
 
 impl Rest {
-    /// Completes the held line or piece with the beginning of `bytes`; returns what comes after it.
-    fn go_on<'a>(&mut self, header: &Header, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    /// Completes the held line or piece with the beginning of `bytes`; returns what comes after it. `None`:
+    /// it goes on beyond them.
+    fn go_on<'a>(
+        &mut self,
+        header: &Header,
+        bytes: &'a [u8],
+        out: &mut Vec<u8>,
+    ) -> Option<&'a [u8]> {
         let room = PIECE - self.bytes.len();
         let near = &bytes[..bytes.len().min(room + 1)];
         let (tag, end, next) = match memchr(b'\n', near) {
             Some(end) => (FULL, end, end + 1),
             None if bytes.len() > room => (PIECE_TAG, room, room),
-            None => return bytes,
+            None => return None,
         };
         self.open = tag == PIECE_TAG;
         // Not to be copied twice: what is held and what completes it go out one after the other.
@@ -150,15 +164,23 @@ impl Rest {
         out.extend_from_slice(&std::mem::take(&mut self.bytes));
         out.extend_from_slice(&bytes[..end]);
         out.push(b'\n');
-        &bytes[next..]
+        Some(&bytes[next..])
     }
 }
 
-/// Puts out as many pieces of full length as `text` has beyond what a last piece takes.
-fn whole_pieces<'a>(header: &Header, mut text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
-    while text.len() > PIECE {
+/// Puts out as many pieces of full length as `text` has beyond what a last piece takes, its last `end` bytes
+/// apart, and counts them.
+fn whole_pieces<'a>(
+    header: &Header,
+    mut text: &'a [u8],
+    end: usize,
+    count: &mut usize,
+    out: &mut Vec<u8>,
+) -> &'a [u8] {
+    while text.len() > PIECE + end {
         let (piece, after) = text.split_at(PIECE);
         header.put(PIECE_TAG, piece, out);
+        *count += 1;
         text = after;
     }
     text
@@ -208,7 +230,9 @@ pub(super) fn cut_off(at: Wall, stream: Stream, out: &mut Vec<u8>) {
 
 /// Time and source as text, made once for many lines.
 struct Header {
+    /// With the tag of a whole line, which is what nearly every line has.
     bytes: [u8; 64],
+    /// How much of that comes before the tag.
     len: usize,
 }
 
@@ -217,8 +241,9 @@ impl Header {
         let mut bytes = [0; 64];
         let mut free = &mut bytes[..];
         write!(free, "{at} {} ", source.as_str()).expect("a time and a word have 37 bytes");
-        let left = free.len();
-        Self { len: bytes.len() - left, bytes }
+        let len = 64 - free.len();
+        bytes[len..len + FULL.len()].copy_from_slice(FULL);
+        Self { bytes, len }
     }
 
     fn begin(&self, tag: &[u8], out: &mut Vec<u8>) {
@@ -230,5 +255,11 @@ impl Header {
         self.begin(tag, out);
         out.extend_from_slice(text);
         out.push(b'\n');
+    }
+
+    /// Puts out a line together with its LF: two copies, and no more.
+    fn put_line(&self, line: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes[..self.len + FULL.len()]);
+        out.extend_from_slice(line);
     }
 }

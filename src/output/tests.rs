@@ -85,11 +85,12 @@ fn long_lines_are_cut_into_pieces() {
         let bytes = [vec![b'x'; length], b"\n".to_vec()].concat();
         for cut in [bytes.len(), PIECE, PIECE - 1, 1, 40_000] {
             let mut formatter = LineFormatter::default();
-            let mut out = Vec::new();
+            let (mut out, mut count) = (Vec::new(), 0);
             for chunk in bytes.chunks(cut) {
-                formatter.push(Stream::Stderr, at(0), chunk, &mut out);
+                count += formatter.push(Stream::Stderr, at(0), chunk, &mut out);
                 assert!(formatter.held() <= PIECE);
             }
+            assert_eq!(count, pieces.len());
             let text = String::from_utf8(out).unwrap();
             let flags: Vec<_> = text.lines().map(|line| &line[38..39]).collect();
             assert_eq!(flags, pieces, "a line of {length} in chunks of {cut}");
@@ -542,7 +543,8 @@ proptest! {
             let stream = if is_err { Stream::Stderr } else { Stream::Stdout };
             wrote.entry(Source::Program(stream)).or_default().extend_from_slice(&bytes);
             let mut out = Vec::new();
-            formatter.push(stream, at(number as u64), &bytes, &mut out);
+            let count = formatter.push(stream, at(number as u64), &bytes, &mut out);
+            prop_assert_eq!(count, memchr::memchr_iter(b'\n', &out).count());
             match event {
                 // An orderly restart: what is held back is written.
                 4 => formatter.finish(&mut out),

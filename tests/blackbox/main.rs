@@ -45,6 +45,7 @@ mod ports;
 mod reading;
 mod reload;
 mod reread;
+mod restarts;
 mod rotation;
 mod schedules;
 mod schemathesis;

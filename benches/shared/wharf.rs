@@ -43,13 +43,22 @@ impl Wharf {
         Self { folder, pids: None, guardian: None }
     }
 
+    /// Where its configuration and its state are.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
+
     /// Begins `wharf up -d`, which ends by itself.
     pub(crate) fn begin_up(&self, names: &[&str]) -> Child {
+        self.command(&["up", "-d"]).args(names).spawn().unwrap()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
-        command.args(["up", "-d"]).args(names).current_dir(&self.folder);
+        command.args(words).current_dir(&self.folder);
         command.env_remove("WHARF_STATE_DIR").env_remove("WHARF_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().unwrap()
+        command
     }
 
     /// Waits for the end of `wharf up -d` and learns who guards and manages.
@@ -130,6 +139,10 @@ impl Wharf {
 
 impl Drop for Wharf {
     fn drop(&mut self) {
+        if self.pids.is_none() {
+            // Down already, or a start that came to no end.
+            let _ = self.command(&["down"]).status();
+        }
         self.down();
         let _ = fs::remove_dir_all(&self.folder);
     }
