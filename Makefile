@@ -34,6 +34,7 @@ TEST_PROGRAMS += /usr/lib/erlang/erts-*/bin/inet_gethost:erlang-base
 PROFILE_PROGRAMS = $(shell scripts/profile-programs quick)
 ALL_PROFILE_PROGRAMS = $(shell scripts/profile-programs all)
 FUZZ_SECONDS ?= 60
+PARTS ?= supervise exchange framing spec words
 BENCH_PROGRAMS = erl:erlang-base gcc:gcc
 # Those beside which supervision is measured; circus and pm2 come from their own indexes, into target/bench.
 BENCH_PEERS = multilog:daemontools node:nodejs npm:npm py-ensurepip:python3-venv runsvdir:runit s6-svscan:s6 \
@@ -42,7 +43,7 @@ BENCH_PEERS = multilog:daemontools node:nodejs npm:npm py-ensurepip:python3-venv
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 NUMBER := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
-.PHONY: test check bench bench-supervision fuzz soak demo deps soak-deps bench-deps bench-supervision-deps lint doc help deb static dist package-files release-notes
+.PHONY: test check bench bench-supervision fuzz mutants soak demo deps soak-deps bench-deps bench-supervision-deps lint doc help deb static dist package-files release-notes
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -80,6 +81,10 @@ fuzz: ## each framing for FUZZ_SECONDS; needs cargo-fuzz and a nightly toolchain
 		cargo +nightly fuzz run $$target corpus/$$target seeds/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
+
+mutants: ## seeds bugs into all that decides (hours); SHARDS, FIRST, LAST and PARTS choose; see docs/MUTANTS.md
+	@for part in $(PARTS); do scripts/mutants $$part || exit 1; done
+	@scripts/mutants summary
 
 bench: bench-deps ## speed beside a bare C loop and Erlang, in one run
 	$(CARGO) bench --bench speed

@@ -520,3 +520,19 @@ impl State {
         matches!(self, Self::Stopped | Self::Finished | Self::Failed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is shown is what is written.
+    #[test]
+    fn the_words_are_those_of_the_documents() {
+        for health in [Health::Starting, Health::Healthy, Health::Unhealthy] {
+            assert_eq!(serde_json::json!(health), health.as_str());
+        }
+        for state in State::ALL {
+            assert_eq!(serde_json::json!(state), state.as_str());
+        }
+    }
+}

@@ -5,7 +5,8 @@
 //! every step the oracles of `docs/POLICY.md` are asked. Nothing here waits for anything.
 //!
 //! `WHARF_HISTORIES` says how many histories are tried, `WHARF_SEED` which one comes first. Seeds
-//! that once found a fault are in `tests/simulate.seeds` and run before all others.
+//! that once found a fault are in `tests/simulate.seeds` and run before all others. `WHARF_SHRINK=0` leaves a
+//! history that fails as long as it is.
 
 #![expect(clippy::unwrap_used, reason = "a simulation that cannot go on should stop")]
 
@@ -13,6 +14,8 @@
 mod book;
 #[path = "simulate/check.rs"]
 mod check;
+#[path = "simulate/clocks.rs"]
+mod clocks;
 #[path = "simulate/configs.rs"]
 mod configs;
 #[path = "simulate/expect.rs"]
@@ -25,6 +28,8 @@ mod note;
 mod oracles;
 #[path = "simulate/relate.rs"]
 mod relate;
+#[path = "simulate/shown.rs"]
+mod shown;
 #[path = "simulate/watch.rs"]
 mod watch;
 #[path = "simulate/world.rs"]
@@ -82,11 +87,15 @@ fn shrink(seed: u64, mut moves: Vec<Move>, oracle: &str) -> Vec<Move> {
 }
 
 fn check(seed: u64, tally: &mut Tally) {
+    if let Err(fault) = clocks::play(seed, tally) {
+        panic!("{}: {}\nWHARF_SEED={seed} WHARF_HISTORIES=1", fault.oracle, fault.words);
+    }
     let moves = history::moves(seed);
     if let Err(fault) = play(seed, &moves, tally) {
         let hook = panic::take_hook();
         panic::set_hook(Box::new(|_| {}));
-        let fewer = shrink(seed, moves, fault.oracle);
+        let small = number("WHARF_SHRINK") != Some(0);
+        let fewer = if small { shrink(seed, moves, fault.oracle) } else { moves };
         let told = Sim::new(seed).tell(&fewer);
         panic::set_hook(hook);
         panic!(

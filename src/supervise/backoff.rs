@@ -91,6 +91,23 @@ mod tests {
         assert_eq!(wait(&long, u32::MAX, 0.9), Duration::MAX);
     }
 
+    /// The first numbers of splitmix64 from 1234567, by Vigna's reference code (splitmix64.c).
+    #[test]
+    fn the_generator_is_the_published_one() {
+        let mut chance = Chance::new(1_234_567);
+        for whole in [
+            6_457_827_717_110_365_317_u64,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821,
+        ] {
+            let upper = u32::try_from(whole >> 32).unwrap();
+            let drawn = chance.draw();
+            assert!((drawn * 4_294_967_296.0 - f64::from(upper)).abs() < 0.5, "{drawn}");
+        }
+    }
+
     #[test]
     fn chance_is_spread_and_repeats_with_its_seed() {
         let draws = |seed| {

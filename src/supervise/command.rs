@@ -280,7 +280,7 @@ impl Supervisor {
                     Fact::Waits => !self.is_any_wanted(needed),
                     Fact::Never(_) => true,
                 };
-                if missing && seen.insert((needed.clone(), condition == Condition::Healthy)) {
+                if missing && seen.insert((needed.clone(), condition)) {
                     found.push((needed.clone(), condition));
                     queue.push_back(needed.clone());
                 }

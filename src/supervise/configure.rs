@@ -237,7 +237,7 @@ impl Supervisor {
         };
         self.reserve(incarnation);
         let id = past.replica;
-        let service = Service { replicas: 0, ..Service::new(id.service.clone()) };
+        let service = Service::new(id.service.clone());
         let mut replica = Replica::new(id.clone(), Arc::new(service), now);
         replica.set_leaving(true);
         self.index.update(&id, Marks::default(), replica.marks());

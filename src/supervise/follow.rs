@@ -79,7 +79,7 @@ impl Replica {
             (true, true) => After::Again,
             (true, false) => After::Judge,
         };
-        let run = Run { spawned: true, ..Run::ordered(incarnation, 0) };
+        let run = Run::ordered(incarnation, 0);
         let facts = Facts {
             service: &Arc::clone(&self.service),
             end,

@@ -359,4 +359,12 @@ mod tests {
         let nothing = Spec { services: indexmap::IndexMap::new(), ..spec(every(1), Missed::Run) };
         assert_eq!(configure(&mut bench.table, &nothing), None);
     }
+
+    #[test]
+    fn only_a_pattern_needs_the_wall_clock_to_be_looked_at() {
+        let every = Rhythm::Every(Duration::from_secs(600));
+        let bench = Bench::new("2026-11-22T02:30:00Z", every, Missed::Run);
+        assert!(!bench.table.goes_by_the_wall());
+        assert!(Bench::daily("2026-11-22T02:30:00Z").table.goes_by_the_wall());
+    }
 }

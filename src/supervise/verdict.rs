@@ -411,6 +411,62 @@ mod tests {
         assert_eq!((judged.reason, judged.cause), (Reason::ProtocolError, Cause::Spontaneous));
     }
 
+    /// What the reason rests on is told whole, and nothing else is.
+    #[test]
+    fn the_evidence_is_what_was_seen() {
+        let service = service("a"); // start_timeout 60 s
+        let told = |facts: Facts<'_>| judge(&facts).evidence;
+        let plain = end(How::Exited(1));
+        assert_eq!(told(facts(&service, &plain)), ["exited with code 1"]);
+
+        let end = End {
+            oom: Oom::Before(Duration::from_secs(3)),
+            protocol_error: true,
+            survivors: true,
+            ..plain.clone()
+        };
+        let sent = Sent { signal: Signal::HUP, by: who("wharf signal"), at: Tick(95 * SECOND) };
+        assert_eq!(
+            told(Facts { signal: Some(&sent), ..facts(&service, &end) }),
+            [
+                "exited with code 1",
+                "memory ran out in its control group 3.0s before",
+                "what it wrote was not its port's protocol",
+                "SIGHUP was sent by wharf signal 5.0s before",
+                "something it started may have outlived it",
+            ]
+        );
+
+        let target = Climber { incarnation: crate::name::Incarnation(1), runs: true, ready: true };
+        let climbed = |mut ending: Ending| {
+            ending.climb(Tick(90 * SECOND), &service, target, &mut Vec::new()).unwrap();
+            told(Facts { ending: Some(&ending), ..facts(&service, &plain) })
+        };
+        let killed = |cause| Ending::killed(cause, Tick(90 * SECOND), false);
+        for (ending, words) in [
+            (killed(Cause::StartTimeout), Some("it did not run within start_timeout (1m)")),
+            (killed(Cause::ReadyTimeout), Some("it was not ready within start_timeout (1m)")),
+            (
+                killed(Cause::ReadyTimeout).because("nobody answered".to_owned()),
+                Some("nobody answered"),
+            ),
+            (
+                Ending::killed(Cause::Spontaneous, Tick(90 * SECOND), true),
+                Some("what it wrote was not its port's protocol"),
+            ),
+            (
+                Ending::out_of_memory(Tick(90 * SECOND)),
+                Some("it was killed for that with all it had started (on_oom: kill)"),
+            ),
+            (killed(Cause::ManagerShutdown), None),
+        ] {
+            let mut all = vec!["exited with code 1"];
+            all.extend(words);
+            all.push("the manager did: SIGKILL");
+            assert_eq!(climbed(ending), all);
+        }
+    }
+
     #[test]
     fn an_end_nobody_saw_is_said_to_be_unknown() {
         let service = service("a");

@@ -249,16 +249,14 @@ impl Replica {
 
     /// A program that is ready said something of itself.
     pub(super) fn said(&mut self, cx: &mut Context<'_>, mut run: Run, said: Said) -> Phase {
-        let is_parting = run.care.as_ref().is_some_and(|care| care.stopping.is_some());
-        let has_watchdog = self.service.watchdog.is_some() && !is_parting;
         let Some(care) = &mut run.care else { return Running(run) };
         match said {
-            Said::Alive if has_watchdog => care.give_sign(&self.service, cx.now),
-            Said::AliveEvery(length) if has_watchdog => {
+            Said::Alive => care.give_sign(&self.service, cx.now),
+            Said::AliveEvery(length) => {
                 care.promise(length);
                 care.give_sign(&self.service, cx.now);
             }
-            Said::Unwell if has_watchdog => {
+            Said::Unwell if self.service.watchdog.is_some() && care.stopping.is_none() => {
                 let why = "it said itself that it is not well (WATCHDOG=trigger)".to_owned();
                 let ending = Ending::ordered(Cause::Watchdog, cx.now, After::Judge, why);
                 return self.stop(cx, run, ending);
@@ -266,7 +264,7 @@ impl Replica {
             Said::NeedsTime(length) => care.extend(cx.now + length.min(LONGEST_EXTENSION)),
             Said::Stopping => care.part(cx.now + self.service.stop.grace),
             // Nobody counts its signs of life.
-            Said::Alive | Said::AliveEvery(_) | Said::Unwell => {}
+            Said::Unwell => {}
         }
         self.keep_running(run)
     }

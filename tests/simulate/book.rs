@@ -11,8 +11,8 @@ use wharf::name::{Incarnation, Requester};
 use wharf::spec::{Eof, KillScope, Service};
 use wharf::time::Tick;
 
-use crate::relate::Held;
-use crate::watch::Watch;
+use super::relate::Held;
+use super::watch::Watch;
 
 /// How long a kill or a process that is still being made is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);

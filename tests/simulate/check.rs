@@ -10,14 +10,14 @@ use wharf::name::{Incarnation, ReplicaId};
 use wharf::spec::{KillScope, Service};
 use wharf::supervise::{CRASH_LOOPING, Hold, MAX_STARTING};
 
-use crate::book::{PATIENCE, Plan, Run, Step};
-use crate::configs::FILE;
-use crate::expect;
-use crate::history::{Sim, short};
-use crate::oracles::{Fault, Oracle, Tally};
-use crate::relate::Scope;
-use crate::watch::{Watch, oracle_of};
-use crate::world::Dice;
+use super::book::{PATIENCE, Plan, Run, Step};
+use super::configs::FILE;
+use super::expect;
+use super::history::{Sim, short};
+use super::oracles::{Fault, Oracle, Tally};
+use super::relate::Scope;
+use super::watch::{Watch, oracle_of};
+use super::world::Dice;
 
 impl Sim {
     /// Looks at one action before and while it is carried out.

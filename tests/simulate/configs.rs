@@ -14,8 +14,8 @@ use wharf::spec::{
     SOCKET_MODE, Schedule, Service, SignalName, Stop, Strategy,
 };
 
-use crate::watch::watched;
-use crate::world::Dice;
+use super::watch::watched;
+use super::world::Dice;
 
 pub(crate) fn plain(name: &str) -> Service {
     Service {

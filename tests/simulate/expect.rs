@@ -7,10 +7,10 @@ use wharf::exit::{Cause, Certainty, Decision, Errno, How, Reason, Signal, Stage}
 use wharf::spec::{Eof, OnGiveUp, OnProtocolError, Policy, Service};
 use wharf::time::Tick;
 
-use crate::book::{Book, Plan, Run, Then};
-use crate::oracles::{Fault, Oracle, Tally};
-use crate::relate::{Fallout, Team};
-use crate::watch::is_failure;
+use super::book::{Book, Plan, Run, Then};
+use super::oracles::{Fault, Oracle, Tally};
+use super::relate::{Fallout, Team};
+use super::watch::is_failure;
 
 /// An end that has to be recorded.
 #[derive(Debug, Clone)]
@@ -189,6 +189,20 @@ fn judge(
     };
     t.hold(Oracle::CauseIsTrue, verdict.cause == cause, || {
         format!("the cause was {cause}, recorded {}", verdict.cause)
+    })?;
+    let told = |begins: &str, goes_on: &str| {
+        let told = |words: &String| words.starts_with(begins) && words.contains(goes_on);
+        verdict.evidence.iter().any(told)
+    };
+    let named = match cause {
+        Cause::DependencyStopped => {
+            told("", " is restarted, and it with it") || told("", " is stopped with all")
+        }
+        Cause::GroupStrategy => told("the group ", " because of "),
+        _ => true,
+    };
+    t.hold(Oracle::CauseIsTrue, named, || {
+        format!("it does not say whose end it was: {:?}", verdict.evidence)
     })?;
     t.hold(Oracle::RequesterIsTrue, verdict.requested_by.as_ref() == by, || {
         format!("it was {by:?}, recorded {:?}", verdict.requested_by)

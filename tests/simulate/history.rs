@@ -16,16 +16,17 @@ use wharf::spec::{Cgroups, Check, Condition, Contents, Group, Service, Spec};
 use wharf::supervise::{Hold, Supervisor, View};
 use wharf::time::Tick;
 
-use crate::book::{Book, Plan, Run};
-use crate::configs::{
+use super::book::{Book, Plan, Run};
+use super::configs::{
     FILE, read_files, some_dependencies, some_groups, some_listen, some_restart, some_schedule,
     some_service, some_stop, valid,
 };
-use crate::expect::Due;
-use crate::oracles::{Fault, Oracle, Tally};
-use crate::relate::{Fallout, Roll, Team};
-use crate::watch::live;
-use crate::world::{Dice, Process, Stage, Temper, World};
+use super::expect::Due;
+use super::oracles::{Fault, Oracle, Tally};
+use super::relate::{Fallout, Roll, Team};
+use super::shown::Shown;
+use super::watch::live;
+use super::world::{Dice, Process, Stage, Temper, World};
 
 /// One move. It carries its own chance, so that leaving out others does not change it.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +118,7 @@ pub(crate) struct Sim {
     /// Runs that have to be told in this step that a file changed, by which signal, and whether an earlier
     /// manager owed that.
     pub(crate) news: Vec<(Incarnation, Signal, bool)>,
+    pub(crate) shown: BTreeMap<ReplicaId, Shown>,
     /// Replicas of which it has to be told that a start is left out.
     pub(crate) overlapped: Vec<ReplicaId>,
     pub(crate) log: Option<String>,
@@ -148,6 +150,7 @@ impl Sim {
             due: BTreeMap::new(),
             views: BTreeMap::new(),
             news: Vec::new(),
+            shown: BTreeMap::new(),
             overlapped: Vec::new(),
             log: None,
         };
@@ -558,6 +561,7 @@ impl Sim {
         self.rolls.clear();
         self.teams.clear();
         self.views.clear();
+        self.shown.clear();
         self.say(|| "--- the manager dies".to_owned());
         let services = std::mem::take(&mut self.services);
         let services: Vec<_> = services.into_values().map(|known| known.service).collect();
@@ -933,7 +937,8 @@ impl Sim {
         })?;
         self.down |= downs > 0;
         self.told(&actions, t)?;
-        self.agree(t)
+        self.agree(t)?;
+        self.all_is_true(event, &actions, t)
     }
 
     /// Replicas that this reload must leave alone.

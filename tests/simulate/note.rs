@@ -11,12 +11,12 @@ use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{OnOom, Overlap, Service};
 use wharf::time::Tick;
 
-use crate::book::{Asked, Book, PATIENCE, Plan, Run, Then};
-use crate::configs::{FILE, plain, shut_out};
-use crate::expect::Due;
-use crate::history::{Known, Sim};
-use crate::relate::{Held, Roll, Scope, Team};
-use crate::watch::Watch;
+use super::book::{Asked, Book, PATIENCE, Plan, Run, Then};
+use super::configs::{FILE, plain, shut_out};
+use super::expect::Due;
+use super::history::{Known, Sim};
+use super::relate::{Held, Roll, Scope, Team};
+use super::watch::Watch;
 
 impl Sim {
     /// Enters an event into the books. Returns the runs to which a signal has to be sent.

@@ -69,6 +69,9 @@ oracles! {
     OverlapIsTold = "overlap-is-told",
     OverlapIsQueued = "overlap-is-queued",
     OverlapIsReplaced = "overlap-is-replaced",
+    RhythmKeepsItsInterval = "rhythm-keeps-its-interval",
+    PatternComesOnce = "pattern-comes-once",
+    MissedIsJudged = "missed-is-judged",
 
     StartTimeoutKills = "start-timeout-kills",
     ReadyIsWaitedFor = "ready-is-waited-for",

@@ -1,7 +1,7 @@
 //! What one service means for others, worked out anew from the books whenever it is asked for: who may
 //! start, who has to end first, what a group does, whose turn it is. Nothing is kept but what was said.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use wharf::event::{Action, Event, Health, Rest};
@@ -11,9 +11,9 @@ use wharf::spec::{Condition, Dependency, Group, Strategy};
 use wharf::supervise::Hold;
 use wharf::time::Tick;
 
-use crate::book::{Book, Plan, Then};
-use crate::history::Sim;
-use crate::oracles::{Fault, Oracle, Tally};
+use super::book::{Book, Plan, Then};
+use super::history::Sim;
+use super::oracles::{Fault, Oracle, Tally};
 
 /// How a replica stands for those who wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -559,10 +559,11 @@ impl Sim {
         t.hold(Oracle::RollingStopsAtAFailure, told == self.halts, || {
             format!("halted at {:?}, told {told:?}", self.halts)
         })?;
-        let known: BTreeMap<_, _> =
-            self.rolls.keys().map(|one| (one, self.supervisor.is_rolling(one))).collect();
-        t.hold(Oracle::RollingIsOneAtATime, known.values().all(|rolls| *rolls), || {
-            format!("{known:?}")
+        let rolling = |one: &&ServiceName| self.supervisor.is_rolling(one);
+        let known: Vec<_> = self.services.keys().filter(rolling).collect();
+        let right = self.rolls.keys().eq(known.iter().copied());
+        t.hold(Oracle::RollingIsOneAtATime, right, || {
+            format!("{known:?} take turns, and should {:?}", self.rolls.keys())
         })
     }
 

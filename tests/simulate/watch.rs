@@ -9,10 +9,10 @@ use wharf::spec::{Check, HealthFailure, Healthcheck, Port, Readiness, ReadyBy, S
 use wharf::supervise::{MEMORY_INTERVAL, PROBE_PATIENCE, READY_QUESTION};
 use wharf::time::Tick;
 
-use crate::book::{Asked, Book, Run, Then};
-use crate::history::Sim;
-use crate::oracles::{Fault, Oracle, Tally};
-use crate::world::Dice;
+use super::book::{Asked, Book, Run, Then};
+use super::history::Sim;
+use super::oracles::{Fault, Oracle, Tally};
+use super::world::Dice;
 
 /// What is watched of a run.
 #[derive(Debug, Clone, Default)]
@@ -230,10 +230,12 @@ impl Run {
                 self.watch.stopping = self.watch.stopping.or(Some(by));
                 self.part();
             }
-            Said::AliveEvery(every) if self.ready.is_none() => self.watch.every = Some(every),
-            Said::AliveEvery(every) if is_watched => {
+            // What it promised before anybody counted holds from then on.
+            Said::AliveEvery(every) if cared_for => {
                 self.watch.every = Some(every);
-                self.watch.watchdog = Some(now + every);
+                if is_watched {
+                    self.watch.watchdog = Some(now + every);
+                }
             }
             Said::Alive if is_watched => {
                 self.watch.watchdog = self.silence().map(|silence| now + silence);

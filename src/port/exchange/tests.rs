@@ -1,5 +1,6 @@
 //! An exchange against what a program could do: by hand here, by chance in `model`.
 
+mod doors;
 mod driver;
 mod enveloped;
 mod greeting;
@@ -503,6 +504,21 @@ fn an_exchange_is_restored_only_from_a_form_it_knows() {
     assert_eq!(restore(&text, &lines(id)), Some(RestoreError::Replies));
     text["version"] = 2.into();
     assert_eq!(restore(&text, &lines(Replies::One)), Some(RestoreError::Version(2)));
+}
+
+/// What waits for a number is framed only when it has one, so it has to fit then.
+#[test]
+fn what_waits_has_to_fit_where_it_is_restored() {
+    let port =
+        |max_frame| Port { max_frame, ..lines(Replies::Id(IdPlace::Pointer("/id".to_owned()))) };
+    let mut exchange = start(&port(1000));
+    exchange.accept(call(1, &format!(r#"{{"id":1,"x":"{}"}}"#, "x".repeat(200))));
+    let text = serde_json::to_value(&exchange).unwrap();
+    for (max_frame, error) in [(1000, None), (100, Some(RestoreError::Framing))] {
+        let saved: Saved = serde_json::from_value(text.clone()).unwrap();
+        let protocol = Arc::new(Protocol::new(&port(max_frame)).unwrap());
+        assert_eq!(Exchange::restore(protocol, saved).err(), error);
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub struct Dependency {
 }
 
 /// What a service must have reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Condition {
     /// It runs, or has run and finished.
     #[serde(rename = "service_started")]

@@ -54,7 +54,15 @@ impl Driver {
 
     /// Takes a chunk, lets time pass, and only then writes some of it.
     pub(super) fn write(&mut self, most: usize, passing: u64) {
-        let Some(chunk) = self.exchange.next_write() else { return };
+        // What is lent is what is given; who writes none of it changes nothing.
+        let lent = self.exchange.write_by(&mut Vec::new(), |slices, total| {
+            let lent: Vec<_> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            assert_eq!(lent.len(), total);
+            Err::<usize, _>(lent)
+        });
+        let chunk = self.exchange.next_write();
+        assert_eq!(lent, chunk.as_ref().map(|chunk| Err(chunk.pieces.concat())));
+        let Some(chunk) = chunk else { return };
         assert_eq!(chunk.at, self.written.len() as u64);
         self.pass(passing);
         let bytes = chunk.pieces.concat();

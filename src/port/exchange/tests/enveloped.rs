@@ -258,3 +258,43 @@ fn it_goes_on_from_its_saved_form() {
     assert_eq!(kinds, [Said::Pong, Said::Call]);
     assert_eq!(port.says_frame(&replied(id, "b")), [reply(1, &["a", "b"])]);
 }
+
+/// A program says how large a frame it takes: that large, and not larger.
+#[test]
+fn what_just_fits_is_taken() {
+    let mut port = start(&port());
+    port.greets(r#"{"proto":1,"max_frame":100,"concurrency":100}"#);
+    port.says_frame(&Frame::new(Said::Ready, 0, "{}"));
+    for (length, fits) in [(1, true), (99, true), (100, true), (101, false), (200, false)] {
+        let submitted =
+            port.submit(call(length, &"x".repeat(usize::try_from(length).unwrap())), NOW);
+        let size = length;
+        let refused = Err(Refusal::from(EncodeError::TooLarge { size, max: 100 }));
+        assert_eq!(submitted, if fits { Ok(()) } else { refused });
+    }
+    let sizes: Vec<_> = port.frames().iter().map(|frame| frame.payload.len()).collect();
+    assert_eq!(sizes, [1, 99, 100]);
+}
+
+/// Frames of an answered kind have no number where they are nobody's.
+#[test]
+fn credit_for_somebody_is_no_credit() {
+    let mut port = start(&port());
+    port.gets_ready();
+    assert_eq!(port.says_frame(&Frame::new(Said::Credit, 0, r#"{"frames":1}"#)), []);
+    port.says_frame(&Frame::new(Said::Credit, 3, r#"{"frames":1}"#));
+    let [refused] = &port.frames()[..] else { panic!("it is told so") };
+    assert_eq!((refused.kind, refused.id), (Said::Error, 3));
+}
+
+/// What the protocol itself has to say is said, and then nothing is left to say.
+#[test]
+fn it_has_a_word_until_it_is_written() {
+    let mut port = start(&port());
+    port.gets_ready();
+    assert!(!port.has_word() && port.is_all_written());
+    port.says_frame(&Frame::new(Said::Ping, 9, ""));
+    assert!(port.has_word() && !port.is_all_written());
+    assert_eq!(port.frames()[0].kind, Said::Pong);
+    assert!(!port.has_word() && port.is_all_written());
+}

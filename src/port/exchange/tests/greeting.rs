@@ -240,3 +240,66 @@ fn a_call_is_answered_in_spite_of_stray_lines() {
         assert_eq!(port.counters().strays, 2);
     }
 }
+
+/// What is waited for is told by how far it has come.
+#[test]
+fn what_is_waited_for_is_said() {
+    let banner = || Banner::Until("^go$".to_owned());
+    for (banner, ready, said, words) in [
+        (
+            banner(),
+            Ready::Banner,
+            "",
+            "a banner that ends with \"^go$\" was waited for, and it had said nothing",
+        ),
+        (
+            banner(),
+            message("^yes"),
+            "hm\n",
+            "a banner that ends with \"^go$\" was waited for, and it had said \"hm\"",
+        ),
+        (
+            banner(),
+            message("^yes"),
+            "go\n",
+            "a message that matches \"^yes\" was waited for, and it had said \"go\"",
+        ),
+        (
+            Banner::Messages(2),
+            Ready::Banner,
+            "a\n",
+            "the 2 messages of its banner was waited for, and it had said \"a\"",
+        ),
+        (
+            Banner::Messages(2),
+            message("^yes"),
+            "a\nb\n",
+            "a message that matches \"^yes\" was waited for, and it had said 2 messages, the last of them \"b\"",
+        ),
+        (
+            Banner::None,
+            Ready::FirstMessage,
+            "",
+            "its first message was waited for, and it had said nothing",
+        ),
+    ] {
+        let mut port = start(&greeted(banner, ready));
+        told(&mut port, said);
+        assert_eq!(port.unready().unwrap(), format!("it was not ready: {words}"));
+    }
+}
+
+/// A question is made of whole requests, one at least.
+#[test]
+fn a_question_without_a_request_is_none() {
+    let unfinished = |send: &str| {
+        let ready = Ready::Exchange { send: send.to_owned(), expect: "^yes".to_owned() };
+        let replies = Replies::Sections { longer: Vec::new(), error: None };
+        let port = Port { framing: Framing::PktLine, ready, replies, ..Port::default() };
+        matches!(crate::port::exchange::Protocol::new(&port), Err(BadProtocol::Unfinished))
+    };
+    assert!(!unfinished("0005a0000"));
+    for send in ["", "0005a", "0005"] {
+        assert!(unfinished(send), "{send:?}");
+    }
+}
