@@ -7,6 +7,7 @@
 //! are to outlive their manager it spares, keeps their pipes open, and hands them to the next one. A
 //! service manager above wharf hears of everything from it alone.
 
+mod binary;
 mod given;
 mod life;
 mod notify;
@@ -15,7 +16,7 @@ mod vault;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,19 +24,21 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{How, Signal};
 use crate::os::epoll::{Interest, Poller, Ready};
 use crate::os::live::{Phase, Table};
+use crate::os::procfs::Stuck;
 use crate::os::signal::{Arrived, Inbox};
 use crate::os::wait::{self, Ended};
 use crate::os::{clock, fds, limits, prctl, procfs, signal};
 use crate::state::StateDir;
 use crate::time::Tick;
 
+use self::binary::Binary;
 use self::life::{Abort, Life};
 use self::notify::{News, Notifier};
 use self::vault::{Left, Vault};
 
 pub use self::given::{Given, GivenError, Role};
 pub use self::notify::{NotifyAt, NotifyError, VARIABLES};
-pub use self::vault::{WORD, Word};
+pub use self::vault::{ADDRESSES, NOTICES, WORD, Word};
 
 /// The descriptor on which a manager finds the lock of its state directory.
 pub const LOCK_FD: i32 = 3;
@@ -141,13 +144,17 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// Ends in a row before the manager was ready, not counting those by `SIGKILL`, which come from
 /// outside.
 const HELPLESS: u32 = 5;
+/// So many of those of a binary that is not the guardian's own, and the guardian's own is tried.
+const FOREIGN: u32 = 3;
 /// How often a successor that there are no resources for (a limit on processes, say) is tried, and
 /// how long after another. The first manager is not: who starts it sees what is wrong.
 const REFUSED: u32 = 60;
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often that time is doubled where no manager can run and kept runs go on.
+const MOST_DOUBLED: u32 = 3;
 /// How long the first manager of a new binary may take to serve.
 const NEW_PATIENCE: Duration = Duration::from_secs(30);
-/// How long the orphans of a dead manager may take to die.
+/// How long the orphans of a dead manager may take to die, but for those that the kernel holds.
 const SWEEP_BOUND: Duration = Duration::from_secs(5);
 
 const SIGNALS: u64 = 0;
@@ -213,15 +220,15 @@ impl Guardian {
         // The wish that everything end, until a manager has fulfilled it: one that is killed before
         // it read its relayed signal must not undo it.
         let mut asked = None;
-        let mut refused = 0;
+        let (mut refused, mut vain) = (0, 0);
         // Signals that came while there was no manager; they are the next one's.
         let mut kept = Vec::new();
         // The binary of the present manager, where that is not this one; and one to be tried.
-        let (mut program, mut next): (Option<PathBuf>, Option<PathBuf>) = (None, None);
+        let (mut program, mut next): (Option<Binary>, Option<Binary>) = (None, None);
         let mut began = false;
         loop {
             let tried = next.take();
-            let binary = tried.as_deref().or(program.as_deref());
+            let binary = tried.as_ref().or(program.as_ref());
             let mut life = match self.start(watch.nofile, binary) {
                 Err(error) if tried.is_some() => {
                     tracing::error!(%error, "the new binary cannot be started; the old one goes on");
@@ -235,11 +242,7 @@ impl Guardian {
                 Err(error) if refused < REFUSED && began => {
                     refused += 1;
                     tracing::warn!(%error, "trying again");
-                    let until = clock::now() + AGAIN;
-                    while clock::now() < until {
-                        collect(watch, until.since(clock::now()), &mut kept)
-                            .map_err(system("waiting"))?;
-                    }
+                    pause(watch, AGAIN, &mut kept).map_err(system("waiting"))?;
                     continue;
                 }
                 life => life?,
@@ -260,8 +263,11 @@ impl Guardian {
             }
             let ended = self.watch(&mut life, watch, &mut asked).map_err(system("waiting"))?;
             let failed = tried.is_some() && !life.ready;
-            let over = matches!(ended.how, How::Exited(0 | HOPELESS)) && !failed;
-            if over {
+            vain = if life.ready { 0 } else { vain };
+            let hopeless = ended.how == How::Exited(HOPELESS) && !failed;
+            let is_wanted = asked.is_none() && watch.vault.keeps_runs();
+            let goes_on = hopeless && (program.is_some() || is_wanted);
+            if (hopeless || ended.how == How::Exited(0)) && !failed && !goes_on {
                 watch.vault.clear();
             }
             let left = self.sweep(watch, &mut kept).map_err(system("sweeping"))?;
@@ -279,16 +285,34 @@ impl Guardian {
             program = tried.or(program);
             match ended.how {
                 How::Exited(SUCCEEDED) if life.next.is_some() => {
-                    next = life.next;
-                    tracing::info!(binary = ?next, "the manager makes room for a new one");
+                    next = life.next.as_deref().and_then(successor);
                 }
                 How::Exited(0) => return Ok(life.exit.unwrap_or(0)),
+                How::Exited(HOPELESS) if program.take().is_some() => {
+                    tracing::error!(
+                        "the binary of the last manager cannot run here; this one is tried"
+                    );
+                }
+                How::Exited(HOPELESS) if goes_on => {
+                    tracing::error!(
+                        "no manager can run here, see above; what is kept goes on, and it is tried again"
+                    );
+                    let doubled = AGAIN.saturating_mul(1 << vain);
+                    vain = (vain + 1).min(MOST_DOUBLED);
+                    pause(watch, doubled, &mut kept).map_err(system("waiting"))?;
+                    let end = kept.iter().position(|one| self.means_the_end(one.signal));
+                    asked = end.map(|at| kept.remove(at));
+                }
                 How::Exited(HOPELESS) => {
                     return Err(GuardianError::GaveUp("it cannot run here, see above".into()));
                 }
                 how => {
                     let killed = how.signal() == Some(Signal::KILL);
                     helpless = if life.ready || killed { 0 } else { helpless + 1 };
+                    if helpless >= FOREIGN && program.take().is_some() {
+                        tracing::error!(%how, "the binary of the last manager does not come to serve; this one is tried");
+                        helpless = 0;
+                    }
                     give_up(&mut ends, clock::now(), helpless, how)?;
                     tracing::warn!(pid = ended.pid, %how, "the manager died; starting it again");
                 }
@@ -406,23 +430,25 @@ impl Guardian {
         let table = self.table();
         let deadline = clock::now() + SWEEP_BOUND;
         let mut was_empty = false;
+        let mut stuck = Stuck::default();
         loop {
             let keep = |ended: &Ended| keep(table.as_ref(), ended);
             if watch.vault.reap_others(None, table.as_ref(), keep)? == Left::Nobody {
                 return Ok(0);
             }
             let kept = watch.vault.spared(table.as_ref());
-            let mut left = 0;
+            let mut orphans = Vec::new();
             for orphan in children()? {
                 if watch.spared.contains(&(orphan.pid, orphan.start)) || kept.spares(&orphan) {
                     continue;
                 }
                 // A child of ours that we have not reaped keeps its number.
                 let _ = signal::send_pid(orphan.pid, Signal::KILL);
-                left += 1;
+                orphans.push(orphan.pid);
             }
+            let (left, now) = (orphans.len(), clock::now());
             // Who dies hands its children to us a moment later: only a second empty look counts.
-            if clock::now() >= deadline || (left == 0 && was_empty) {
+            if now >= deadline || (left == 0 && was_empty) || stuck.for_good(orphans, now) {
                 return Ok(left);
             }
             was_empty = left == 0;
@@ -444,6 +470,15 @@ fn collect(watch: &mut Watch, limit: Duration, signals: &mut Vec<Arrived>) -> io
         if arrived.signal.number() != libc::SIGCHLD {
             signals.push(arrived);
         }
+    }
+    Ok(())
+}
+
+/// Waits for so long, and keeps the signals that come.
+fn pause(watch: &mut Watch, length: Duration, signals: &mut Vec<Arrived>) -> io::Result<()> {
+    let until = clock::now() + length;
+    while clock::now() < until {
+        collect(watch, until.since(clock::now()), signals)?;
     }
     Ok(())
 }
@@ -479,6 +514,20 @@ fn keep(table: Option<&Table>, ended: &Ended) {
         && slot.kept_end().is_none()
     {
         slot.keep_end(ended.how, &ended.usage);
+    }
+}
+
+/// The binary that a manager makes room for; `None` where it is gone.
+fn successor(path: &Path) -> Option<Binary> {
+    match Binary::open(path.to_owned()) {
+        Ok(binary) => {
+            tracing::info!(binary = %binary.path().display(), "the manager makes room for a new one");
+            Some(binary)
+        }
+        Err(error) => {
+            tracing::error!(binary = %path.display(), %error, "the new binary is gone; the old one goes on");
+            None
+        }
     }
 }
 

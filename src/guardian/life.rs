@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::exit::{Errno, Stage};
 use crate::os::epoll::{Interest, Poller, Ready};
@@ -14,6 +14,7 @@ use crate::os::spawn::{ChildLimit, Landing, Launch, Stacks};
 use crate::os::{clock, fds, memory};
 use crate::time::Tick;
 
+use super::binary::Binary;
 use super::notify::{News, Notifier};
 use super::{
     ALIVE, CHANNEL_FD, EXIT, GIVEN_FD, Guardian, GuardianError, LOCK_FD, NEXT, READY, RELOADED,
@@ -88,16 +89,18 @@ impl Guardian {
     pub(super) fn start(
         &self,
         nofile: Limit,
-        binary: Option<&Path>,
+        binary: Option<&Binary>,
     ) -> Result<Life, GuardianError> {
         let system = |doing| move |source| GuardianError::System { doing, source };
         let (ours, theirs) = fds::message_pair().map_err(system("making a socket"))?;
         let (vault, stored) = fds::message_pair().map_err(system("making a socket"))?;
         // The open file itself, unless a new binary was asked for.
-        let own = Path::new("/proc/self/exe");
-        let program = std::iter::once(binary.unwrap_or(own).as_os_str().as_bytes());
-        let words: Vec<&[u8]> =
-            program.chain(self.arguments.iter().map(String::as_bytes)).collect();
+        let program = match binary {
+            None => b"/proc/self/exe".to_vec(),
+            Some(binary) => binary.program().map_err(system("finding the binary"))?,
+        };
+        let arguments = self.arguments.iter().map(String::as_bytes);
+        let words: Vec<&[u8]> = std::iter::once(&*program).chain(arguments).collect();
         let environment = self.environment.iter().map(|(name, value)| (&**name, &**value));
         let nul = |_| GuardianError::Start("its arguments", Errno(libc::EINVAL));
         let mut launch = Box::new(Launch::new(&words, environment).map_err(nul)?);

@@ -2,7 +2,8 @@
 //!
 //! The table of what is alive says which runs were to be kept and how far they had come; the guardian
 //! holds their pipes and has not reaped those that ended meanwhile. A run that cannot be taken over is
-//! killed, and recorded like any other that died with its manager.
+//! killed, and recorded like any other that died with its manager. One that the kernel does not let end is
+//! taken over all the same, to be ended: it has no successor before it is gone.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,13 +15,16 @@ use crate::exit::Signal;
 use crate::guardian::Word;
 use crate::journal::{Journal, JournalError};
 use crate::name::{Incarnation, ReplicaId};
-use crate::os::live::{Kept as Slot, PORT_IN_MESSAGE, PORT_IN_REQUEST, PORT_OWES, Phase, Table};
+use crate::os::live::{
+    Kept as Slot, PORT_IN_MESSAGE, PORT_IN_REQUEST, PORT_OWES, Phase, Slot as TableSlot, Table,
+};
+use crate::os::procfs::Stuck;
 use crate::os::spool::{Left, Spool};
 use crate::os::wait::Ended;
-use crate::os::{clock, epoll, procfs, signal};
+use crate::os::{clock, epoll, mark, prctl, procfs, signal};
 use crate::output::{Doubt, Stream, doubt_marker};
 use crate::port::exchange::{Exchange, Saved};
-use crate::spec::{Service, Spec, contents_number, fingerprint};
+use crate::spec::{KillScope, Service, Spec, contents_number, fingerprint};
 use crate::supervise::{Conversation, Resume, Supervisor, resume};
 use crate::time::Tick;
 
@@ -106,11 +110,49 @@ pub(super) fn find(
                     resume,
                 });
             }
-            _ => strays.push((index, pid)),
+            _ => {
+                let service = spec.services.get(&replica.service);
+                let leaves = service.is_some_and(|one| one.stop.kill == KillScope::Process);
+                let mark = (!leaves).then(|| mark::of(table.realm(), incarnation));
+                strays.push(Stray { slot: index, pid, mark });
+            }
         }
     }
     end(table, &strays);
+    let mut open: Vec<_> = table.used().filter(|(_, slot)| slot.phase() == Phase::Open).collect();
+    open.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.incarnation()));
+    let mut known: HashSet<ReplicaId> = found.iter().map(|found| found.replica.clone()).collect();
+    for one in open {
+        if one.1.replica().is_some_and(|replica| !known.contains(&replica))
+            && let Some(run) = held(spec, one, vault)
+        {
+            known.insert(run.replica.clone());
+            found.push(run);
+        }
+    }
     Ok(found)
+}
+
+/// A run that was killed and is still there. Its number is its own: a child of the guardian, which has
+/// not reaped it.
+fn held(spec: &Spec, (index, slot): (usize, &TableSlot), vault: &Vault) -> Option<Found> {
+    let (replica, pid) = (slot.replica()?, slot.pid()?);
+    let stat = procfs::stat(pid)?;
+    if slot.kept_end().is_some() || stat.is_zombie() || stat.parent != prctl::parent() {
+        return None;
+    }
+    let pidfd = signal::open_pidfd(pid).ok()?;
+    let incarnation = slot.incarnation();
+    tracing::error!(%replica, %incarnation, pid, "a run was killed and does not end; it is not waited for");
+    let service = spec.services.get(&replica.service).map_or_else(
+        || Arc::new(Service { replicas: 0, ..Service::new(replica.service.clone()) }),
+        Arc::clone,
+    );
+    let started = slot.kept().executed().unwrap_or_else(clock::now);
+    let alive = Alive { incarnation, started, ready: None, in_step: false, stale: false };
+    let ends = vault.take(incarnation).ok().flatten().unwrap_or_default();
+    let resume = Err("its manager died, and it could not be killed then");
+    Some(Found { alive, replica, slot: index, service, pid, pidfd, ends, resume })
 }
 
 /// Whether a file that a run reads changed and it was not told: its manager died in between.
@@ -154,18 +196,54 @@ fn conversation(bits: u32) -> Conversation {
     }
 }
 
-/// Kills runs and waits until the guardian has seen how they ended.
-fn end(table: &Table, strays: &[(usize, i32)]) {
+/// A run that cannot be taken over.
+struct Stray {
+    slot: usize,
+    pid: i32,
+    /// What everything carries that it started; `None` where that is to live on.
+    mark: Option<u64>,
+}
+
+/// Kills what strays have started and the guardian has spared. Who dies hands its children to the
+/// guardian, so only its own are looked at, again and again.
+fn kill_started(strays: &[Stray]) -> Vec<i32> {
+    let marks: HashSet<u64> = strays.iter().filter_map(|stray| stray.mark).collect();
+    if marks.is_empty() {
+        return Vec::new();
+    }
+    let all = procfs::all().unwrap_or_default().into_iter();
+    let orphans = all.filter(|stat| stat.parent == prctl::parent() && !stat.is_zombie());
+    let others = orphans.filter(|stat| strays.iter().all(|stray| stray.pid != stat.pid));
+    let marked = others.filter(|stat| mark::read(stat.pid).is_some_and(|it| marks.contains(&it)));
+    let found: Vec<_> = marked.collect();
+    for stat in &found {
+        // A descriptor first and a second look: the guardian may have reaped it meanwhile.
+        let Ok(pidfd) = signal::open_pidfd(stat.pid) else { continue };
+        if procfs::stat(stat.pid).map(|now| now.start) == Some(stat.start) {
+            let _ = signal::send(pidfd.as_fd(), Signal::KILL);
+        }
+    }
+    found.into_iter().map(|stat| stat.pid).collect()
+}
+
+/// Kills runs and what they started, and waits until the guardian has seen how the runs ended.
+fn end(table: &Table, strays: &[Stray]) {
     let deadline = clock::now() + BOUND;
     let Ok(poller) = epoll::Poller::new() else { return };
-    for (_, pid) in strays {
+    for Stray { pid, .. } in strays {
         // Not reaped before it is released: number and group are still its own.
         let _ = signal::send_group(*pid, Signal::KILL);
         let _ = signal::send_pid(*pid, Signal::KILL);
     }
-    while strays.iter().any(|(index, _)| table.slot(*index).kept_end().is_none())
-        && clock::now() < deadline
-    {
+    let mut stuck = Stuck::default();
+    loop {
+        let open = strays.iter().filter(|stray| table.slot(stray.slot).kept_end().is_none());
+        let mut left: Vec<i32> = open.map(|stray| stray.pid).collect();
+        left.extend(kill_started(strays));
+        let now = clock::now();
+        if left.is_empty() || now >= deadline || stuck.for_good(left, now) {
+            return;
+        }
         let _ = poller.wait(&mut epoll::Ready::new(1), Some(LOOK));
     }
 }
@@ -326,8 +404,12 @@ impl Control {
 
     /// The guardian need not keep anything of a run any more.
     pub(super) fn let_go(&mut self, incarnation: Incarnation) {
+        if self.holds_pipes(incarnation) {
+            return;
+        }
         if !self.sweeping.contains_key(&incarnation) && self.guarded.remove(&incarnation) {
             self.vault.say(Word::Release, incarnation);
+            self.vault.say(Word::Release, super::notify::number_of(incarnation));
         }
     }
 
@@ -385,7 +467,7 @@ impl Control {
             Event::Ready { incarnation } => (incarnation, true),
             _ => return,
         };
-        let Some(run) = self.runs.get(incarnation).filter(|run| run.is_kept()) else { return };
+        let Some(run) = self.runs.get(incarnation) else { return };
         let kept = self.table.slot(run.slot).kept();
         let now = clock::now();
         if !ready {

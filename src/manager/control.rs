@@ -171,8 +171,6 @@ pub(super) struct Control {
     pub(super) table: Table,
     /// What is said to the guardian of kept runs.
     pub(super) vault: Vault,
-    /// Another descriptor of the control socket, for a successor.
-    pub(super) listener: OwnedFd,
     /// A succession by another binary that is under way.
     pub(super) succession: Option<Succession>,
     /// What was read of kept runs last; made with the first of them.

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use crate::event::{End, Event, Verdict};
 use crate::exit::{Cause, Decision, ExitRecord, How, Reason, RestartPart, Signal};
+use crate::guardian::Word;
 use crate::journal::{Filter, Reader};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::cgroup::Group;
 use crate::os::input::Input;
+use crate::os::live::Phase;
 use crate::os::wait::{self, Ended};
 use crate::os::{clock, mark, signal};
 use crate::spec::KillScope;
@@ -402,8 +404,12 @@ impl Control {
             // Only now may the table forget the run.
             let slot = pending.slot;
             self.pending.remove(&incarnation);
-            if let Some(slot) = slot {
-                self.release(slot);
+            match slot {
+                Some(slot) if self.holds_pipes(incarnation) => {
+                    self.table.slot(slot).set_phase(Phase::Lingers);
+                }
+                Some(slot) => self.release(slot),
+                None => {}
             }
             self.let_go(incarnation);
         } else {
@@ -423,6 +429,11 @@ impl Control {
             (Some(pidfd), None) => drop(wait::reap(pidfd.as_fd())),
             (None, _) => {}
         }
+    }
+
+    /// Whether what a kept run started, which is left alone, holds its pipes.
+    pub(super) fn holds_pipes(&self, incarnation: Incarnation) -> bool {
+        self.lingering.get(&incarnation).is_some_and(|one| one.slot.is_some())
     }
 
     /// What was decided upon an end that has been told.
@@ -545,6 +556,9 @@ impl Control {
     fn look_for_spared(&mut self, incarnation: Incarnation) {
         let Some(run) = self.runs.get(&incarnation) else { return };
         let (pid, group, replica) = (run.pid, run.group.clone(), run.replica.clone());
+        if run.is_kept() {
+            self.vault.say(Word::Spare, incarnation);
+        }
         self.sweeping.insert(incarnation, (replica, None));
         let (scope, mark) = (KillScope::Tree, mark::of(self.realm, incarnation));
         self.sweeper.ask(Sweep { incarnation, pid, scope, group, mark, spared: true });

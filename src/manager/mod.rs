@@ -26,6 +26,7 @@ mod measure;
 mod notice;
 mod notify;
 mod oom;
+mod opening;
 mod probe_exec;
 mod probes;
 mod prompts;
@@ -58,6 +59,7 @@ mod waiting;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::mpsc::{channel, sync_channel};
@@ -171,6 +173,8 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 /// the process ends from within.
 pub fn run(options: &Options, serve: impl FnOnce(Doors, Handle) -> io::Result<()>) -> i32 {
     memory::stay_small();
+    // Else it is called after the descriptor by which it was executed.
+    prctl::name_thread(c"wharf");
     match start(options, serve) {
         Ok(never) => match never {},
         Err(error) => {
@@ -258,7 +262,12 @@ fn start(
     };
     let spared: Vec<_> = kept.iter().map(|kept| kept.replica.clone()).collect();
     let alone = (!same_guardian).then_some(same_boot);
-    let left = recover::clean_up(&table, cgroups.as_ref().ok(), alone, &spared);
+    // What they started lives on after them.
+    let mut left_alone = spared.clone();
+    if same_guardian {
+        left_alone.extend(recover::leaving(&applied.spec));
+    }
+    let left = recover::clean_up(&table, cgroups.as_ref().ok(), alone, &left_alone);
     if !left.is_empty() {
         tracing::error!(pids = ?left, "processes of an earlier life cannot be killed");
     }
@@ -271,6 +280,8 @@ fn start(
         let service = spec.services.get(&id.service);
         service.is_some_and(|service| (1..=service.replicas).contains(&id.replica))
     })?;
+
+    let killed_groups = recover::killed_groups(cgroups.as_ref().ok(), &spec, &left_alone);
 
     let waker = Waker::new().map_err(system("making an eventfd"))?;
     let (requests, inbox) = sync_channel(REQUESTS);
@@ -287,12 +298,15 @@ fn start(
     let sockets =
         sockets::Keeper::inherit(&spec, &vault).map_err(system("talking to the guardian"))?;
     let left = if same_guardian { vault.take(vault::NO_RUN).ok().flatten() } else { None };
-    let left = left.and_then(|fds| fds.into_iter().next());
     let given_control = given.remove(Role::Control);
     let metrics_socket = given.remove(Role::Metrics);
-    let (listener, removes_socket) = succeed::listener(&state, given_control, left)
+    let listening = succeed::listener(&state, given_control, left.unwrap_or_default())
         .map_err(system("listening on the socket"))?;
-    let door = fds::duplicate(&listener).map_err(system("listening on the socket"))?;
+    if let Some(file) = &listening.file {
+        // Who comes while there is no manager waits for the next.
+        let kept = vault.store(vault::NO_RUN, &[listening.socket.as_fd(), file.as_fd()]);
+        kept.map_err(system("listening on the socket"))?;
+    }
     let runs: Vec<_> = kept.iter().map(|kept| kept.alive.incarnation).collect();
     let inherited = succeed::Inherited::read(&state, generation, &runs);
     let mut output = LogFiles::open(&state.output())?;
@@ -303,7 +317,8 @@ fn start(
     let files = disk::Files { state: state.clone(), journal, output };
     let disk = disk::Disk::start(files, waker.clone(), announcer.clone())
         .map_err(system("starting a thread"))?;
-    let sweeper = sweeper::Sweeper::start(waker.clone()).map_err(system("starting a thread"))?;
+    let sweeper = sweeper::Sweeper::start(waker.clone(), guardian_pid)
+        .map_err(system("starting a thread"))?;
     let bell = Waker::new().map_err(system("making an eventfd"))?;
     let (orders, ordered) = sync_channel(2 * MAX_STARTING);
     let store = vault.another().map_err(system("talking to the guardian"))?;
@@ -339,7 +354,7 @@ fn start(
         cgroups,
         controllers,
         memory_looks: BTreeSet::new(),
-        killed_groups: HashSet::new(),
+        killed_groups,
         make_inside: true,
         descriptors: usize::try_from(nofile.hard).unwrap_or(usize::MAX),
         poller: poller()?,
@@ -364,7 +379,6 @@ fn start(
         found,
         table,
         vault,
-        listener: door,
         succession: None,
         spool,
         guarded: HashSet::new(),
@@ -400,7 +414,7 @@ fn start(
         intent_again: None,
         applying: Vec::new(),
         reload_on_hang_up: options.reload_on_hang_up,
-        removes_socket,
+        removes_socket: listening.is_ours,
         tidings: report::Tidings::new(options.notify),
         exit_with: options.exit_with.clone().map(exit_with::ExitWith::new),
         handle: handle.clone(),
@@ -449,7 +463,7 @@ fn start(
             let saved = exchanges.remove(&kept.alive.incarnation);
             control.take_over(kept, saved);
         }
-        control.vault.say(Word::Release, vault::NO_RUN);
+        control.linger_on();
         control.vault.say(Word::Settled, vault::NO_RUN);
         control.write_left(unwritten);
         control.superseded(superseded);
@@ -458,7 +472,7 @@ fn start(
             None => control.feed(Event::Configure(Box::new(configure))),
         }
         let _ = std::fs::remove_file(control.state.handover());
-        let _ = fds::send(std::os::fd::AsFd::as_fd(&control.guardian), READY, &[]);
+        let _ = fds::send(control.guardian.as_fd(), READY, &[]);
         let code = match control.serve() {
             Ok(()) => 0,
             Err(error) => {
@@ -474,7 +488,7 @@ fn start(
     };
     // Whoever is let in before the loop turns waits for it; once the guardian hears that this manager is
     // ready, everybody is answered.
-    let doors = Doors { control: listener, metrics: metrics_socket.map(TcpListener::from) };
+    let doors = Doors { control: listening.socket, metrics: metrics_socket.map(TcpListener::from) };
     serve(doors, handle).map_err(system("serving the socket"))?;
     vital("control", live).map_err(system("starting a thread"))?;
     let links = spawner::Links { answers: spawner_socket, handed_over, guardian: store };

@@ -1,7 +1,8 @@
 //! The loop's dealings with programs that say how they are: the datagrams of sd_notify(3).
 //!
 //! Each run has a socket of its own at an abstract address, so that neither a long path nor a folder
-//! of another user is in its way. The kernel tells who sends; only what a run started is listened to.
+//! of another user is in its way. The kernel tells who sends; only what a run started is listened to. The
+//! guardian holds the sockets of kept runs too, so that a manager which dies or is replaced closes none.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,6 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use crate::event::{Event, Said};
+use crate::guardian::NOTICES;
 use crate::name::Incarnation;
 use crate::os::epoll::Interest;
 use crate::os::socket::{self, Peer};
@@ -26,6 +28,11 @@ const TURN: usize = 16;
 const STATUS: usize = 400;
 /// How far up from a sender its run is looked for.
 const ANCESTORS: usize = 64;
+
+/// The number under which the guardian holds the socket of a run.
+pub(super) fn number_of(incarnation: Incarnation) -> Incarnation {
+    Incarnation(NOTICES.0 | incarnation.0)
+}
 
 /// Where a run says how it is, and what it has said.
 #[derive(Debug)]
@@ -52,7 +59,13 @@ impl Control {
         }
         let watchdog = run.service.watchdog;
         let name = format!("wharf/{}/{incarnation}-{:016x}", self.realm, random::number()?);
-        self.hear(incarnation, &name)?;
+        let is_kept = run.is_kept();
+        let socket = socket::listen_abstract(&name)?;
+        if is_kept {
+            // What is sent while there is no manager waits there for the next.
+            self.vault.store(number_of(incarnation), &[socket.as_fd()])?;
+        }
+        self.hear(incarnation, socket)?;
         let mut variables = vec![("NOTIFY_SOCKET", format!("@{name}"))];
         if let Some(length) = watchdog {
             variables.push(("WATCHDOG_USEC", length.as_micros().to_string()));
@@ -60,22 +73,22 @@ impl Control {
         Ok(variables)
     }
 
-    /// Goes on to hear a run that an earlier manager started: its environment says where it speaks.
+    /// Goes on to hear a run that an earlier manager started, at the socket that the guardian holds.
     pub(super) fn reopen_notices(&mut self, incarnation: Incarnation) -> io::Result<()> {
         self.await_line(incarnation);
         let Some(run) = self.runs.get(&incarnation) else { return Ok(()) };
         if !run.service.is_notifying() {
             return Ok(());
         }
-        let name = procfs::variable(run.pid, "NOTIFY_SOCKET");
-        let name = name.as_deref().and_then(|name| name.strip_prefix('@')).map(str::to_owned);
-        let name = name.ok_or_else(|| io::Error::other("its environment does not say where"))?;
-        self.hear(incarnation, &name)
+        let held = self.vault.take(number_of(incarnation))?;
+        let socket = held.and_then(|fds| fds.into_iter().next());
+        let socket =
+            socket.ok_or_else(|| io::Error::other("the guardian does not hold its socket"))?;
+        self.hear(incarnation, socket.into())
     }
 
-    fn hear(&mut self, incarnation: Incarnation, name: &str) -> io::Result<()> {
+    fn hear(&mut self, incarnation: Incarnation, socket: UnixDatagram) -> io::Result<()> {
         let Some(run) = self.runs.get_mut(&incarnation) else { return Ok(()) };
-        let socket = socket::listen_abstract(name)?;
         self.poller.add(socket.as_fd(), Kind::Notice.token(incarnation), Interest::Read)?;
         let (status, reloading, refused) = (None, false, Vec::new());
         run.notices = Some(Box::new(Notices { socket, status, reloading, refused }));

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{Alive, End, Past, PastEnd, Rest};
@@ -14,8 +15,9 @@ use crate::journal::{Journal, JournalError};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::cgroup;
 use crate::os::live::{Phase, Slot, Table};
-use crate::os::procfs::{self, Stat};
+use crate::os::procfs::{self, Stat, Stuck};
 use crate::os::{clock, epoll, mark, prctl, signal};
+use crate::spec::{KillScope, Service, Spec};
 
 /// What an earlier life left, ready for the loop.
 #[derive(Debug, Default)]
@@ -43,6 +45,8 @@ pub(super) fn recover(
 ) -> Result<Recovered, JournalError> {
     let cause = if same_guardian { Cause::ManagerDied } else { Cause::GuardianDied };
     let open = |slot: &Slot| slot.phase() == Phase::Open;
+    // Nothing is kept of it by another guardian.
+    let lingers = |slot: &Slot| slot.phase() == Phase::Lingers;
     let wanted: HashSet<Incarnation> =
         table.used().filter(|(_, slot)| open(slot)).map(|(_, slot)| slot.incarnation()).collect();
     let recorded = journal.recorded(&wanted)?;
@@ -54,10 +58,13 @@ pub(super) fn recover(
     let mut going_on: HashMap<ReplicaId, Alive> = HashMap::new();
     for (index, slot) in table.used() {
         found.mark = found.mark.max(index + 1);
-        let Some(replica) = slot.replica() else {
+        let Some(replica) = slot.replica().filter(|_| same_guardian || !lingers(slot)) else {
             slot.set_phase(Phase::Free);
             continue;
         };
+        if lingers(slot) {
+            continue;
+        }
         if !open(slot) {
             found.homes.insert(replica.clone(), index);
             resting.push((replica, rest_of(slot.phase()), slot.row()));
@@ -110,11 +117,11 @@ fn rest_of(phase: Phase) -> Option<Rest> {
         Phase::Finished => Some(Rest::Finished),
         Phase::Failed => Some(Rest::Failed),
         Phase::Scheduled => Some(Rest::Scheduled),
-        Phase::Free | Phase::Between | Phase::Open => None,
+        Phase::Free | Phase::Between | Phase::Open | Phase::Lingers => None,
     }
 }
 
-/// How long what an earlier life left may take to die.
+/// How long what an earlier life left may take to die, but for what the kernel holds.
 const BOUND: Duration = Duration::from_secs(5);
 
 /// Kills what is left of an earlier life, except for the runs of `spared`. `alone` is there where the
@@ -137,6 +144,7 @@ pub(super) fn clean_up(
         });
         groups
     };
+    let mut stuck = Stuck::default();
     loop {
         let mut left = Vec::new();
         for group in groups() {
@@ -148,13 +156,47 @@ pub(super) fn clean_up(
         if let Some(same_boot) = alone {
             left.extend(kill_marked(table, same_boot));
         }
-        if left.is_empty() || clock::now() >= deadline {
+        let now = clock::now();
+        if left.is_empty() || now >= deadline || stuck.for_good(left.clone(), now) {
             // Those that were killed cannot be used again, and the others are as quickly made anew.
             groups().iter().for_each(cgroup::Group::remove);
             return left;
         }
         wait_for(left[0]);
     }
+}
+
+/// The replicas of kept services whose runs leave alone what they started.
+pub(super) fn leaving(spec: &Spec) -> Vec<ReplicaId> {
+    let leaves =
+        |service: &&Arc<Service>| service.is_kept() && service.stop.kill == KillScope::Process;
+    let all = spec.services.values().filter(leaves);
+    let replicas = all.flat_map(|service| {
+        let id = |replica| ReplicaId { service: service.name.clone(), replica };
+        (1..=service.replicas).map(id)
+    });
+    replicas.collect()
+}
+
+/// The replicas of which a group of an earlier life could not be removed: something in it was killed and
+/// is still there.
+pub(super) fn killed_groups(
+    cgroups: Option<&cgroup::Root>,
+    spec: &Spec,
+    spared: &[ReplicaId],
+) -> HashSet<ReplicaId> {
+    let groups = cgroups.map(cgroup::Root::groups).unwrap_or_default();
+    let name = |group: cgroup::Group| Some(group.path().file_name()?.to_str()?.to_owned());
+    let left: HashSet<String> = groups.into_iter().filter_map(name).collect();
+    if left.is_empty() {
+        return HashSet::new();
+    }
+    let replicas = spec.services.values().flat_map(|service| {
+        let id = |replica| ReplicaId { service: service.name.clone(), replica };
+        (1..=service.replicas).map(id)
+    });
+    let is_left = |id: &ReplicaId| left.contains(&format!("{}.{}", id.service, id.replica));
+    replicas.filter(|id| is_left(id) && !spared.contains(id)).collect()
 }
 
 /// Kills processes whose environment says that they belong to a run of this table, and that have no

@@ -9,23 +9,23 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::exit::{Errno, Stage};
-use crate::guardian::Word;
+use crate::exit::Stage;
+use crate::guardian::{ADDRESSES, Word};
 use crate::name::{Incarnation, ReplicaId, Requester};
 use crate::os::errno_of;
 use crate::os::fds::{self, Waker};
-use crate::os::listen::{self, Protocol, Standing};
+use crate::os::listen;
 use crate::spec::{Listen, ListenAddress, Service, Spec};
 
 use super::control::Control;
 use super::errand::{Fetched, Found, Unfetched};
+use super::opening::{Trouble, is_file, made};
 use super::request::{Refusal, SocketStatus};
 use super::vault::Vault;
 
@@ -168,26 +168,36 @@ impl Held {
 fn number_of(address: &ListenAddress) -> Incarnation {
     let mix = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let sum = address.to_string().bytes().fold(0xcbf2_9ce4_8422_2325, mix);
-    Incarnation(1 << 60 | sum >> 4)
+    Incarnation(ADDRESSES.0 | sum >> 4)
+}
+
+/// Has the guardian let go of the socket of an address.
+fn release(guardian: &OwnedFd, address: &ListenAddress) {
+    // It hears at once, and one that is gone needs to hear nothing.
+    let _ = fds::send(guardian.as_fd(), &Word::Release.encode(number_of(address)), &[]);
+}
+
+/// Has the guardian hold a socket too, and with it what stands for its file: whoever takes it back can
+/// tell that file from what took its place.
+fn store(guardian: &OwnedFd, wanted: &Listen, socket: &OwnedFd, has_file: bool) -> io::Result<()> {
+    let file = match &wanted.address {
+        ListenAddress::Unix(path) if has_file => Some(fds::pin(path)?),
+        ListenAddress::Tcp(_) | ListenAddress::Udp(_) | ListenAddress::Unix(_) => None,
+    };
+    let fds: Vec<_> = [Some(socket), file.as_ref()].into_iter().flatten().collect();
+    let numbers: Vec<_> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+    fds::send(guardian.as_fd(), &Word::Store.encode(number_of(&wanted.address)), &numbers)
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // It hears at once, and one that is gone needs to hear nothing.
-        let word = Word::Release.encode(number_of(&self.listen.address));
-        let _ = fds::send(self.guardian.as_fd(), &word, &[]);
+        release(&self.guardian, &self.listen.address);
         if let (ListenAddress::Unix(path), Some(file)) = (&self.listen.address, self.file)
             && listen::identity(path) == Some(file)
         {
             let _ = std::fs::remove_file(path);
         }
     }
-}
-
-/// Why a socket could not be opened.
-struct Trouble {
-    errno: Errno,
-    why: String,
 }
 
 impl Keeper {
@@ -200,13 +210,19 @@ impl Keeper {
         let mut keeper = Self::new(vault.another()?);
         for listen in spec.services.values().flat_map(|service| &service.listen) {
             let given = vault.take(number_of(&listen.address))?.unwrap_or_default();
-            let Some(socket) = given.into_iter().next() else { continue };
+            let mut given = given.into_iter();
+            let Some(socket) = given.next() else { continue };
             let file = match &listen.address {
-                ListenAddress::Unix(path) if is_file(path) => match listen::identity(path) {
-                    Some(file) => Some(file),
-                    // Nobody finds it any more: it is made anew.
-                    None => continue,
-                },
+                ListenAddress::Unix(path) if is_file(path) => {
+                    let pinned = given.next();
+                    let file = pinned.and_then(|file| listen::identity_of(file.as_fd()));
+                    if file.is_none() || file != listen::identity(path) {
+                        // Nobody finds it any more: it is made anew. What stands there is not ours.
+                        release(&keeper.guardian, &listen.address);
+                        continue;
+                    }
+                    file
+                }
                 ListenAddress::Tcp(_) | ListenAddress::Udp(_) | ListenAddress::Unix(_) => None,
             };
             let guardian = Arc::clone(&keeper.guardian);
@@ -310,9 +326,7 @@ impl Keeper {
             held
         } else {
             let (socket, file) = made(wanted)?;
-            let word = Word::Store.encode(number_of(&wanted.address));
-            let stored = fds::send(self.guardian.as_fd(), &word, &[socket.as_raw_fd()]);
-            if let Err(error) = stored {
+            if let Err(error) = store(&self.guardian, wanted, &socket, file.is_some()) {
                 tracing::warn!(address = %wanted.address, %error, "a socket that ends with this manager");
             }
             let guardian = Arc::clone(&self.guardian);
@@ -323,70 +337,6 @@ impl Keeper {
             listen::dress(path, owner, wanted.mode).map_err(plain)?;
         }
         fds::duplicate(&held.socket).map_err(plain)
-    }
-}
-
-/// Makes a socket; with it what its file is.
-fn made(wanted: &Listen) -> Result<(OwnedFd, Option<(u64, u64)>), Trouble> {
-    let internet = |protocol, address| {
-        listen::internet(protocol, address, wanted.ipv6_only, wanted.backlog)
-            .map(|socket| (socket, None))
-            .map_err(|error| refused(&error, protocol, address))
-    };
-    match &wanted.address {
-        ListenAddress::Tcp(address) => internet(Protocol::Tcp, *address),
-        ListenAddress::Udp(address) => internet(Protocol::Udp, *address),
-        ListenAddress::Unix(path) => at_path(path, wanted.backlog),
-    }
-}
-
-fn refused(error: &io::Error, protocol: Protocol, address: core::net::SocketAddr) -> Trouble {
-    let errno = errno_of(error);
-    let why = match errno.0 {
-        libc::EADDRINUSE => match listen::holder(protocol, address) {
-            Some(holder) => format!("the address is in use: {holder}"),
-            None => "the address is in use, by whom cannot be seen from here".to_owned(),
-        },
-        libc::EADDRNOTAVAIL => "this machine has no such address".to_owned(),
-        libc::EACCES => "a port this low takes root or CAP_NET_BIND_SERVICE".to_owned(),
-        _ => error.to_string(),
-    };
-    Trouble { errno, why }
-}
-
-/// Whether a socket at this path has a file, and no abstract name.
-fn is_file(path: &Path) -> bool {
-    !path.as_os_str().as_encoded_bytes().starts_with(b"@")
-}
-
-/// Listens at a path. The file of a socket that nobody listens at any more is replaced, nothing else.
-fn at_path(path: &Path, backlog: u32) -> Result<(OwnedFd, Option<(u64, u64)>), Trouble> {
-    let is_file = is_file(path);
-    let mut replaced = false;
-    loop {
-        let error = match listen::unix(path, backlog) {
-            Ok(socket) => return Ok((socket, listen::identity(path).filter(|_| is_file))),
-            Err(error) => error,
-        };
-        let in_use = error.kind() == io::ErrorKind::AddrInUse;
-        let standing = if in_use && is_file {
-            listen::remove_stale(path)
-                .map_err(|error| Trouble { errno: errno_of(&error), why: error.to_string() })?
-        } else {
-            Standing::Taken(None)
-        };
-        let why = match standing {
-            Standing::Nothing | Standing::Stale if !replaced => {
-                replaced = true;
-                continue;
-            }
-            Standing::Nothing | Standing::Stale => "somebody else is making it too".to_owned(),
-            Standing::Taken(_) if !in_use => error.to_string(),
-            Standing::Taken(Some(holder)) => format!("the address is in use: {holder}"),
-            Standing::Taken(None) => "the address is in use".to_owned(),
-            Standing::Other => "what is there is no socket, and is left alone".to_owned(),
-        };
-        return Err(Trouble { errno: errno_of(&error), why });
     }
 }
 
@@ -515,6 +465,8 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::spec::{BACKLOG, SOCKET_MODE};
 

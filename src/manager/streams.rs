@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::guardian::Word;
 use crate::name::{Incarnation, ReplicaId};
-use crate::os::live::PORT_IN_MESSAGE;
+use crate::os::live::{PORT_IN_MESSAGE, Phase};
 use crate::os::{clock, fds, spool, terminal};
 use crate::output::{LineFormatter, Stream};
-use crate::spec::{Service, WhenFull};
+use crate::spec::{KillScope, Service, WhenFull};
 
 use super::control::{Control, Kind, token};
 use super::disk::Chunk;
@@ -31,6 +32,8 @@ pub(super) struct Lingering {
     pub(super) formatter: LineFormatter,
     /// Whether `output` spoke a port's protocol: then nobody wants it any more.
     is_port: bool,
+    /// The slot that tells a later manager whose they are, where the guardian holds them too.
+    pub(super) slot: Option<usize>,
 }
 
 impl Lingering {
@@ -345,7 +348,12 @@ impl Control {
             self.lingering.iter().filter(|(_, one)| same(one)).map(|(which, _)| *which).collect();
         if others.len() >= LINGERING {
             tracing::warn!(replica = %run.replica, "too many survivors hold its pipes; the oldest is cut off");
-            self.lingering.remove(&others[0]);
+            self.lingered(others[0]);
+        }
+        let spares = run.is_kept() && run.service.stop.kill == KillScope::Process;
+        if spares {
+            // Nobody speaks to it any more, and who reads that must come to its end.
+            self.vault.say(Word::CloseInput, run.incarnation);
         }
         let lingering = Lingering {
             replica: run.replica.clone(),
@@ -355,8 +363,49 @@ impl Control {
             log,
             formatter: LineFormatter::default(),
             is_port,
+            slot: spares.then_some(run.slot),
         };
         self.lingering.insert(run.incarnation, lingering);
+    }
+
+    /// Goes on to read what outlived its run under an earlier manager.
+    pub(super) fn linger_on(&mut self) {
+        let slots = self.table.used().filter(|(_, slot)| slot.phase() == Phase::Lingers);
+        let left: Vec<_> = slots
+            .filter_map(|(index, slot)| Some((index, slot.incarnation(), slot.replica()?)))
+            .collect();
+        for (slot, incarnation, replica) in left {
+            let held = self.vault.take(incarnation).ok().flatten().unwrap_or_default();
+            let service = self.spec.services.get(&replica.service).map(Arc::clone);
+            let mut held = held.into_iter();
+            let (error, output) = (held.next(), held.next());
+            let (Some(service), true) = (service, error.is_some() || output.is_some()) else {
+                self.vault.say(Word::Release, incarnation);
+                self.release(slot);
+                continue;
+            };
+            for (fd, kind) in [(&error, Kind::Error), (&output, Kind::Output)] {
+                if let Some(fd) = fd {
+                    let token = kind.token(incarnation);
+                    let _ = self.logs.add(fd.as_fd(), token, crate::os::epoll::Interest::Read);
+                }
+            }
+            let (formatter, is_port) = (LineFormatter::default(), service.port.is_some());
+            let (log, slot) = (None, Some(slot));
+            let one = Lingering { replica, service, output, error, log, formatter, is_port, slot };
+            self.guarded.insert(incarnation);
+            self.lingering.insert(incarnation, one);
+        }
+    }
+
+    /// Nobody holds the pipes of a run any more, or nobody listens.
+    fn lingered(&mut self, incarnation: Incarnation) {
+        let slot = self.lingering.remove(&incarnation).and_then(|one| one.slot);
+        // Before its record is written its slot and its pipes are still those of a run.
+        if let Some(slot) = slot.filter(|slot| self.table.slot(*slot).phase() == Phase::Lingers) {
+            self.release(slot);
+            self.let_go(incarnation);
+        }
     }
 
     fn read_lingering(&mut self, incarnation: Incarnation, kind: Kind, buffer: &mut [u8]) {
@@ -388,7 +437,7 @@ impl Control {
         }
         let (replica, service) = (one.replica.clone(), Arc::clone(&one.service));
         if one.is_over() {
-            self.lingering.remove(&incarnation);
+            self.lingered(incarnation);
         }
         self.measured_lines(&replica.service, &lines);
         self.write_log(incarnation, replica, &service, lines);

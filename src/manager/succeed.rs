@@ -171,11 +171,7 @@ impl Control {
         let Some(succession) = &mut self.succession else { return };
         match (left, unrest) {
             (Some(0), None) => self.give_way(),
-            (Some(1), None) => {
-                if let Some(reply) = succession.reply.take() {
-                    let _ = reply.send(Ok(()));
-                }
-            }
+            (Some(1), None) => self.answer_succession(),
             (_, unrest) if late || self.shutting_down => {
                 let why = unrest.unwrap_or_else(|| "somebody still waits for an answer".to_owned());
                 let seconds = PATIENCE.as_secs();
@@ -188,6 +184,23 @@ impl Control {
                 self.handle.drain(false);
             }
             _ => {}
+        }
+    }
+
+    /// Nobody is left but who asked for the upgrade: hears whether what is handed over can be written.
+    fn answer_succession(&mut self) {
+        let Some(reply) = self.succession.as_mut().and_then(|one| one.reply.take()) else { return };
+        match self.write_handover() {
+            Ok(()) => drop(reply.send(Ok(()))),
+            Err(error) => {
+                let path = self.state.handover();
+                let _ = fs::remove_file(&path);
+                let msg = format!("nothing was changed: cannot write {}: {error}", path.display());
+                tracing::error!("no upgrade: {msg}");
+                let _ = reply.send(Err(Refusal::Upgrade { msg }));
+                self.succession = None;
+                self.handle.drain(false);
+            }
         }
     }
 
@@ -214,7 +227,10 @@ impl Control {
             (!self.calls.is_empty(), "calls were open"),
             (!self.pending.is_empty() || !self.untold.is_empty(), "an end was not written down"),
             (!self.sweeping.is_empty(), "what a run left behind was being ended"),
-            (!self.lingering.is_empty(), "what a run left behind held its pipes"),
+            (
+                self.lingering.values().any(|one| one.slot.is_none()),
+                "what a run left behind held its pipes",
+            ),
             (!self.waiters.is_empty() || !self.applying.is_empty(), "a command was under way"),
             (self.intent > self.persisted, "what operators want was not written down"),
             (self.output_paused.is_some(), "the disk did not take the programs' output"),
@@ -228,10 +244,8 @@ impl Control {
         let Some(succession) = self.succession.take() else { return };
         let mut word = NEXT.to_vec();
         word.extend_from_slice(succession.binary.as_os_str().as_bytes());
-        let begun = self
-            .write_handover()
-            .and_then(|()| self.vault.store(self.listener.as_fd()))
-            .and_then(|()| fds::try_send(self.guardian.as_fd(), &word, &[]));
+        let begun =
+            self.write_handover().and_then(|()| fds::try_send(self.guardian.as_fd(), &word, &[]));
         if let Err(error) = begun {
             tracing::error!(%error, "cannot make room for a new binary; everything goes on");
             let _ = fs::remove_file(self.state.handover());
@@ -270,21 +284,45 @@ fn write_alone(path: &Path, text: &[u8]) -> io::Result<()> {
     file?.write_all(text)
 }
 
-/// The listening socket that was handed over to wharf, or that a predecessor left, or a new one; and
-/// whether what is in the state directory for it goes with the last manager.
+/// Where a manager listens.
+pub(super) struct Listening {
+    pub(super) socket: UnixListener,
+    /// Whether what is in the state directory for it goes with the last manager.
+    pub(super) is_ours: bool,
+    /// What stands for its file, where the guardian is to hold both.
+    pub(super) file: Option<OwnedFd>,
+}
+
+/// The listening socket that was handed over to wharf, or that a predecessor left with what stands for
+/// its file, or a new one. The one that was left is used also where nobody finds it any more and another
+/// cannot be made: a manager that nobody reaches still looks after what runs.
 pub(super) fn listener(
     state: &StateDir,
     given: Option<OwnedFd>,
-    left: Option<OwnedFd>,
-) -> io::Result<(UnixListener, bool)> {
-    match (given, left) {
-        (Some(socket), _) => {
-            let ours = lead_to(&state.socket(), socket.as_fd())?;
-            Ok((socket.into(), ours))
-        }
-        (None, Some(socket)) => Ok((socket.into(), true)),
-        (None, None) => Ok((os::socket::listen(&state.socket())?, true)),
+    left: Vec<OwnedFd>,
+) -> io::Result<Listening> {
+    let path = state.socket();
+    if let Some(socket) = given {
+        let is_ours = lead_to(&path, socket.as_fd())?;
+        return Ok(Listening { socket: socket.into(), is_ours, file: None });
     }
+    let mut left = left.into_iter();
+    let (socket, file) = (left.next(), left.next());
+    let place = file.as_ref().and_then(|file| os::listen::identity_of(file.as_fd()));
+    let (socket, file) = match socket {
+        Some(socket) if place.is_some() && place == os::listen::identity(&path) => {
+            (socket.into(), file)
+        }
+        Some(socket) => match os::socket::listen(&path) {
+            Ok(made) => (made, fds::pin(&path).ok()),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "cannot make the socket anew; this manager cannot be reached");
+                (socket.into(), file)
+            }
+        },
+        None => (os::socket::listen(&path)?, fds::pin(&path).ok()),
+    };
+    Ok(Listening { socket, is_ours: true, file })
 }
 
 /// Makes `path` lead to a socket that somebody else has opened, for who looks for it there. False where
@@ -320,17 +358,42 @@ mod tests {
         let elsewhere = folder.path().join("elsewhere");
         let given = || Some(os::listen::unix(&elsewhere, 8).unwrap());
         fs::write(&own, "an old one").unwrap();
-        let (first, ours) = listener(&state, given(), None).unwrap();
-        assert!(ours);
+        let first = listener(&state, given(), Vec::new()).unwrap();
+        assert!(first.is_ours && first.file.is_none());
         assert_eq!(fs::read_link(&own).unwrap(), elsewhere);
         os::socket::connect(&own).unwrap();
         // A later manager finds it done.
-        let again = os::fds::duplicate(&first).unwrap();
-        assert!(listener(&state, Some(again), None).unwrap().1);
+        let again = os::fds::duplicate(&first.socket).unwrap();
+        assert!(listener(&state, Some(again), Vec::new()).unwrap().is_ours);
         fs::remove_file(&own).unwrap();
         let right = os::listen::unix(&own, 8).unwrap();
-        assert!(!listener(&state, Some(right), None).unwrap().1);
+        assert!(!listener(&state, Some(right), Vec::new()).unwrap().is_ours);
         os::socket::connect_now(&own).expect_err("it was closed, and its file is there");
         assert!(own.symlink_metadata().is_ok());
+    }
+
+    #[test]
+    fn a_socket_that_was_left_is_gone_on_with_where_it_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::project(folder.path());
+        let own = state.socket();
+        let left = |listening: &Listening| {
+            let socket = fds::duplicate(&listening.socket).unwrap();
+            vec![socket, fds::duplicate(listening.file.as_ref().unwrap()).unwrap()]
+        };
+        let first = listener(&state, None, Vec::new()).unwrap();
+        let inode = os::listen::identity(&own);
+        let second = listener(&state, None, left(&first)).unwrap();
+        assert_eq!(os::listen::identity(&own), inode, "it is the same");
+        // One that nobody finds is made anew.
+        fs::remove_file(&own).unwrap();
+        let third = listener(&state, None, left(&second)).unwrap();
+        assert!(os::listen::identity(&own).is_some_and(|found| Some(found) != inode));
+        // Where that cannot be done, the old one has to do.
+        fs::remove_file(&own).unwrap();
+        fs::create_dir_all(own.join("in the way")).unwrap();
+        let fourth = listener(&state, None, left(&third)).unwrap();
+        let name = |socket: &UnixListener| os::listen::described(socket.as_fd()).unwrap();
+        assert_eq!(name(&fourth.socket), name(&third.socket));
     }
 }

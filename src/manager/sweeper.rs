@@ -2,9 +2,9 @@
 //! when everything ends at once, removing control groups beside the loop.
 //!
 //! With a control group that is one write and a wait for emptiness. Without one, survivors are the
-//! members of the run's session or process group, and whatever below this process carries the run's
-//! mark (`os::mark`), wherever it hid; a process that means to can wash that off, so the report says
-//! which of the two it was.
+//! members of the run's session or process group, and whatever below this process or its guardian
+//! carries the run's mark (`os::mark`), wherever it hid; a process that means to can wash that off, so
+//! the report says which of the two it was.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::AsFd;
@@ -16,7 +16,7 @@ use crate::name::Incarnation;
 use crate::os::cgroup::Group;
 use crate::os::fds::Waker;
 use crate::os::procfs::Stat;
-use crate::os::{clock, epoll, mark, procfs, signal};
+use crate::os::{clock, epoll, mark, prctl, procfs, signal};
 use crate::spec::KillScope;
 use crate::time::Tick;
 
@@ -82,7 +82,9 @@ pub(super) struct Sweeper {
 impl Sweeper {
     /// Starts the thread. The channel is bounded by the number of replicas: each has at most one
     /// sweep and one group to discard under way.
-    pub(super) fn start(waker: Waker) -> std::io::Result<Self> {
+    ///
+    /// `guardian` is looked below too: what a run started that outlived a manager belongs there.
+    pub(super) fn start(waker: Waker, guardian: i32) -> std::io::Result<Self> {
         let (requests, inbox) = channel();
         let (outbox, reports) = channel();
         let poller = epoll::Poller::new()?;
@@ -110,7 +112,7 @@ impl Sweeper {
                     reports.push(Report::Discarded(discarded));
                 }
                 // All that are under way share one look at /proc, and none waits for another.
-                look(&mut searches);
+                look(&mut searches, guardian);
                 let now = clock::now();
                 let over = searches.extract_if(.., |search| search.is_over(now));
                 reports.extend(over.map(|search| Report::Swept(search.report())));
@@ -167,9 +169,9 @@ impl Search {
 }
 
 /// Kills what can be seen of each, and notes what that was.
-fn look(searches: &mut [Search]) {
+fn look(searches: &mut [Search], guardian: i32) {
     let scanned = searches.iter().any(|search| search.sweep.group.is_none());
-    let below = if scanned { Below::look() } else { Below::default() };
+    let below = if scanned { Below::look(guardian) } else { Below::default() };
     for search in searches {
         let (sweep, killed) = (&search.sweep, &mut search.killed);
         search.left = match &sweep.group {
@@ -197,8 +199,8 @@ fn kill_group(group: &Group, killed: &mut BTreeSet<i32>) -> Vec<i32> {
     members
 }
 
-/// All processes at one moment, and the marks of those that descend from this one. This process is a
-/// subreaper, so whatever a program started does, however often its parents died.
+/// All processes at one moment, and the marks of those that descend from this one or its guardian. Both
+/// are subreapers, so whatever a program started does, however often its parents died.
 #[derive(Default)]
 struct Below {
     processes: Vec<Stat>,
@@ -206,14 +208,16 @@ struct Below {
 }
 
 impl Below {
-    fn look() -> Self {
+    fn look(guardian: i32) -> Self {
         let processes = procfs::all().unwrap_or_default();
         let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
         for one in &processes {
             children.entry(one.parent).or_default().push(one.pid);
         }
         let mut marks: HashMap<u64, Vec<i32>> = HashMap::new();
-        let mut next = vec![crate::os::prctl::pid()];
+        // Who has another parent by now has no guardian any more, and its number may be a stranger's.
+        let above = Some(guardian).filter(|pid| *pid == prctl::parent());
+        let mut next: Vec<i32> = above.into_iter().chain([prctl::pid()]).collect();
         let mut seen = HashSet::new();
         while let Some(parent) = next.pop() {
             // A number can be reused between two of these looks, and close a circle.
@@ -287,7 +291,7 @@ mod tests {
     /// A run with a number that no process has leaves nothing, whatever else there is.
     #[test]
     fn what_left_nothing_is_reported_and_no_stranger_is_killed() {
-        let sweeper = Sweeper::start(Waker::new().unwrap()).unwrap();
+        let sweeper = Sweeper::start(Waker::new().unwrap(), 0).unwrap();
         for (incarnation, pid) in [(1, 0), (2, i32::MAX)] {
             let incarnation = Incarnation(incarnation);
             let (scope, group, mark, spared) = (KillScope::Tree, None, 1, false);

@@ -13,7 +13,7 @@ use crate::os::epoll::{Interest, Poller, Ready};
 use crate::os::{clock, fds};
 use crate::time::Tick;
 
-/// Stands for what belongs to no run.
+/// Stands for what belongs to no run: the control socket, and what stands for its file.
 pub(super) const NO_RUN: Incarnation = Incarnation(0);
 /// How long the guardian may take to answer a manager that starts.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,10 +60,10 @@ impl Vault {
         }
     }
 
-    /// Has the guardian keep a descriptor that belongs to no run: the listening socket, for a successor.
-    pub(super) fn store(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let word = Word::Store.encode(NO_RUN);
-        fds::try_send(self.guardian.as_fd(), &word, &[fd.as_raw_fd()])
+    /// Has the guardian keep descriptors that are no ends of a run's pipes, under a number of their own.
+    pub(super) fn store(&self, number: Incarnation, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        fds::try_send(self.guardian.as_fd(), &Word::Store.encode(number), &fds)
     }
 
     /// Says a word of a run.

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
@@ -307,6 +308,22 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// A descriptor that stands for the file at `path`, which it cannot be read through (`O_PATH`). What is
+/// executed by `/proc/self/fd/NUMBER` is this very file. Its number is at least `lowest`.
+pub fn pin_above(path: &std::path::Path, lowest: RawFd) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).map_err(to_io)?;
+    let number = fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(lowest)).map_err(to_io)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A descriptor that stands for what is at `path` itself, a link too, whatever becomes of the path.
+pub fn pin(path: &std::path::Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).map_err(to_io)
+}
+
 /// Makes `number` another descriptor for the file behind `fd`; used for 0, 1 and 2.
 pub fn replace(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
     // SAFETY: dup2(2) touches no memory.
@@ -346,26 +363,52 @@ pub fn hung_up(fd: BorrowedFd<'_>) -> bool {
     flags.contains(PollFlags::POLLHUP) && empty()
 }
 
-/// Standard error for a process that must never wait for a terminal: what cannot be written at once
-/// is dropped. (A terminal halted by Ctrl-S has no room; to make it non-blocking would change it for
-/// everybody who shares it.)
+/// Standard error for a process that must neither wait for a terminal nor fail with it: what cannot be
+/// written at once is dropped and counted, and the count is said before what comes through next. (A
+/// terminal halted by Ctrl-S has no room; to make it non-blocking would change it for everybody who
+/// shares it.) It never answers with an error: who writes a log would panic about it.
 #[derive(Debug, Clone, Copy)]
 pub struct PoliteStderr;
 
+/// How many pieces found no way to standard error.
+static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
+
 impl Write for PoliteStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let stderr = io::stderr();
-        let room = {
-            let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-            poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-        };
-        if room { io::stderr().write(bytes) } else { Ok(bytes.len()) }
+        polite(io::stderr().as_fd(), &UNWRITTEN, bytes);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn polite(fd: BorrowedFd<'_>, unwritten: &AtomicU64, bytes: &[u8]) {
+    let lost = unwritten.swap(0, Ordering::Relaxed);
+    let note = format!("({lost} lines could not be written here)\n");
+    if lost > 0 && !is_written(fd, note.as_bytes()) {
+        unwritten.fetch_add(lost + 1, Ordering::Relaxed);
+    } else if !is_written(fd, bytes) {
+        unwritten.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes as much as can be written at once; whether that was all.
+fn is_written(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    while !bytes.is_empty() {
+        let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+        if !poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+            return false;
+        }
+        match write(fd, bytes) {
+            Ok(count) if count > 0 => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -382,6 +425,22 @@ mod tests {
             assert_eq!((received.bytes, received.fds.len(), received.lost), (1, came, lost));
         }
         assert!(receive(there.as_fd(), &mut [0; 8]).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_and_told_later() {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let pipe = pipe().unwrap();
+        let lost = AtomicU64::new(0);
+        for _ in 0..3 {
+            polite(full.as_fd(), &lost, b"a line\n");
+        }
+        assert_eq!(lost.load(Ordering::Relaxed), 3);
+        polite(pipe.write.as_fd(), &lost, b"another\n");
+        assert_eq!(lost.load(Ordering::Relaxed), 0);
+        let mut said = [0; 99];
+        let length = read(pipe.read.as_fd(), &mut said).unwrap();
+        assert_eq!(said[..length], *b"(3 lines could not be written here)\nanother\n");
     }
 
     #[test]

@@ -157,6 +157,21 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((about.dev(), about.ino()))
 }
 
+/// The same of what a descriptor of [`super::fds::pin`] stands for.
+pub fn identity_of(pinned: BorrowedFd<'_>) -> Option<(u64, u64)> {
+    let about = nix::sys::stat::fstat(pinned).ok()?;
+    Some((about.st_dev, about.st_ino))
+}
+
+/// Removes what a descriptor of [`super::fds::pin`] stands for, if it still stands where it was.
+pub fn remove_pinned(pinned: BorrowedFd<'_>) {
+    let Ok(path) = fs::read_link(format!("/proc/self/fd/{}", pinned.as_raw_fd())) else { return };
+    // One that was removed is shown with a word behind its name, where there is nothing.
+    if identity(&path).is_some_and(|found| Some(found) == identity_of(pinned)) {
+        let _ = fs::remove_file(&path);
+    }
+}
+
 /// What stands where a Unix socket is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
@@ -327,6 +342,24 @@ mod tests {
         }
         assert_eq!(remove_stale(&path).unwrap(), Standing::Taken(None));
         drop(busy);
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_file_is_not_removed_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let held = unix(&path, 8).unwrap();
+        let pinned = super::super::fds::pin(&path).unwrap();
+        assert_eq!(identity_of(pinned.as_fd()), identity(&path));
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "precious").unwrap();
+        assert_ne!(identity_of(pinned.as_fd()), identity(&path), "its number is not given again");
+        remove_pinned(pinned.as_fd());
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        let pinned = super::super::fds::pin(&path).unwrap();
+        remove_pinned(pinned.as_fd());
+        assert!(!path.exists());
+        drop(held);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub enum Phase {
     Failed = 5,
     /// Resting: its time has not come yet.
     Scheduled = 6,
+    /// Its incarnation has its record, and what it started, which is left alone, holds its pipes.
+    Lingers = 7,
 }
 
 impl Phase {
@@ -58,6 +60,7 @@ impl Phase {
             4 => Self::Finished,
             5 => Self::Failed,
             6 => Self::Scheduled,
+            7 => Self::Lingers,
             _ => Self::Free,
         }
     }

@@ -24,6 +24,11 @@ pub fn of(realm: Realm, incarnation: Incarnation) -> u64 {
     ((folded << RUN_BITS) | (incarnation.0 & RUN)) & ALL
 }
 
+/// Whether a mark is that of a run of this realm.
+pub fn is_of(realm: Realm, mark: u64) -> bool {
+    mark >> RUN_BITS == of(realm, Incarnation(0)) >> RUN_BITS
+}
+
 /// The limit that marks a child, where the hard limit of this process leaves room for it.
 pub fn limit(mark: u64, present: Limit) -> Option<ChildLimit> {
     let resource = Resource::Locks;
@@ -49,6 +54,8 @@ mod tests {
         let one = of(Realm(7), Incarnation(1));
         assert_ne!(one, of(Realm(7), Incarnation(2)));
         assert_ne!(one, of(Realm(8), Incarnation(1)));
+        assert!(is_of(Realm(7), one) && !is_of(Realm(8), one));
+        assert!(is_of(Realm(u64::MAX), of(Realm(u64::MAX), Incarnation(u64::MAX))));
         assert!(of(Realm(u64::MAX), Incarnation(u64::MAX)) <= ALL);
         let free = Limit { soft: u64::MAX, hard: u64::MAX };
         assert_eq!(limit(one, free).unwrap().soft, one);

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
+
+use crate::time::Tick;
 
 /// A process as `/proc/PID/stat` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,16 +66,51 @@ pub(super) fn stat_fields(text: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[
 
 /// Whether a process runs and nobody has killed it: it is no zombie, and no `SIGKILL` waits for it.
 pub fn is_untouched(pid: i32) -> bool {
-    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    standing(pid).is_some_and(|(state, killed)| !matches!(state, b'Z' | b'X') && !killed)
+}
+
+/// Whether something holds a process that somebody has killed: it sleeps uninterruptibly, or is frozen,
+/// and `SIGKILL` waits; or whoever traces it does not let it end (ptrace(2), `PTRACE_O_TRACEEXIT`).
+fn is_held(pid: i32) -> bool {
+    standing(pid).is_some_and(|(state, killed)| (state == b'D' && killed) || state == b't')
+}
+
+/// The state of a process, and whether a `SIGKILL` waits for it.
+fn standing(pid: i32) -> Option<(u8, bool)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
     let kill = 1_u64 << (libc::SIGKILL - 1);
-    let waiting = |key: &str| {
-        let mask = text.lines().find_map(|line| line.strip_prefix(key));
-        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-    };
-    let ended = text.lines().any(|line| {
-        line.strip_prefix("State:").is_some_and(|state| state.trim_start().starts_with(['Z', 'X']))
-    });
-    !ended && (waiting("SigPnd:") | waiting("ShdPnd:")) & kill == 0
+    let waiting =
+        |key: &str| field(key).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    let state = *field("State:")?.as_bytes().first()?;
+    Some((state, (waiting("SigPnd:") | waiting("ShdPnd:")) & kill != 0))
+}
+
+/// How long the same processes must have been held before they are not waited for.
+const HELD: Duration = Duration::from_millis(500);
+
+/// Tells processes that take a while to die from those that are held.
+#[derive(Debug, Default)]
+pub struct Stuck {
+    same: Option<(Vec<i32>, Tick)>,
+}
+
+impl Stuck {
+    /// Whether each of these, all of which were killed, is held where it is, and has been for a while.
+    pub fn for_good(&mut self, mut pids: Vec<i32>, now: Tick) -> bool {
+        pids.sort_unstable();
+        if pids.is_empty() || !pids.iter().copied().all(is_held) {
+            self.same = None;
+            return false;
+        }
+        match &self.same {
+            Some((same, since)) if *same == pids => now.since(*since) >= HELD,
+            Some(_) | None => {
+                self.same = Some((pids, now));
+                false
+            }
+        }
+    }
 }
 
 /// Every process there is.
@@ -95,6 +133,13 @@ pub fn variable(pid: i32, name: &str) -> Option<String> {
         let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         Some(String::from_utf8_lossy(value).into_owned())
     })
+}
+
+/// The paths of the control groups that a process is in, one of each hierarchy; empty when it is gone.
+pub fn groups(pid: i32) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let path = |line: &str| line.splitn(3, ':').nth(2).map(str::to_owned);
+    text.lines().filter_map(path).collect()
 }
 
 /// The file a process executes; `None` when it may not be read or the process is gone.

@@ -27,6 +27,7 @@ mod flow;
 mod forward;
 mod framings;
 mod git_filters;
+mod guarded;
 mod half_close;
 mod health;
 mod hooks;

@@ -71,8 +71,13 @@ impl Wharf {
     }
 
     pub(crate) fn start_foreground(&mut self) {
+        self.start_foreground_to(Stdio::null());
+    }
+
+    /// The same, with this standard error.
+    pub(crate) fn start_foreground_to(&mut self, stderr: Stdio) {
         let mut command = self.command(&["up"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         self.guardian = Some(command.spawn().unwrap());
         until("the socket", || self.try_get("/v1/manager").ok());
     }

@@ -78,7 +78,7 @@ impl Kept {
         Some(self.born.load(Ordering::Relaxed)).filter(|start| *start > 0)
     }
 
-    /// Its program was seen to run: from here on it outlives its manager.
+    /// Its program was seen to run: from here on a kept run outlives its manager.
     pub fn set_ran(&self, at: Tick) {
         self.ran.store(at.0.max(1), Ordering::Release);
     }
@@ -86,6 +86,11 @@ impl Kept {
     /// When its program was seen to run; `None` before, and for a run that is not kept.
     pub fn ran(&self) -> Option<Tick> {
         self.configuration()?;
+        self.executed()
+    }
+
+    /// The same of any run.
+    pub fn executed(&self) -> Option<Tick> {
         Some(Tick(self.ran.load(Ordering::Acquire))).filter(|at| at.0 > 0)
     }
 
@@ -210,6 +215,7 @@ mod tests {
         kept.keep(77);
         assert_eq!(kept.ran(), None, "its program does not run yet");
         kept.set_ran(Tick(5));
+        assert_eq!(kept.executed(), Some(Tick(5)));
         kept.set_ready(Tick(6));
         kept.set_port(PORT_OWES);
         let marker = table.marker(slot, [Some((10, true)), None]);
