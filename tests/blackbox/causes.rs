@@ -6,7 +6,7 @@ use crate::support::{Wharf, at, until};
 
 /// Ends with code 1 whatever asks it to, and after a while by itself.
 const TRAPPED: &str =
-    r#"trap "exit 1" TERM HUP; echo up; while :; do read -t 0.05 x; done <> /dev/zero"#;
+    r#"trap "exit 1" TERM HUP; echo up; while :; do read -t 0.05 x; done <> <(:)"#;
 
 fn yaml(label: &str) -> String {
     let mut yaml =

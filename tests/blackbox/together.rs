@@ -43,7 +43,7 @@ fn t43_a_dependency_that_becomes_ready_late_is_waited_for() {
         "services:
   web: { command: [sleep, '1000'], depends_on: { db: { condition: service_healthy } } }
   db:
-    command: [bash, -c, 'until [ -e go ]; do read -t 0.01 x; done <> /dev/zero; echo hello; exec sleep 1000']
+    command: [bash, -c, 'until [ -e go ]; do read -t 0.01 x; done <> <(:); echo hello; exec sleep 1000']
     port: { ready: first_message }
 ",
     );
@@ -479,7 +479,7 @@ fn what_cannot_be_ended_holds_nobody_up_for_ever() {
     let wharf = Wharf::up(
         "services:
   web:
-    command: [bash, -c, 'trap \"\" TERM; echo up; while :; do read -t 0.05 x; done <> /dev/zero']
+    command: [bash, -c, 'trap \"\" TERM; echo up; while :; do read -t 0.05 x; done <> <(:)']
     stop_grace_period: 300ms
     depends_on: [db]
   db: { command: [sleep, '1000'] }
