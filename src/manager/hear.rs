@@ -20,6 +20,7 @@ use super::published::What;
 use super::request::{ReadState as ToldState, SpeakError};
 use super::spawner::{Answer, Wiring};
 use super::speak::BROKEN_PATIENCE;
+use super::streams::HEARD;
 
 /// How much of what nobody asked for is read of one port, in bytes …
 const UNASKED: usize = 64 << 10;
@@ -101,7 +102,9 @@ impl Control {
             room = self.guests.room(&run.replica);
         }
         let Some(run) = self.runs.get_mut(&incarnation) else { return };
-        if listened_to || wanted || now.since(run.unasked.1) >= UNASKED_WITHIN {
+        // A program that fills each read has more to say, however long we take for one.
+        let over = now.since(run.unasked.1) >= UNASKED_WITHIN;
+        if listened_to || wanted || (over && count < HEARD) {
             if listened_to || wanted || run.unasked.0 <= UNASKED {
                 run.rests = 0;
             }
@@ -117,7 +120,8 @@ impl Control {
             }
             None if run.unasked.0 > UNASKED && !listened_to => {
                 let _ = self.ports.remove(output.as_fd());
-                run.resting = Some(run.unasked.1 + UNASKED_WITHIN * (1 << run.rests));
+                let from = if over { now } else { run.unasked.1 };
+                run.resting = Some(from + UNASKED_WITHIN * (1 << run.rests));
                 run.rests = (run.rests + 1).min(MOST_RESTS);
                 self.note_deadline(incarnation);
             }

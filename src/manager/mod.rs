@@ -472,6 +472,7 @@ fn start(
             None => control.feed(Event::Configure(Box::new(configure))),
         }
         let _ = std::fs::remove_file(control.state.handover());
+        control.open_first_sockets();
         let _ = fds::send(control.guardian.as_fd(), READY, &[]);
         let code = match control.serve() {
             Ok(()) => 0,

@@ -44,6 +44,8 @@ pub(super) enum Ask {
     Open { incarnation: Incarnation, orders: Vec<Order>, fetched: Fetched },
     /// Open what is not open yet, for a configuration that is about to take effect.
     Try { number: u64, sockets: Vec<Listen> },
+    /// Open what can be opened, and tell when that is done: what cannot, its start tells.
+    First(Vec<Listen>, Sender<()>),
     /// Close all others.
     Keep(BTreeSet<ListenAddress>),
     /// Close all and remove their files; tell when that is done.
@@ -92,6 +94,8 @@ struct Trying {
 /// How many of those are remembered; a run that is forgotten is tried once more again.
 const ONCE_MORE: usize = 1_000;
 
+/// How long a manager that begins waits for its sockets to be opened.
+const FIRST: Duration = Duration::from_secs(2);
 /// How long a manager that is done waits for the files of its sockets to be removed.
 const LAST_FILES: Duration = Duration::from_secs(1);
 
@@ -251,6 +255,14 @@ impl Keeper {
                     let result = self.attempt(&sockets);
                     tell.send(Told::Tried { number, result }).is_ok()
                 }
+                Ask::First(sockets, done) => {
+                    for socket in &sockets {
+                        let _ = self.open(socket, None);
+                    }
+                    // Nobody waits any more where that took too long.
+                    let _ = done.send(());
+                    true
+                }
                 Ask::Keep(wanted) => {
                     self.held.retain(|address, _| wanted.contains(address));
                     true
@@ -371,6 +383,26 @@ impl Control {
         }
     }
 
+    /// Opens the sockets of all that is to run, before anybody hears that this manager is ready: whoever
+    /// does may connect at once. A path that does not answer is not waited for.
+    pub(super) fn open_first_sockets(&mut self) {
+        let wanted = self.unopened(&self.spec);
+        if wanted.is_empty() || self.sockets.asks().is_err() {
+            return;
+        }
+        let (done, wait) = channel();
+        self.sockets.ask(Ask::First(wanted, done));
+        let _ = wait.recv_timeout(FIRST);
+    }
+
+    /// The sockets of a configuration that are not open, of services that are to run.
+    fn unopened(&self, spec: &Spec) -> Vec<Listen> {
+        let wanted =
+            |service: &&Arc<Service>| service.replicas > 0 && !self.stopped.contains(&service.name);
+        let sockets = spec.services.values().filter(wanted).flat_map(|service| &service.listen);
+        sockets.filter(|socket| !self.sockets.open.contains(&socket.address)).cloned().collect()
+    }
+
     /// Opens the sockets that a configuration brings before it takes effect, so that one which cannot
     /// be opened is told to whoever asked and changes nothing.
     pub(super) fn try_sockets(
@@ -379,16 +411,7 @@ impl Control {
         by: Requester,
         reply: oneshot::Sender<Result<(), Refusal>>,
     ) {
-        let wanted =
-            |service: &&Arc<Service>| service.replicas > 0 && !self.stopped.contains(&service.name);
-        let new: Vec<Listen> = spec
-            .services
-            .values()
-            .filter(wanted)
-            .flat_map(|service| &service.listen)
-            .filter(|socket| !self.sockets.open.contains(&socket.address))
-            .cloned()
-            .collect();
+        let new = self.unopened(&spec);
         // Without a thread they are opened, or not, by the starts that need them.
         if new.is_empty() || self.sockets.asks().is_err() {
             return self.persist_applied(spec, by, reply);

@@ -58,7 +58,7 @@ impl Lingering {
 /// How long output waits for the disk before the oldest of it is dropped.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 /// What is read of a port at once: parsing it takes longer than writing it down.
-const HEARD: usize = 32 << 10;
+pub(super) const HEARD: usize = 32 << 10;
 /// Output of this length at once is a flood: when it is over, what it took is given back.
 const FLOOD: usize = 32 << 10;
 /// Lives of one replica whose streams may linger; beyond this the oldest is closed.

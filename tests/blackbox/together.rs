@@ -87,7 +87,7 @@ fn t43_a_dependency_that_fails_skips_those_who_need_it_until_it_comes_back() {
     // A start that cannot come true says so; it tries what the service needs once more.
     let refused = wharf.fails(1, &["start", "web"]);
     assert!(refused.contains("skipped: migrate has failed"), "{refused}");
-    assert_eq!(wharf.records_of("migrate").len(), 2);
+    wharf.wait_records("migrate", 2);
     // When the dependency comes back, so do those who were skipped, in order.
     std::fs::write(wharf.folder.join("fixed"), "").unwrap();
     wharf.ok(&["start", "migrate"]);

@@ -58,7 +58,7 @@ impl Limits {
     /// Whether so much processor time is all that `cpu` gives, to its hard end. The kernel's account at
     /// the end is a little behind the clock by which it kills.
     pub fn is_cpu_spent(&self, usage: &Usage) -> bool {
-        let used = usage.cpu_user_s + usage.cpu_system_s + 0.2;
+        let used = usage.cpu_user_s + usage.cpu_system_s + 0.5;
         self.cpu.is_some_and(|cpu| used >= (cpu + CPU_GRACE).as_secs_f64())
     }
 }
