@@ -82,7 +82,7 @@ fn a_reload_moves_the_listener_and_touches_no_service() {
         wharf.write(&services(to));
         let plan = wharf.ok(&["reload", "--plan"]);
         let named = if from.is_some() && to.is_some() { "metrics.listen" } else { "metrics" };
-        assert_eq!(plan, format!("the manager itself: {named}\n"));
+        assert_eq!(plan, format!("the manager itself: {named}\nunchanged: s\n"));
         wharf.ok(&["reload"]);
         assert_eq!(wharf.ok(&["reload", "--plan"]), "nothing changes\n");
         if let Some(port) = to {
