@@ -91,9 +91,15 @@ type Entry = (Arc<ExitRecord>, Once);
 
 #[derive(Default)]
 struct Queue {
-    records: Vec<Entry>,
+    /// Each with how many chunks had been queued before it.
+    records: Vec<(u64, Entry)>,
     persist: VecDeque<(u64, Persist)>,
-    output: VecDeque<Chunk>,
+    /// Each with its number, counted from 1.
+    output: VecDeque<(u64, Chunk)>,
+    /// How many chunks have ever been queued.
+    queued: u64,
+    /// How many of those in the queue each replica has.
+    behind: HashMap<ReplicaId, usize>,
     bytes: usize,
     full: bool,
     closing: bool,
@@ -105,6 +111,43 @@ struct Queue {
     compressed: Vec<crate::output::Compressed>,
     /// Buffers whose lines are written.
     spare: Vec<Vec<u8>>,
+}
+
+impl Queue {
+    fn push(&mut self, chunk: Chunk) {
+        self.queued += 1;
+        self.bytes += chunk.lines.len();
+        *self.behind.entry(chunk.replica.clone()).or_default() += 1;
+        self.output.push_back((self.queued, chunk));
+    }
+
+    fn take(&mut self, at: usize) -> Option<Chunk> {
+        let (_, chunk) = self.output.remove(at)?;
+        self.bytes -= chunk.lines.len();
+        if let Some(count) = self.behind.get_mut(&chunk.replica) {
+            *count -= 1;
+            if *count == 0 {
+                self.behind.remove(&chunk.replica);
+            }
+        }
+        Some(chunk)
+    }
+
+    /// How many records can be written now, and the chunk that comes next: what a program wrote is in
+    /// its log before its end is told, and is not behind anybody else's output then.
+    fn next(&self) -> (usize, usize) {
+        let mut records = self.records.iter().enumerate();
+        let held = records.find_map(|(at, record)| Some((at, self.holds(record)?)));
+        held.unwrap_or((self.records.len(), 0))
+    }
+
+    /// The chunk that a record waits for: of its own program, and queued before it.
+    fn holds(&self, (before, (record, _)): &(u64, Entry)) -> Option<usize> {
+        let (service, replica) = (record.service.name.clone(), record.service.replica);
+        let id = ReplicaId { service, replica };
+        self.behind.get(&id)?;
+        self.output.iter().position(|(at, chunk)| at <= before && chunk.replica == id)
+    }
 }
 
 struct Shared {
@@ -174,7 +217,10 @@ impl Disk {
         if self.records.is_empty() {
             return;
         }
-        self.shared.lock().records.append(&mut self.records);
+        let mut queue = self.shared.lock();
+        let before = queue.queued;
+        queue.records.extend(self.records.drain(..).map(|entry| (before, entry)));
+        drop(queue);
         self.shared.filled.notify_one();
     }
 
@@ -204,15 +250,13 @@ impl Disk {
         }
         let mut queue = self.shared.lock();
         self.spare = self.spare.take().or_else(|| queue.spare.pop());
-        queue.bytes += chunk.lines.len();
-        queue.output.push_back(chunk);
+        queue.push(chunk);
         while queue.bytes > FULL {
             let oldest = queue
                 .output
                 .iter()
-                .position(|chunk| chunk.logging.when_full == WhenFull::DropOldest);
-            let Some(dropped) = oldest.and_then(|at| queue.output.remove(at)) else { break };
-            queue.bytes -= dropped.lines.len();
+                .position(|(_, chunk)| chunk.logging.when_full == WhenFull::DropOldest);
+            let Some(dropped) = oldest.and_then(|at| queue.take(at)) else { break };
             let lost = dropped.lines.len() as u64;
             queue.dropped += lost;
             told.push((dropped.replica.service.clone(), count_lines(&dropped.lines)));
@@ -310,7 +354,7 @@ impl Writer {
     }
 
     /// Waits for work: records and files all at once, output one chunk at a time, so that a record
-    /// never stands behind a flood.
+    /// never stands behind a flood but that of its own program.
     fn next_round(&mut self) -> Round {
         let retrying = !self.waiting.is_empty();
         let mut queue = self.shared.lock();
@@ -342,12 +386,10 @@ impl Writer {
                 queue = self.shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         }
-        let output = queue.output.pop_front();
-        let mut gap = None;
-        if let Some(chunk) = &output {
-            queue.bytes -= chunk.lines.len();
-            gap = queue.gaps.remove(&chunk.replica);
-        }
+        let (ready, at) = queue.next();
+        let records = queue.records.drain(..ready).map(|(_, entry)| entry).collect();
+        let output = queue.take(at);
+        let gap = output.as_ref().and_then(|chunk| queue.gaps.remove(&chunk.replica));
         let room = queue.full && queue.bytes < LOW;
         if room {
             queue.full = false;
@@ -356,7 +398,7 @@ impl Writer {
         let last = queue.output.is_empty();
         let forgotten = if last { std::mem::take(&mut queue.forgotten) } else { Vec::new() };
         let round = Round {
-            records: std::mem::take(&mut queue.records),
+            records,
             persist: std::mem::take(&mut queue.persist),
             forgotten,
             compressed: std::mem::take(&mut queue.compressed),
@@ -463,8 +505,9 @@ impl Writer {
         };
         let waited = self.shared.filled.wait_timeout_while(self.shared.lock(), RETRY, quiet);
         let mut queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let (records, files) =
-            (std::mem::take(&mut queue.records), std::mem::take(&mut queue.persist));
+        // No end is kept back by a log that nobody can write.
+        let records = queue.records.drain(..).map(|(_, entry)| entry).collect();
+        let files = std::mem::take(&mut queue.persist);
         let closing = queue.closing;
         drop(queue);
         self.write_urgent(records, files, closing);
@@ -518,6 +561,7 @@ mod tests {
     use super::*;
     use crate::exit::HostPart;
     use crate::name::{Generation, Realm};
+    use crate::spec::Forward;
     use crate::time::Wall;
 
     #[test]
@@ -550,5 +594,47 @@ mod tests {
         }
         assert!(disk.close(Duration::from_secs(20)), "closing gives up waiting for room");
         assert!(matches!(disk.done.try_recv(), Ok(Done::Dropped { bytes: 5, lines: 1, .. })));
+    }
+
+    #[test]
+    fn an_end_is_told_after_what_its_program_wrote_and_before_everything_else() {
+        let id = |name: &str| ReplicaId { service: ServiceName::new(name).unwrap(), replica: 1 };
+        let chunk = |name: &str| Chunk {
+            replica: id(name),
+            logging: Logging::default(),
+            lines: b"line\n".to_vec(),
+            marker: None,
+        };
+        let mut queue = Queue::default();
+        for name in ["flood", "flood", "web", "flood", "web"] {
+            queue.push(chunk(name));
+        }
+        let end = |queue: &mut Queue, name: &str| {
+            let record = serde_json::from_value(serde_json::json!({
+                "ts": Wall(1_795_332_688_000_000_000).to_string(), "seq": 0, "schema": 1,
+                "level": "info", "event": {"name": "process.exit"}, "msg": "it ended",
+                "host": {"name": "h", "boot_id": "b"}, "manager": {"generation": 1},
+                "service": {"name": name, "replica": 1, "incarnation": 1},
+                "process": {"pid": 7, "exit": {"code": 0}}, "stderr_tail": "",
+                "exit": {"how": "exited", "reason": "completed", "cause": "spontaneous",
+                         "evidence": [], "certainty": "certain"}, "restart": {"decision": "no"},
+            }));
+            let entry = (Arc::new(record.unwrap()), Once::new(Forward::default(), Vec::new()));
+            queue.records.push((queue.queued, entry));
+        };
+        end(&mut queue, "idle");
+        end(&mut queue, "web");
+        // What it leaves behind in its pipes, and what its next run says, is not waited for.
+        queue.push(chunk("web"));
+        let mut seen = Vec::new();
+        while !queue.output.is_empty() {
+            let (ready, at) = queue.next();
+            let told =
+                queue.records.drain(..ready).map(|(_, (record, _))| record.service.name.clone());
+            seen.extend(told.map(|name| name.to_string()));
+            seen.push(queue.take(at).unwrap().replica.to_string());
+        }
+        assert_eq!(seen.join(" "), "idle web/1 web/1 web flood/1 flood/1 flood/1 web/1");
+        assert_eq!((queue.bytes, queue.behind.len()), (0, 0));
     }
 }
