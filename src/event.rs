@@ -193,6 +193,8 @@ pub struct Past {
     pub ended: PastEnd,
     /// How many failures in a row it had.
     pub row: u32,
+    /// When it was to be started again, where it waited for that.
+    pub until: Option<Tick>,
 }
 
 /// How an earlier life of the manager left one replica.
@@ -228,7 +230,7 @@ impl PastEnd {
 }
 
 /// A run that outlived its manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Alive {
     /// Which run.
     pub incarnation: Incarnation,
@@ -238,6 +240,11 @@ pub struct Alive {
     pub ready: Option<Tick>,
     /// Whether it can be spoken to any more; if not, it is ended and begun anew.
     pub in_step: bool,
+    /// What it was started with, where that is not the present configuration.
+    pub service: Option<Arc<Service>>,
+    /// What the manager before had noted of it (`Supervisor::memo`), and whether all that followed from it
+    /// had been done.
+    pub memo: Option<(Box<str>, bool)>,
     /// Whether a file that it reads changed and it may not have heard of that.
     pub stale: bool,
 }

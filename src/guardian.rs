@@ -52,6 +52,9 @@ pub const GIVEN_FD: i32 = 6;
 pub const READY: &[u8] = b"ready";
 /// What a manager says before the path of the binary that is to succeed it.
 pub const NEXT: &[u8] = b"next ";
+/// What a manager says before the [`Relayed`] wish of a client that everything end: the next manager is to
+/// know of it, should this one not live to fulfil it.
+pub const DOWN: &[u8] = b"down ";
 /// What a manager is asked, and what its loop answers: whether it turns.
 pub const ALIVE: &[u8] = b"alive";
 /// What a manager says when it begins to read its configuration anew …
@@ -69,8 +72,8 @@ pub const SUCCEEDED: i32 = 76;
 /// The exit code with which a manager says that starting it again would not help.
 pub const HOPELESS: i32 = 78;
 
-/// What the guardian tells the manager: a signal that somebody sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What the guardian tells the manager: a signal that somebody sent, or what stands for one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relayed {
     /// Which.
     pub signal: Signal,
@@ -78,6 +81,15 @@ pub struct Relayed {
     pub pid: Option<i32>,
     /// The sender's user.
     pub uid: Option<u32>,
+    /// Who wished it, where that was no signal but a command that an earlier manager had accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
+}
+
+impl From<Arrived> for Relayed {
+    fn from(arrived: Arrived) -> Self {
+        Self { signal: arrived.signal, pid: arrived.pid, uid: arrived.uid, who: None }
+    }
 }
 
 /// How a manager is started.
@@ -219,7 +231,7 @@ impl Guardian {
         let mut helpless = 0;
         // The wish that everything end, until a manager has fulfilled it: one that is killed before
         // it read its relayed signal must not undo it.
-        let mut asked = None;
+        let mut asked: Option<Relayed> = None;
         let (mut refused, mut vain) = (0, 0);
         // Signals that came while there was no manager; they are the next one's.
         let mut kept = Vec::new();
@@ -250,8 +262,8 @@ impl Guardian {
             (refused, began) = (0, true);
             watch.notifier.begin(clock::now());
             life.trial = tried.is_some().then(|| clock::now() + NEW_PATIENCE);
-            if let Some(arrived) = asked {
-                relay(&life, arrived);
+            if let Some(wish) = &asked {
+                relay(&life, wish);
             }
             for arrived in kept.drain(..) {
                 self.obey(arrived, &mut life, watch, &mut asked).map_err(system("waiting"))?;
@@ -301,7 +313,7 @@ impl Guardian {
                     vain = (vain + 1).min(MOST_DOUBLED);
                     pause(watch, doubled, &mut kept).map_err(system("waiting"))?;
                     let end = kept.iter().position(|one| self.means_the_end(one.signal));
-                    asked = end.map(|at| kept.remove(at));
+                    asked = end.map(|at| Relayed::from(kept.remove(at)));
                 }
                 How::Exited(HOPELESS) => {
                     return Err(GuardianError::GaveUp("it cannot run here, see above".into()));
@@ -325,7 +337,7 @@ impl Guardian {
         &self,
         life: &mut Life,
         watch: &mut Watch,
-        asked: &mut Option<Arrived>,
+        asked: &mut Option<Relayed>,
     ) -> io::Result<Ended> {
         let mut ready = Ready::new(8);
         loop {
@@ -341,7 +353,7 @@ impl Guardian {
             if tokens.contains(&SIGNALS) {
                 self.signalled(life, watch, asked)?;
             }
-            if tokens.contains(&CHANNEL) && !life.hear(&mut watch.notifier)? {
+            if tokens.contains(&CHANNEL) && !life.hear(&mut watch.notifier, asked)? {
                 watch.poller.remove(life.channel.as_fd())?;
             }
             if tokens.contains(&VAULT) && !watch.vault.hear(life.vault.as_fd())? {
@@ -357,7 +369,7 @@ impl Guardian {
                 let _ = watch.poller.remove(life.channel.as_fd());
                 let _ = watch.poller.remove(life.vault.as_fd());
                 // Whatever it said before it died counts.
-                life.hear(&mut watch.notifier)?;
+                life.hear(&mut watch.notifier, asked)?;
                 watch.vault.hear(life.vault.as_fd())?;
                 watch.vault.forsaken();
                 return Ok(ended);
@@ -377,7 +389,7 @@ impl Guardian {
         &self,
         life: &mut Life,
         watch: &mut Watch,
-        asked: &mut Option<Arrived>,
+        asked: &mut Option<Relayed>,
     ) -> io::Result<()> {
         while let Some(arrived) = watch.inbox.take()? {
             self.obey(arrived, life, watch, asked)?;
@@ -390,7 +402,7 @@ impl Guardian {
         arrived: Arrived,
         life: &mut Life,
         watch: &mut Watch,
-        asked: &mut Option<Arrived>,
+        asked: &mut Option<Relayed>,
     ) -> io::Result<()> {
         if arrived.signal.number() == libc::SIGABRT {
             // It comes where a manager gives no sign of life: nothing is to be expected of that one.
@@ -402,10 +414,10 @@ impl Guardian {
             return Ok(());
         }
         if self.means_the_end(arrived.signal) {
-            *asked = Some(arrived);
+            *asked = Some(Relayed::from(arrived));
             watch.notifier.hear(News::Stopping, clock::now());
         }
-        relay(life, arrived);
+        relay(life, &Relayed::from(arrived));
         Ok(())
     }
 
@@ -490,12 +502,11 @@ fn children() -> io::Result<Vec<procfs::Stat>> {
     Ok(all.filter(|one| one.parent == me && !one.is_zombie()).collect())
 }
 
-fn relay(life: &Life, arrived: Arrived) {
-    if arrived.signal.number() == libc::SIGCHLD {
+fn relay(life: &Life, relayed: &Relayed) {
+    if relayed.signal.number() == libc::SIGCHLD {
         return;
     }
-    let relayed = Relayed { signal: arrived.signal, pid: arrived.pid, uid: arrived.uid };
-    if let Ok(text) = serde_json::to_vec(&relayed) {
+    if let Ok(text) = serde_json::to_vec(relayed) {
         // A manager that does not listen any more is about to end, and its end is seen.
         let _ = fds::send(life.channel.as_fd(), &text, &[]);
     }

@@ -9,12 +9,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::{Realm, ServiceName};
 use crate::os::{lock, procfs};
-use crate::spec::Spec;
+use crate::spec::{Service, Spec};
 use crate::time::Wall;
 
 /// The places of one realm. In project mode all three are the same folder.
@@ -117,6 +118,11 @@ impl StateDir {
     /// What a manager leaves to the one that a new binary starts.
     pub fn handover(&self) -> PathBuf {
         self.runtime.join("handover")
+    }
+
+    /// What the next manager has to know of kept runs.
+    pub fn notes(&self) -> PathBuf {
+        self.runtime.join("notes")
     }
 
     /// The folder of the programs' output.
@@ -247,6 +253,18 @@ pub struct Applied {
     pub realm: Realm,
     /// The configuration.
     pub spec: Spec,
+    /// What runs that outlive a manager may still have been started with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
+}
+
+/// An earlier configuration of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// The number by which the table of what is alive knows it.
+    pub number: u64,
+    /// The service.
+    pub service: Arc<Service>,
 }
 
 /// What operators want, as persisted.

@@ -79,7 +79,7 @@ impl Up {
             chosen::ends(&spec.services[name], &intent)?;
         }
         state.write_intent(&intent)?;
-        state.write_applied(&Applied { schema: APPLIED, realm, spec })?;
+        state.write_applied(&Applied { schema: APPLIED, realm, spec, earlier: Vec::new() })?;
         if self.detach {
             detach::start(context, lock, given)
         } else {

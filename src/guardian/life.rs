@@ -17,8 +17,8 @@ use crate::time::Tick;
 use super::binary::Binary;
 use super::notify::{News, Notifier};
 use super::{
-    ALIVE, CHANNEL_FD, EXIT, GIVEN_FD, Guardian, GuardianError, LOCK_FD, NEXT, READY, RELOADED,
-    RELOADING, STATUS, STOPPING, VAULT_FD,
+    ALIVE, CHANNEL_FD, DOWN, EXIT, GIVEN_FD, Guardian, GuardianError, LOCK_FD, NEXT, READY,
+    RELOADED, RELOADING, Relayed, STATUS, STOPPING, VAULT_FD,
 };
 
 /// Room for the longest word of a manager: a path (PATH_MAX) and what stands before it.
@@ -50,8 +50,13 @@ pub(super) struct Abort {
 }
 
 impl Life {
-    /// Takes everything that it has said. False once it never will say anything again.
-    pub(super) fn hear(&mut self, notifier: &mut Notifier) -> io::Result<bool> {
+    /// Takes everything that it has said; `asked` becomes the wish of its clients that everything end. False
+    /// once it never will say anything again.
+    pub(super) fn hear(
+        &mut self,
+        notifier: &mut Notifier,
+        asked: &mut Option<Relayed>,
+    ) -> io::Result<bool> {
         let mut message = [0; LONGEST];
         while let Some(received) = fds::receive(self.channel.as_fd(), &mut message)? {
             let now = clock::now();
@@ -66,18 +71,26 @@ impl Life {
                 RELOADING => notifier.hear(News::Reloading, now),
                 RELOADED => notifier.hear(News::Reloaded, now),
                 STOPPING => notifier.hear(News::Stopping, now),
-                said => self.hear_more(said, notifier, now),
+                said => self.hear_more(said, notifier, asked, now),
             }
         }
         Ok(true)
     }
 
     /// Takes a word that has something to say.
-    fn hear_more(&mut self, said: &[u8], notifier: &mut Notifier, now: Tick) {
+    fn hear_more(
+        &mut self,
+        said: &[u8],
+        notifier: &mut Notifier,
+        asked: &mut Option<Relayed>,
+        now: Tick,
+    ) {
         if let Some(path) = said.strip_prefix(NEXT) {
             self.next = Some(PathBuf::from(OsStr::from_bytes(path)));
         } else if let Some(text) = said.strip_prefix(STATUS) {
             notifier.status(&String::from_utf8_lossy(text), now);
+        } else if let Some(wish) = said.strip_prefix(DOWN) {
+            *asked = serde_json::from_slice(wish).ok().or(asked.take());
         } else if let Some(code) = said.strip_prefix(EXIT) {
             self.exit = str::from_utf8(code).ok().and_then(|code| code.parse().ok());
         }

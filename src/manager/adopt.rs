@@ -16,7 +16,8 @@ use crate::guardian::Word;
 use crate::journal::{Journal, JournalError};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::live::{
-    Kept as Slot, PORT_IN_MESSAGE, PORT_IN_REQUEST, PORT_OWES, Phase, Slot as TableSlot, Table,
+    Kept as Slot, LONGEST_NOTE, Notes, PORT_IN_MESSAGE, PORT_IN_REQUEST, PORT_OWES, Phase,
+    Slot as TableSlot, Table,
 };
 use crate::os::procfs::Stuck;
 use crate::os::spool::{Left, Spool};
@@ -25,6 +26,7 @@ use crate::os::{clock, epoll, mark, prctl, procfs, signal};
 use crate::output::{Doubt, Stream, doubt_marker};
 use crate::port::exchange::{Exchange, Saved};
 use crate::spec::{KillScope, Service, Spec, contents_number, fingerprint};
+use crate::state::Earlier;
 use crate::supervise::{Conversation, Resume, Supervisor, resume};
 use crate::time::Tick;
 
@@ -53,6 +55,16 @@ const WORD_PATIENCE: Duration = Duration::from_secs(5);
 /// … and how often that is looked for.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// What is known of kept runs beside the table.
+pub(super) struct Known<'a> {
+    /// The present configuration.
+    pub(super) spec: &'a Spec,
+    /// What was it before, as far as a run may have it.
+    pub(super) earlier: &'a [Earlier],
+    /// What the manager before had noted.
+    pub(super) notes: Option<&'a Notes>,
+}
+
 /// A number for what a service's runs are started with.
 pub(super) fn configuration(spec: &Spec, service: &Service) -> u64 {
     fingerprint(service) ^ spec.cgroups as u64
@@ -63,9 +75,10 @@ pub(super) fn configuration(spec: &Spec, service: &Service) -> u64 {
 pub(super) fn find(
     table: &Table,
     journal: &Journal,
-    spec: &Spec,
+    known: &Known<'_>,
     vault: &Vault,
 ) -> Result<Vec<Found>, JournalError> {
+    let spec = known.spec;
     let open = table.used().filter(|(_, slot)| slot.phase() == Phase::Open);
     let kept: Vec<usize> = open
         .filter(|(_, slot)| slot.kept().ran().is_some() && slot.pid().is_some())
@@ -91,14 +104,21 @@ pub(super) fn find(
             continue;
         }
         let is_last = newest.get(&replica) == Some(&incarnation);
-        match taken(spec, slot.kept(), incarnation, &replica, pid, vault) {
-            Some((service, pidfd, ends)) if is_last => {
+        match taken(known, slot.kept(), incarnation, &replica, pid, vault) {
+            Some((service, is_own, pidfd, ends)) if is_last => {
                 let ready = slot.kept().ready();
                 let left = conversation(slot.kept().port());
                 let resume = resume(service.port.as_ref(), ready.is_some(), left);
                 let started = slot.kept().ran().unwrap_or_default();
+                let memo = known.notes.and_then(|notes| notes.read(index, incarnation));
+                let memo = memo.and_then(|note| {
+                    let text = String::from_utf8(note.bytes).ok()?;
+                    Some((text.into_boxed_str(), note.done))
+                });
+                let own = is_own.then(|| Arc::clone(&service));
                 let (in_step, stale) = (resume.is_ok(), is_stale(slot.kept(), &service));
-                let alive = Alive { incarnation, started, ready, in_step, stale };
+                let alive =
+                    Alive { incarnation, started, ready, in_step, service: own, memo, stale };
                 found.push(Found {
                     alive,
                     replica,
@@ -149,7 +169,15 @@ fn held(spec: &Spec, (index, slot): (usize, &TableSlot), vault: &Vault) -> Optio
         Arc::clone,
     );
     let started = slot.kept().executed().unwrap_or_else(clock::now);
-    let alive = Alive { incarnation, started, ready: None, in_step: false, stale: false };
+    let alive = Alive {
+        incarnation,
+        started,
+        ready: None,
+        in_step: false,
+        service: None,
+        memo: None,
+        stale: false,
+    };
     let ends = vault.take(incarnation).ok().flatten().unwrap_or_default();
     let resume = Err("its manager died, and it could not be killed then");
     Some(Found { alive, replica, slot: index, service, pid, pidfd, ends, resume })
@@ -160,22 +188,32 @@ fn is_stale(slot: &Slot, service: &Service) -> bool {
     slot.contents().is_some_and(|number| number != contents_number(service))
 }
 
-/// What is needed to go on with a run; `None` where its configuration is another by now, or something
-/// of it is gone.
+/// Whether a run in a slot goes on under this configuration: it was started with it, and where its files
+/// changed it can be told.
+fn goes_on_under(slot: &Slot, number: u64, service: &Service) -> bool {
+    let untold = service.reload_signal.is_none() && is_stale(slot, service);
+    slot.configuration() == Some(number) && !untold
+}
+
+/// What is needed to go on with a run: its configuration, and whether that is not the present one; `None`
+/// where something of it is gone.
 fn taken(
-    spec: &Spec,
+    known: &Known<'_>,
     slot: &Slot,
     incarnation: Incarnation,
     replica: &ReplicaId,
     pid: i32,
     vault: &Vault,
-) -> Option<(Arc<Service>, OwnedFd, Vec<OwnedFd>)> {
-    let service = spec.services.get(&replica.service)?;
-    let same = slot.configuration() == Some(configuration(spec, service));
-    let untold = service.reload_signal.is_none() && is_stale(slot, service);
-    if !same || untold || replica.replica > service.replicas {
-        return None;
-    }
+) -> Option<(Arc<Service>, bool, OwnedFd, Vec<OwnedFd>)> {
+    let present = known.spec.services.get(&replica.service);
+    let present =
+        present.filter(|service| goes_on_under(slot, configuration(known.spec, service), service));
+    let earlier = || {
+        let mut all = known.earlier.iter().filter(|one| one.service.name == replica.service);
+        all.find(|one| goes_on_under(slot, one.number, &one.service)).map(|one| &one.service)
+    };
+    let service = present.or_else(earlier)?;
+    let is_own = present.is_none_or(|service| replica.replica > service.replicas);
     let ends = match vault.take(incarnation) {
         Ok(ends) => ends?,
         Err(error) => {
@@ -185,7 +223,7 @@ fn taken(
     };
     // The guardian reaps no kept run before it is released: the number is still its own.
     let pidfd = signal::open_pidfd(pid).ok()?;
-    Some((Arc::clone(service), pidfd, ends))
+    Some((Arc::clone(service), is_own, pidfd, ends))
 }
 
 fn conversation(bits: u32) -> Conversation {
@@ -427,6 +465,73 @@ impl Control {
             self.guarded.insert(incarnation);
         }
         Ok(())
+    }
+
+    /// Writes down what the next manager has to know of what was just decided about kept runs. Their slots.
+    pub(super) fn note_decisions(&mut self) -> Vec<usize> {
+        let mut noted = Vec::new();
+        for replica in self.supervisor.renoted() {
+            let run = self.present.get(&replica).and_then(|run| self.runs.get(run));
+            let Some(run) = run.filter(|run| run.is_kept()) else { continue };
+            let (slot, incarnation) = (run.slot, run.incarnation);
+            match self.supervisor.memo(&replica, LONGEST_NOTE) {
+                Some(text) => match self.write_note(slot, incarnation, &text) {
+                    Ok(()) => noted.push(slot),
+                    Err(error) => {
+                        tracing::error!(%replica, %error, "cannot note what was decided; a new manager would not know of it");
+                    }
+                },
+                None => self.notes.iter().for_each(|notes| notes.clear(slot)),
+            }
+        }
+        noted
+    }
+
+    fn write_note(
+        &mut self,
+        slot: usize,
+        incarnation: Incarnation,
+        text: &str,
+    ) -> std::io::Result<()> {
+        let notes = match self.notes.take() {
+            Some(notes) => notes,
+            None => Notes::open(&self.state.notes())?,
+        };
+        self.notes.insert(notes).write(slot, incarnation, text.as_bytes())
+    }
+
+    /// What followed from what was noted has been done.
+    pub(super) fn note_done(&self, noted: &[usize]) {
+        if let Some(notes) = &self.notes {
+            for slot in noted {
+                notes.done(*slot);
+            }
+        }
+    }
+
+    /// What kept runs may have been started with once another configuration is in effect.
+    pub(super) fn earlier(&self, next: &Spec) -> Vec<Earlier> {
+        let mut earlier: Vec<Earlier> = Vec::new();
+        let present = self.spec.services.values().filter(|service| service.is_kept());
+        let present = present.map(|service| (configuration(&self.spec, service), service));
+        let runs = self.runs.values().filter_map(|run| {
+            Some((self.table.slot(run.slot).kept().configuration()?, &run.service))
+        });
+        for (number, service) in present.chain(runs) {
+            let contents = contents_number(service);
+            let is_same = |one: &Service| contents_number(one) == contents;
+            let next_one = next.services.get(&service.name);
+            let stays = next_one.is_some_and(|one| {
+                configuration(next, one) == number && (one.reload_signal.is_some() || is_same(one))
+            });
+            let is_there = |one: &Earlier| {
+                one.number == number && one.service.name == service.name && is_same(&one.service)
+            };
+            if !stays && !earlier.iter().any(is_there) {
+                earlier.push(Earlier { number, service: Arc::clone(service) });
+            }
+        }
+        earlier
     }
 
     /// The input of a run is closed: nobody else may hold it open.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::event::{Event, Health, Rest, State, Verb};
 use crate::exit::{Cause, Signal};
-use crate::guardian::{ALIVE, Relayed};
+use crate::guardian::{ALIVE, DOWN, Relayed};
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use crate::os::live::Phase;
 use crate::os::{clock, fds};
@@ -25,6 +25,8 @@ use super::room::Spoken;
 
 /// How long after a failure the small file of what operators want is written again.
 const INTENT_RETRY: Duration = Duration::from_secs(1);
+/// How much of a client's name is told to the guardian, in characters.
+const LONGEST_NAME: usize = 100;
 
 /// Somebody who waits for a wish to come true.
 pub(super) struct Waiter {
@@ -119,6 +121,7 @@ impl Control {
             Request::Upgrade { binary, form, by, reply } => self.upgrade(binary, form, &by, reply),
             Request::Drained { left } => self.drained(left),
             Request::Shutdown { by, reply } => {
+                self.tell_shutdown(&by);
                 self.shut_down(Cause::ManagerShutdown, by);
                 let _ = reply.send(());
             }
@@ -212,7 +215,8 @@ impl Control {
         }
         self.intent += 1;
         let version = self.intent;
-        let applied = Applied { schema: 1, realm: self.realm, spec: (*spec).clone() };
+        let earlier = self.earlier(&spec);
+        let applied = Applied { schema: 1, realm: self.realm, spec: (*spec).clone(), earlier };
         self.disk.persist(version, Persist::Applied(Box::new(applied)));
         self.applying.push((version, spec, by));
         let answer = Answer::Apply(reply);
@@ -417,6 +421,8 @@ impl Control {
         if let Some(home) = home {
             let slot = self.table.slot(home);
             slot.set_row(view.row);
+            let waits = matches!(view.state, State::Backoff | State::Stopping);
+            slot.set_due(view.next_start.filter(|_| waits));
             slot.set_phase(match view.rest {
                 Some(Rest::Stopped) => Phase::Stopped,
                 Some(Rest::Finished) => Phase::Finished,
@@ -497,9 +503,21 @@ impl Control {
         }
     }
 
+    /// Tells the guardian that everything is to end: should this manager not live to see it, the next one
+    /// goes on with that.
+    fn tell_shutdown(&self, by: &Requester) {
+        let who = by.who.chars().take(LONGEST_NAME).collect();
+        let wish = Relayed { signal: Signal::TERM, pid: by.pid, uid: by.uid, who: Some(who) };
+        let Ok(text) = serde_json::to_vec(&wish) else { return };
+        let word = [DOWN, &text].concat();
+        if let Err(error) = fds::try_send(self.guardian.as_fd(), &word, &[]) {
+            tracing::error!(%error, "cannot tell the guardian that everything is to end");
+        }
+    }
+
     /// The guardian relays a signal.
     pub(super) fn guardian_speaks(&mut self) -> std::io::Result<()> {
-        let mut text = [0; 256];
+        let mut text = [0; 1024];
         while let Some(received) = fds::receive(self.guardian.as_fd(), &mut text)? {
             if received.bytes == 0 {
                 // It keeps its end as long as it lives. Usually its pidfd has told; but it may have
@@ -519,6 +537,7 @@ impl Control {
 
     fn signalled(&mut self, relayed: Relayed) {
         let who = match (relayed.signal, relayed.pid) {
+            _ if relayed.who.is_some() => relayed.who.unwrap_or_default(),
             (Signal::INT, None) => "Ctrl-C".to_owned(),
             (Signal::HUP, None) => "hang-up of the terminal".to_owned(),
             (signal, _) => signal.to_string(),

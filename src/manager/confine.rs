@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use crate::exit::{Errno, Stage};
 use crate::os::cgroup::{self, Controller, Controllers, Group, MemoryCount, Seat, Version};
 use crate::os::limits::Resource;
+use crate::os::live::Memory;
 use crate::spec::{Limits, OnOom, Service};
 use crate::time::{format_duration, format_size};
 
@@ -154,19 +155,29 @@ pub(super) struct Confined {
     pub(super) memory: Option<Box<Watched>>,
 }
 
+/// What had been counted of a run that an earlier manager started.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    /// Of its memory, where that was noted.
+    pub(super) memory: Option<Memory>,
+}
+
 impl Control {
     /// Makes the groups of a run and writes its limits into them. `own` is its group of version 2.
+    /// `counted` is there for a run that an earlier manager started: its groups stay as they are, and
+    /// their counts go on from there.
     pub(super) fn confine(
         &self,
         service: &Service,
         name: &str,
         own: Option<&Group>,
+        counted: Option<Counted>,
     ) -> Result<Confined, Refusal> {
         let limits = &service.limits;
         let mut confined = Confined::default();
         self.lift(limits, own);
         for bound in Bound::all(limits) {
-            let made = self.bound(bound, limits, name, own);
+            let made = self.bound(bound, limits, (name, own), counted.is_some());
             if let Ok((group, version)) = &made {
                 if *version == Version::One {
                     confined.procs.push(group.procs());
@@ -174,7 +185,8 @@ impl Control {
                 if let (Bound::Memory(bytes), Some(count)) =
                     (bound, MemoryCount::of(group, *version))
                 {
-                    confined.memory = Some(Box::new(Watched::new(count, bytes)));
+                    let counted = counted.and_then(|counted| counted.memory);
+                    confined.memory = Some(Box::new(Watched::new(count, bytes, counted)));
                 }
             }
             if let (Err(why), true) = (&made, limits.required) {
@@ -212,14 +224,15 @@ impl Control {
         &self,
         bound: Bound,
         limits: &Limits,
-        name: &str,
-        own: Option<&Group>,
+        (name, own): (&str, Option<&Group>),
+        again: bool,
     ) -> Result<(Group, Version), String> {
         let seat = self.controllers.seat(bound.controller())?;
         let failed = |error: std::io::Error| format!("its control group refuses it: {error}");
         let (group, version) = match (seat, own, &self.cgroups) {
             (Seat::Own(folder), ..) => {
-                let group = cgroup::own_group(folder, name)
+                let make = if again { cgroup::group_as_it_is } else { cgroup::own_group };
+                let group = make(folder, name)
                     .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
                 (group, Version::One)
             }

@@ -19,7 +19,7 @@ use crate::name::{Incarnation, Realm, ReplicaId, Requester, ServiceName};
 use crate::os::cgroup;
 use crate::os::epoll::{Poller, Ready};
 use crate::os::fds::Waker;
-use crate::os::live::Table;
+use crate::os::live::{Notes, Table};
 use crate::os::signal::Inbox;
 use crate::os::spool::Spool;
 use crate::os::{clock, memory};
@@ -175,6 +175,9 @@ pub(super) struct Control {
     pub(super) succession: Option<Succession>,
     /// What was read of kept runs last; made with the first of them.
     pub(super) spool: Option<Spool>,
+    /// What the next manager has to know of kept runs; made with the first that there is something to say
+    /// of.
+    pub(super) notes: Option<Notes>,
     /// Runs of which the guardian keeps something.
     pub(super) guarded: HashSet<Incarnation>,
     /// Runs that are over and whose guardian has not told how, with when it is waited for no longer.
@@ -461,9 +464,13 @@ impl Control {
         }
         self.feeding = true;
         while let Some(event) = self.inbox.pop_front() {
-            for action in self.supervisor.step(clock::now(), event) {
+            let actions = self.supervisor.step(clock::now(), event);
+            // First that it was decided, then that it was done: a manager killed in between is no excuse.
+            let noted = self.note_decisions();
+            for action in actions {
                 self.act(action);
             }
+            self.note_done(&noted);
         }
         self.write_records();
         for (replica, event) in std::mem::take(&mut self.news) {

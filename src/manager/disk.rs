@@ -340,7 +340,10 @@ impl Writer {
                 }
                 chunk.marker.iter().for_each(Marker::begin);
                 self.write(&chunk);
-                chunk.marker.iter().for_each(Marker::done);
+                // While it is not said in the log that something is missing there, a successor has to know
+                // that not all of it is there.
+                let is_silent = self.shared.lock().gaps.contains_key(&chunk.replica);
+                chunk.marker.iter().filter(|_| !is_silent).for_each(Marker::done);
                 self.written = Some(chunk.lines);
             }
             for replica in &round.forgotten {
@@ -561,8 +564,42 @@ mod tests {
     use super::*;
     use crate::exit::HostPart;
     use crate::name::{Generation, Realm};
+    use crate::os::live::{Phase, Table};
     use crate::spec::Forward;
     use crate::time::Wall;
+
+    #[test]
+    fn what_was_dropped_and_not_marked_does_not_count_as_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::project(folder.path());
+        state.create().unwrap();
+        let name = |name: &str| ServiceName::new(name).unwrap();
+        let id = |service: &str| ReplicaId { service: name(service), replica: 1 };
+        std::os::unix::fs::symlink("/dev/full", state.output().join("lost.1.log")).unwrap();
+        let files = Files {
+            state: state.clone(),
+            journal: Journal::open(&state.state).unwrap().0,
+            output: LogFiles::open(&state.output()).unwrap(),
+        };
+        let history = History::new(Realm(1), Generation(1), 0, Wall(0));
+        let host = HostPart { name: "h".to_owned(), boot_id: "b".to_owned() };
+        let mut table = Table::open(&state.live(), Realm(1)).unwrap();
+        let announcer = Announcer::new(history, host);
+        let mut disk = Disk::start(files, Waker::new().unwrap(), announcer).unwrap();
+        let logging = Logging { when_full: WhenFull::DropOldest, ..Logging::default() };
+        let slots = ["lost", "written"].map(|service| {
+            let slot = table.claim(&id(service), Phase::Open, 0).unwrap();
+            table.slot(slot).open(Incarnation(slot as u64 + 1), Wall(1));
+            let marker = Some(table.marker(slot, [Some((5, false)), None]));
+            let (lines, logging) = (b"line\n".to_vec(), logging.clone());
+            disk.output(Chunk { replica: id(service), logging, lines, marker });
+            slot
+        });
+        assert!(disk.close(Duration::from_secs(20)));
+        let kept = |at: usize| table.slot(slots[at]).kept();
+        assert_eq!((kept(0).logged(0).0, kept(0).writing(0)), (0, 5));
+        assert_eq!((kept(1).logged(0).0, kept(1).writing(0)), (5, 5));
+    }
 
     #[test]
     fn small_files_do_not_stand_behind_output_that_waits_for_room() {

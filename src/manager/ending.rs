@@ -285,6 +285,7 @@ impl Control {
                 let _ = std::fs::remove_file(self.state.socket());
             }
             let _ = std::fs::remove_file(self.state.spool());
+            let _ = std::fs::remove_file(self.state.notes());
         }
         self.forward.close(LAST_WRITES);
         self.terminal.flush(LAST_WRITES);
@@ -292,7 +293,7 @@ impl Control {
 
     /// Removes the control groups: the sweeper has begun with the first, so the last come first here.
     fn discard_groups(&mut self) {
-        self.controllers.remove_groups();
+        self.controllers.remove_groups(&[]);
         let Ok(root) = &self.cgroups else { return };
         root.groups().iter().rev().for_each(Group::remove);
         while self.discarding > 0 {

@@ -73,7 +73,7 @@ use crate::guardian::{
 use crate::journal::{Journal, JournalError};
 use crate::name::{Incarnation, Realm, Requester, ServiceName};
 use crate::os::fds::{self, Waker};
-use crate::os::live::Table;
+use crate::os::live::{Notes, Table};
 use crate::os::signal::Inbox;
 use crate::os::spool::{Left, Spool};
 use crate::os::{cgroup, clock, epoll, limits, memory, prctl, procfs, signal, user};
@@ -255,28 +255,33 @@ fn start(
     let cgroups = open_cgroups(&applied.spec, applied.realm);
     let controllers = survey(&applied.spec, applied.realm);
     let same_boot = table.same_boot(boot);
+    let written = Arc::new(applied.spec);
+    let spec = scale::scaled(&written, &intent.scale);
+    let notes = if same_guardian { Notes::open(&state.notes()).ok() } else { None };
     let kept = if same_guardian {
-        adopt::find(&table, &journal, &applied.spec, &vault)?
+        let known = adopt::Known { spec: &spec, earlier: &applied.earlier, notes: notes.as_ref() };
+        adopt::find(&table, &journal, &known, &vault)?
     } else {
         Vec::new()
     };
     let spared: Vec<_> = kept.iter().map(|kept| kept.replica.clone()).collect();
     let alone = (!same_guardian).then_some(same_boot);
+    // The counts go with the groups.
+    let starved = recover::out_of_memory(&table, &controllers, cgroups.as_ref().ok());
     // What they started lives on after them.
     let mut left_alone = spared.clone();
     if same_guardian {
-        left_alone.extend(recover::leaving(&applied.spec));
+        left_alone.extend(recover::leaving(&spec));
     }
     let left = recover::clean_up(&table, cgroups.as_ref().ok(), alone, &left_alone);
     if !left.is_empty() {
         tracing::error!(pids = ?left, "processes of an earlier life cannot be killed");
     }
-    // What an earlier life limited is gone by now.
-    controllers.remove_groups();
-    let alive = kept.iter().map(|kept| kept.alive).collect();
-    let written = Arc::new(applied.spec);
-    let spec = scale::scaled(&written, &intent.scale);
-    let recovered = recover::recover(&table, &journal, same_guardian, alive, |id| {
+    // What else an earlier life limited is gone by now.
+    controllers.remove_groups(&spared.iter().map(recover::group_name).collect::<Vec<_>>());
+    let alive = kept.iter().map(|kept| kept.alive.clone()).collect();
+    let before = recover::Before { same_guardian, alive, starved };
+    let recovered = recover::recover(&table, &journal, before, |id| {
         let service = spec.services.get(&id.service);
         service.is_some_and(|service| (1..=service.replicas).contains(&id.replica))
     })?;
@@ -381,6 +386,7 @@ fn start(
         vault,
         succession: None,
         spool,
+        notes,
         guarded: HashSet::new(),
         untold: HashMap::new(),
         alone: false,

@@ -11,6 +11,7 @@ use crate::event::{Event, Oom, State};
 use crate::exit::{How, OomPart, Signal};
 use crate::name::Incarnation;
 use crate::os::cgroup::MemoryCount;
+use crate::os::live::Memory;
 use crate::os::wait::Ended;
 use crate::os::{clock, procfs};
 use crate::spec::HookEvent;
@@ -51,15 +52,21 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// From now on, with a limit in bytes.
-    pub(super) fn new(count: MemoryCount, limit: u64) -> Self {
-        let kills = count.kills().unwrap_or(0);
+    /// With a limit in bytes, and from now on, or from where an earlier manager began to count and what
+    /// it had told.
+    pub(super) fn new(count: MemoryCount, limit: u64, before: Option<Memory>) -> Self {
+        let now = |count: &MemoryCount| {
+            let kills = count.kills().unwrap_or(0);
+            let hits_before = count.hits().unwrap_or(0);
+            Memory { kills_before: kills, hits_before, told: kills }
+        };
+        let Memory { kills_before, hits_before, told } = before.unwrap_or_else(|| now(&count));
         Self {
             event: None,
-            kills_before: kills,
-            hits_before: count.hits().unwrap_or(0),
+            kills_before,
+            hits_before,
             kills_at_end: None,
-            told: kills,
+            told,
             told_at: None,
             seen: None,
             until: Tick(0),
@@ -68,6 +75,12 @@ impl Watched {
             count,
             limit,
         }
+    }
+
+    /// What the next manager has to know of it.
+    pub(super) fn counted(&self) -> Memory {
+        let Self { kills_before, hits_before, told, .. } = *self;
+        Memory { kills_before, hits_before, told }
     }
 
     fn kills(&self) -> u64 {
@@ -97,6 +110,7 @@ impl Control {
             self.poller.add(event.as_fd(), token, memory.count.interest())?;
             Ok(event)
         });
+        self.table.slot(run.slot).kept().set_memory(memory.counted());
         match watched {
             Ok(event) => memory.event = Some(event),
             Err(error) => {
@@ -160,6 +174,7 @@ impl Control {
         if kills > memory.told && memory.seen == Some(kills) && lives {
             let killed = kills - memory.told;
             (memory.told, memory.told_at, memory.seen) = (kills, Some(now), None);
+            self.table.slot(run.slot).kept().set_memory(memory.counted());
             let (replica, limit) = (run.replica.clone(), memory.limit);
             tracing::warn!(%replica, %incarnation, killed, limit, "memory ran out; the program itself lives on");
             self.measured_oom(&replica.service, killed);

@@ -9,11 +9,11 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Alive, End, Past, PastEnd, Rest};
+use crate::event::{Alive, End, Oom, Past, PastEnd, Rest};
 use crate::exit::{Cause, How, Signal};
 use crate::journal::{Journal, JournalError};
 use crate::name::{Incarnation, ReplicaId};
-use crate::os::cgroup;
+use crate::os::cgroup::{self, Controller, Controllers, MemoryCount, Seat, Version};
 use crate::os::live::{Phase, Slot, Table};
 use crate::os::procfs::{self, Stat, Stuck};
 use crate::os::{clock, epoll, mark, prctl, signal};
@@ -34,15 +34,25 @@ pub(super) struct Recovered {
     pub(super) mark: usize,
 }
 
+/// What is known of the runs of an earlier life beside the table.
+pub(super) struct Before {
+    /// Whether its guardian is this one's.
+    pub(super) same_guardian: bool,
+    /// Those that go on.
+    pub(super) alive: Vec<Alive>,
+    /// Those in whose groups the kernel has killed for memory what was told to nobody.
+    pub(super) starved: HashSet<Incarnation>,
+}
+
 /// Reads the table. Runs that have their record are forgotten; the others are told. Under a new
 /// guardian everything begins afresh (`wharf up`), so old runs are recorded and nothing follows.
 pub(super) fn recover(
     table: &Table,
     journal: &Journal,
-    same_guardian: bool,
-    alive: Vec<Alive>,
+    before: Before,
     configured: impl Fn(&ReplicaId) -> bool,
 ) -> Result<Recovered, JournalError> {
+    let Before { same_guardian, alive, starved } = before;
     let cause = if same_guardian { Cause::ManagerDied } else { Cause::GuardianDied };
     let open = |slot: &Slot| slot.phase() == Phase::Open;
     // Nothing is kept of it by another guardian.
@@ -67,22 +77,24 @@ pub(super) fn recover(
         }
         if !open(slot) {
             found.homes.insert(replica.clone(), index);
-            resting.push((replica, rest_of(slot.phase()), slot.row()));
+            resting.push((replica, rest_of(slot.phase()), (slot.row(), slot.due())));
         } else if let Some(alive) = alive.get(&slot.incarnation()) {
-            going_on.insert(replica, *alive);
+            going_on.insert(replica, alive.clone());
         } else if recorded.contains(&slot.incarnation()) || slot.pid().is_none() {
             // Recorded already, or killed before there was a process: nothing ran.
             slot.set_phase(Phase::Free);
         } else {
             let how = slot.kept_end().map_or(How::Unseen, |(how, _)| how);
-            let end = End::plain(how);
+            let is_starved = how != How::Unseen && starved.contains(&slot.incarnation());
+            let oom = if is_starved { Oom::Now } else { Oom::No };
+            let end = End { oom, ..End::plain(how) };
             unrecorded.entry(replica).or_default().push((slot.incarnation(), end));
         }
     }
-    for (replica, ended, row) in resting {
+    for (replica, ended, (row, until)) in resting {
         if same_guardian && !unrecorded.contains_key(&replica) && !going_on.contains_key(&replica) {
             let ended = ended.map_or(PastEnd::Between, PastEnd::Resting);
-            found.past.push(Past { replica, ended, row });
+            found.past.push(Past { replica, ended, row, until });
         }
     }
     for (replica, mut runs) in unrecorded {
@@ -92,7 +104,7 @@ pub(super) fn recover(
         let is_last = same_guardian && !going_on.contains_key(&replica);
         if is_last && let Some((incarnation, end)) = runs.pop() {
             let ended = PastEnd::Unrecorded { incarnation, end, cause };
-            found.past.push(Past { replica: replica.clone(), ended, row });
+            found.past.push(Past { replica: replica.clone(), ended, row, until: None });
         }
         let older =
             runs.into_iter().map(|(incarnation, end)| (replica.clone(), incarnation, end, cause));
@@ -100,7 +112,7 @@ pub(super) fn recover(
     }
     for (replica, alive) in going_on {
         let row = found.homes.get(&replica).map_or(0, |home| table.slot(*home).row());
-        found.past.push(Past { replica, ended: PastEnd::Alive(alive), row });
+        found.past.push(Past { replica, ended: PastEnd::Alive(alive), row, until: None });
     }
     // What is no longer configured was left by an earlier `wharf up`: nobody would ever forget it.
     let gone = found.homes.extract_if(|replica, _| !configured(replica));
@@ -121,6 +133,31 @@ fn rest_of(phase: Phase) -> Option<Rest> {
     }
 }
 
+/// What the control group of a replica is called.
+pub(super) fn group_name(id: &ReplicaId) -> String {
+    format!("{}.{}", id.service, id.replica)
+}
+
+/// The runs without a record in whose groups the kernel has killed for memory what was told to nobody.
+pub(super) fn out_of_memory(
+    table: &Table,
+    controllers: &Controllers,
+    cgroups: Option<&cgroup::Root>,
+) -> HashSet<Incarnation> {
+    let (root, version) = match (controllers.seat(Controller::Memory), cgroups) {
+        (Ok(Seat::Own(folder)), _) => (cgroup::Root::at(folder.clone()), Version::One),
+        (Ok(Seat::Unified), Some(root)) => (cgroup::Root::at(root.path().to_owned()), Version::Two),
+        (Ok(Seat::Unified), None) | (Err(_), _) => return HashSet::new(),
+    };
+    let open = table.used().filter(|(_, slot)| slot.phase() == Phase::Open);
+    let starved = open.filter_map(|(_, slot)| {
+        let told = slot.kept().memory()?.told;
+        let count = MemoryCount::of(&root.existing(&group_name(&slot.replica()?)), version)?;
+        (count.kills()? > told).then(|| slot.incarnation())
+    });
+    starved.collect()
+}
+
 /// How long what an earlier life left may take to die, but for what the kernel holds.
 const BOUND: Duration = Duration::from_secs(5);
 
@@ -134,8 +171,7 @@ pub(super) fn clean_up(
     spared: &[ReplicaId],
 ) -> Vec<i32> {
     let deadline = clock::now() + BOUND;
-    let spared: HashSet<String> =
-        spared.iter().map(|id| format!("{}.{}", id.service, id.replica)).collect();
+    let spared: HashSet<String> = spared.iter().map(group_name).collect();
     let groups = || -> Vec<cgroup::Group> {
         let mut groups = cgroups.map(cgroup::Root::groups).unwrap_or_default();
         groups.retain(|group| {

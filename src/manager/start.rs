@@ -15,6 +15,7 @@ use crate::os::{clock, errno_of, fds, procfs, signal};
 use crate::port::exchange::Exchange;
 use crate::spec::Service;
 
+use super::confine::Counted;
 use super::control::{Control, Kind};
 use super::errand::Fetched;
 use super::hooks::Hooks;
@@ -196,7 +197,7 @@ impl Control {
     fn confine_run(&mut self, incarnation: Incarnation, name: &str) -> Option<Vec<PathBuf>> {
         let run = self.runs.get(&incarnation)?;
         let (service, group) = (Arc::clone(&run.service), run.group.clone());
-        match self.confine(&service, name, group.as_ref()) {
+        match self.confine(&service, name, group.as_ref(), None) {
             Ok(confined) => {
                 let run = self.runs.get_mut(&incarnation)?;
                 let lacking = confined.limits.iter().filter(|one| one.not_enforced.is_some());
@@ -218,11 +219,14 @@ impl Control {
         let Some(run) = self.runs.get(&incarnation) else { return };
         let name = format!("{}.{}", run.replica.service, run.replica.replica);
         let (service, group) = (Arc::clone(&run.service), run.group.clone());
-        match self.confine(&service, &name, group.as_ref()) {
+        let counted = Counted { memory: self.table.slot(run.slot).kept().memory() };
+        match self.confine(&service, &name, group.as_ref(), Some(counted)) {
             Ok(confined) => {
                 let Some(run) = self.runs.get_mut(&incarnation) else { return };
                 (run.limits, run.memory) = (confined.limits, confined.memory);
                 self.watch_memory(incarnation);
+                // What was killed meanwhile, nobody was told of.
+                self.memory_told(incarnation);
             }
             Err(refusal) => {
                 tracing::warn!(%incarnation, why = refusal.why, "a run that goes on has no limits any more");

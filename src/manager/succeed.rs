@@ -33,9 +33,9 @@ use super::request::Refusal;
 use super::run::Run;
 use super::spawner::Answer;
 
-/// The form of all that one manager leaves to the next: this file, the live table and the ring. A binary
+/// The form of all that one manager leaves to the next: this file, the live table, the notes and the ring. A binary
 /// with another form cannot succeed.
-pub const FORM: u32 = 1;
+pub const FORM: u32 = 2;
 /// How long everything may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest path that the guardian takes (PATH_MAX).

@@ -7,6 +7,7 @@
 //! in it; what follows from them is decided elsewhere.
 
 mod kept;
+mod notes;
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -18,13 +19,14 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::exit::{Errno, How, Signal, Stage, Usage};
 use crate::name::{Generation, Incarnation, MAX_NAME, Realm, ReplicaId, ServiceName};
-use crate::time::Wall;
+use crate::time::{Tick, Wall};
 
-pub use kept::{Kept, Marker, PORT_IN_MESSAGE, PORT_IN_REQUEST, PORT_OWES};
+pub use kept::{Kept, Marker, Memory, PORT_IN_MESSAGE, PORT_IN_REQUEST, PORT_OWES};
+pub use notes::{LONGEST_NOTE, Note, Notes};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"wharf\0\0\x02");
+const MAGIC: u64 = u64::from_le_bytes(*b"wharf\0\0\x03");
 const HEADER: usize = 4096;
-const SLOT: usize = 256;
+const SLOT: usize = 320;
 /// Address space is reserved for this many slots; the file grows in steps of [`STEP`].
 const MOST: usize = 1 << 17;
 const STEP: usize = 256;
@@ -267,6 +269,7 @@ impl Table {
         let slot = self.slot(index);
         slot.incarnation.store(0, Ordering::Relaxed);
         slot.row.store(0, Ordering::Relaxed);
+        slot.started.store(0, Ordering::Relaxed);
         slot.replica.store(replica.replica, Ordering::Relaxed);
         let name = replica.service.as_str().as_bytes();
         for (at, cell) in slot.name.iter().enumerate() {
@@ -333,6 +336,17 @@ impl Slot {
     /// How many failures in a row the replica has had.
     pub fn row(&self) -> u32 {
         self.row.load(Ordering::Relaxed)
+    }
+
+    /// Of a slot that tells how a replica rests: when it is started again, where that is a matter of time.
+    pub fn due(&self) -> Option<Tick> {
+        let at = Tick(self.started.load(Ordering::Relaxed));
+        Some(at).filter(|at| at.0 > 0 && self.phase() == Phase::Between)
+    }
+
+    /// Remembers when it is started again.
+    pub fn set_due(&self, due: Option<Tick>) {
+        self.started.store(due.map_or(0, |at| at.0), Ordering::Relaxed);
     }
 
     /// Remembers the failures in a row.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+
 use crate::event::{Action, Configure, Past, PastEnd, Rest, State};
 use crate::exit::Cause;
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName};
@@ -12,6 +14,7 @@ use crate::time::Tick;
 use super::hold::{Held, Scope};
 use super::ladder::After;
 use super::machine::Input;
+use super::memo::Memo;
 use super::plan::{Takes, shuts_out};
 use super::replica::Replica;
 use super::supervisor::{Known, Supervisor};
@@ -21,10 +24,10 @@ impl Supervisor {
     /// Makes a configuration the present one.
     pub(super) fn configure(&mut self, now: Tick, configure: Configure, actions: &mut Vec<Action>) {
         let Configure { spec, by, past, stopped } = configure;
-        let before = self.configured.replace(spec.cgroups);
+        let before_all = self.configured.replace(spec.cgroups);
         // What is said around the services concerns every process there is.
-        let all = before.is_some_and(|before| before != spec.cgroups);
-        let past = if before.is_some() { Vec::new() } else { past };
+        let all = before_all.is_some_and(|before| before != spec.cgroups);
+        let past = if before_all.is_some() { Vec::new() } else { past };
         if self.closing {
             // Nothing is started any more, but what has ended is to be recorded all the same.
             for past in past {
@@ -70,6 +73,9 @@ impl Supervisor {
         strangers.sort_by(|a, b| a.replica.cmp(&b.replica));
         for past in strangers {
             self.bury(now, past, &by, actions);
+        }
+        if before_all.is_none() {
+            self.go_on_changing(now, &spec.services, &by, actions);
         }
         if self.stopped() != before {
             actions.push(Action::Persist);
@@ -202,9 +208,16 @@ impl Supervisor {
         self.graph.update(&id.service, Marks::default(), replica.marks());
         self.replicas.insert(id.clone(), replica);
         let unknown = if scheduled { PastEnd::Resting(Rest::Scheduled) } else { PastEnd::Between };
-        let (row, ended) = past.map_or((0, unknown), |past| (past.row, past.ended));
+        let (row, until, ended) =
+            past.map_or((0, None, unknown), |past| (past.row, past.until, past.ended));
         if let Some(incarnation) = ended.incarnation() {
             self.reserve(incarnation);
+        }
+        if let PastEnd::Alive(alive) = &ended
+            && let Some(halted) = Memo::halted(alive)
+            && let Some(known) = self.services.get_mut(&id.service)
+        {
+            known.halted = Some(halted);
         }
         self.drive(now, &id, actions, |replica, cx| {
             replica.set_row(row);
@@ -220,7 +233,10 @@ impl Supervisor {
                     replica.set_wanted(rest != Rest::Stopped);
                     replica.rest(rest);
                 }
-                PastEnd::Between => replica.step(cx, Input::Start),
+                PastEnd::Between => match until.filter(|at| *at > now) {
+                    Some(at) => replica.wait_until(now, at),
+                    None => replica.step(cx, Input::Start),
+                },
             }
         });
         // To be seen for the first time is a change, also for what only rests.
@@ -237,8 +253,12 @@ impl Supervisor {
         };
         self.reserve(incarnation);
         let id = past.replica;
-        let service = Service::new(id.service.clone());
-        let mut replica = Replica::new(id.clone(), Arc::new(service), now);
+        let own = match &past.ended {
+            PastEnd::Alive(alive) => alive.service.clone(),
+            PastEnd::Unrecorded { .. } | PastEnd::Resting(_) | PastEnd::Between => None,
+        };
+        let service = own.unwrap_or_else(|| Arc::new(Service::new(id.service.clone())));
+        let mut replica = Replica::new(id.clone(), service, now);
         replica.set_leaving(true);
         self.index.update(&id, Marks::default(), replica.marks());
         self.graph.update(&id.service, Marks::default(), replica.marks());
@@ -256,6 +276,56 @@ impl Supervisor {
             }
             PastEnd::Resting(_) | PastEnd::Between => {}
         });
+    }
+
+    /// A change of configuration that was under way when the manager died goes on, one replica after the
+    /// other as it had begun, unless it was halted. What was to end when others are out of the way is looked
+    /// at.
+    fn go_on_changing(
+        &mut self,
+        now: Tick,
+        services: &IndexMap<ServiceName, Arc<Service>>,
+        by: &Requester,
+        actions: &mut Vec<Action>,
+    ) {
+        for (name, service) in services {
+            if self.replicas_of(name).any(|one| one.held().is_some()) {
+                self.graph.freed.insert(name.clone());
+            }
+            let is_left = |one: &&Replica| one.has_news() && one.has_run() && !one.is_leaving();
+            let left = self.replicas_of(name).filter(is_left).map(|one| one.id.replica);
+            let left: BTreeSet<u32> = left.collect();
+            let Some(first) = left.first().filter(|_| self.services[name].halted.is_none()) else {
+                continue;
+            };
+            let before = |one: &&Replica| one.id.replica < *first && one.is_wanted();
+            let current = self.replicas_of(name).filter(before).last().map(|one| one.id.replica);
+            let shut_out = self
+                .replicas_of(name)
+                .any(|one| one.has_news() && shuts_out(&one.service, service));
+            let waits = self.graph.is_in_the_way(name, Scope::Restarting);
+            if waits {
+                self.restart_behind(now, name, by, actions);
+            } else if service.replicas > 1 && !shut_out {
+                self.roll(name, Cause::ConfigChanged, by, left);
+                if let Some(roll) = self.rolls.get_mut(name) {
+                    roll.current = current;
+                }
+                continue;
+            }
+            for replica in left {
+                let id = ReplicaId { service: name.clone(), replica };
+                self.drive(now, &id, actions, |replica, cx| {
+                    if waits {
+                        let held =
+                            Held::asked(Cause::ConfigChanged, by, After::Again, Scope::Restarting);
+                        replica.step(cx, Input::Hold(Box::new(held)));
+                    } else {
+                        replica.step(cx, Input::Changed(by));
+                    }
+                });
+            }
+        }
     }
 
     /// A number that was used is never used again.

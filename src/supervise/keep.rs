@@ -3,6 +3,8 @@
 //! Its process always can: what may be lost is its conversation. The dead manager may have read half
 //! a message, written half a request, or have been owed a reply that nobody will know any more.
 
+use std::sync::Arc;
+
 use crate::event::{Alive, Reread};
 use crate::exit::Cause;
 use crate::name::Requester;
@@ -11,6 +13,7 @@ use crate::spec::{Banner, Framing, Port, Ready, Replies};
 use super::ladder::{After, Ending};
 use super::machine::Phase::{Running, Starting};
 use super::machine::{Context, Input, Run};
+use super::memo::Memo;
 use super::replica::Replica;
 
 /// Where a conversation with a program stood when its manager died.
@@ -149,9 +152,14 @@ pub fn fate(port: Option<&Port>) -> Fate {
 
 impl Replica {
     /// A run of an earlier life is still there: it is taken over as it is. One that cannot be spoken
-    /// to any more is ended, and so is one that is to be down by now.
+    /// to any more is ended, and so is one that is to be down by now. Where it was being ended, that goes on
+    /// from the step that it had come to.
     pub(super) fn take_over_run(&mut self, cx: &mut Context<'_>, alive: &Alive, by: &Requester) {
-        let Alive { incarnation, started, ready, in_step, stale } = *alive;
+        let Alive { incarnation, started, ready, in_step, stale, .. } = *alive;
+        if let Some(own) = &alive.service {
+            let present = std::mem::replace(&mut self.service, Arc::clone(own));
+            self.next = (!Arc::ptr_eq(&present, own)).then_some(present);
+        }
         let signal = self.service.reload_signal.filter(|_| stale);
         let reread = signal
             .map(|signal| Box::new(Reread { signal: signal.0, by: by.clone(), files: Vec::new() }));
@@ -162,6 +170,13 @@ impl Replica {
             reread,
             ..Run::ordered(incarnation, 0)
         };
+        let memo = alive.memo.as_ref().and_then(|(text, done)| Some((Memo::read(text)?, *done)));
+        self.machine.since = cx.now;
+        let run = match memo {
+            Some((memo, done)) => self.recall(cx, run, &memo, done),
+            None => Some(run),
+        };
+        let Some(run) = run else { return };
         self.machine.phase = if !in_step {
             let after = if self.is_wanted() { After::Again } else { After::Rest };
             self.stop(cx, run, Ending::of_nobody(Cause::ManagerDied, cx.now, after))
@@ -176,8 +191,7 @@ impl Replica {
             self.machine.deadline = Some(started + self.service.start_timeout);
             Starting(run)
         };
-        self.machine.since = cx.now;
-        if !self.is_wanted() {
+        if !self.is_wanted() && self.held().is_none() {
             self.step(cx, Input::Stop(by));
         }
     }

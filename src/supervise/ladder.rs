@@ -174,6 +174,21 @@ impl Ending {
         self.kill.get_or_insert(scope);
     }
 
+    /// How many steps have been taken.
+    pub(super) fn steps_taken(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether nothing is asked any more.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.kill.is_some()
+    }
+
+    /// Nobody knows whether the last step was taken: it is taken next.
+    pub(super) fn step_back(&mut self) {
+        self.steps.pop();
+    }
+
     /// Whether the kill has been sent.
     pub(super) fn is_killed(&self) -> bool {
         self.steps.last().is_some_and(|(rung, _)| *rung == Rung::Kill)

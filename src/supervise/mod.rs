@@ -16,6 +16,7 @@ mod intensity;
 mod keep;
 mod ladder;
 mod machine;
+mod memo;
 mod persisted;
 mod plan;
 mod replica;

@@ -145,6 +145,7 @@ impl<'de> Deserialize<'de> for Supervisor {
             graph: Graph::default(),
             rolls: written.rolls,
             turning: std::collections::BTreeSet::new(),
+            noted: std::collections::BTreeSet::new(),
             fallouts: std::collections::VecDeque::new(),
         };
         for known in written.services {

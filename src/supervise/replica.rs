@@ -495,6 +495,11 @@ impl Replica {
         self.climb(cx, run, why)
     }
 
+    /// Goes on with the end of a run that another manager began.
+    pub(super) fn stop_on(&mut self, cx: &mut Context<'_>, run: Run, why: Box<Ending>) -> Phase {
+        self.climb(cx, run, why)
+    }
+
     /// Takes the next step of the ladder, as soon as there is something to climb after.
     fn climb(&mut self, cx: &mut Context<'_>, run: Run, mut why: Box<Ending>) -> Phase {
         if !run.spawned {
@@ -628,6 +633,12 @@ impl Replica {
 
     pub(super) fn set_row(&mut self, row: u32) {
         self.machine.row = row;
+    }
+
+    /// It is started at this time, as an earlier life had decided.
+    pub(super) fn wait_until(&mut self, now: Tick, at: Tick) {
+        self.machine.phase = Backoff;
+        (self.machine.deadline, self.machine.since) = (Some(at), now);
     }
 
     pub(super) fn rest(&mut self, rest: Rest) {

@@ -66,8 +66,9 @@ impl Supervisor {
     /// What was under way, or was halted, is no more.
     pub(super) fn end_roll(&mut self, service: &ServiceName) {
         self.rolls.remove(service);
-        if let Some(known) = self.services.get_mut(service) {
-            known.halted = None;
+        let known = self.services.get_mut(service);
+        if known.is_some_and(|known| known.halted.take().is_some()) {
+            self.note_all(service);
         }
     }
 
@@ -109,12 +110,13 @@ impl Supervisor {
         }
     }
 
-    fn halt(&mut self, service: &ServiceName, replica: u32, actions: &mut Vec<Action>) {
+    pub(super) fn halt(&mut self, service: &ServiceName, replica: u32, actions: &mut Vec<Action>) {
         let Some(roll) = self.rolls.remove(service) else { return };
         let left = u32::try_from(roll.left.len()).unwrap_or(u32::MAX);
         if let Some(known) = self.services.get_mut(service) {
             known.halted = Some(Halted { replica, left });
         }
+        self.note_all(service);
         let replica = ReplicaId { service: service.clone(), replica };
         actions.push(Action::Halted { replica, left });
     }

@@ -43,6 +43,8 @@ pub struct Supervisor {
     pub(super) rolls: BTreeMap<ServiceName, Roll>,
     /// Those of them of whose replicas something happened.
     pub(super) turning: BTreeSet<ServiceName>,
+    /// Replicas of kept services with another memo than was last asked for.
+    pub(super) noted: BTreeSet<ReplicaId>,
     /// Ends that mean something for the others of a group.
     pub(super) fallouts: VecDeque<(ReplicaId, Fallout)>,
 }
@@ -108,6 +110,7 @@ impl Supervisor {
             graph: Graph::default(),
             rolls: BTreeMap::new(),
             turning: BTreeSet::new(),
+            noted: BTreeSet::new(),
             fallouts: VecDeque::new(),
         }
     }
@@ -229,7 +232,7 @@ impl Supervisor {
         let Some(replica) = self.replicas.get_mut(id) else {
             return;
         };
-        let (marks, seen) = (replica.marks(), replica.view());
+        let (marks, seen, gist) = (replica.marks(), replica.view(), replica.gist());
         let team = self.graph.team_of(&id.service);
         let mut cx = Context { now, source: &mut self.source, actions, team, fallout: None };
         what(replica, &mut cx);
@@ -242,6 +245,9 @@ impl Supervisor {
         let gone = replica.is_gone();
         let after = if gone { Marks::default() } else { replica.marks() };
         let changed = replica.view() != seen;
+        if replica.gist() != gist && replica.service.is_kept() {
+            self.noted.insert(id.clone());
+        }
         self.index.update(id, marks, after);
         self.graph.update(&id.service, marks, after);
         if marks.standing != after.standing && self.rolls.contains_key(&id.service) {

@@ -45,6 +45,7 @@ mod people;
 mod ports;
 mod reading;
 mod reload;
+mod remember;
 mod reread;
 mod restarts;
 mod rotation;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Wharf, at, compiled, send, times, until};
+use crate::support::{Wharf, at, compiled, send, times, until, wait_gone};
 
 /// Takes 200 MiB and touches every page of it.
 const HOG: &str = r"
@@ -147,4 +147,58 @@ services:
     let mut lines: Vec<_> = book.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["oom_killed hog", "oom_killed shell"]);
+}
+
+/// Waits for a file, then takes more than it may.
+const WAITS: &str = "while [ ! -e go ]; do sleep 0.01; done; ";
+
+/// Memory that ran out while no manager was there to see it is told all the same: of the program itself, of
+/// what it started, and of what dies with its manager nothing is made up.
+#[test]
+fn t7_memory_that_runs_out_while_there_is_no_manager() {
+    let yaml = format!(
+        "defaults: {{ restart: no, on_manager_exit: keep, limits: {{ memory: 50MiB }} }}
+services:
+  program: {{ command: [sh, -c, '{WAITS}exec ./hog'] }}
+  helper: {{ command: [sh, -c, '{WAITS}./hog; exit $?'] }}
+  survivor: {{ command: [sh, -c, '{WAITS}./hog; echo survived; exec sleep 1000'] }}
+  quiet: {{ command: [sleep, '1000'] }}
+"
+    );
+    let Some(wharf) = with_hog(&yaml) else { return };
+    let names = ["program", "helper", "survivor", "quiet"];
+    for name in names {
+        wharf.wait_state(name, "running");
+    }
+    let pid = |name: &str| wharf.pid(name);
+    let [program, helper, survivor, _] = names.map(pid);
+    // Without a guardian that could start another manager there is none.
+    let (guardian, manager) = (wharf.guardian_pid(), wharf.manager_pid());
+    send(guardian, 19);
+    send(manager, 9);
+    std::fs::write(wharf.folder.join("go"), "").unwrap();
+    for pid in [program, helper] {
+        wait_gone(pid);
+    }
+    let sleeps = || {
+        let name = std::fs::read_to_string(format!("/proc/{survivor}/comm")).ok()?;
+        (name == "sleep\n").then_some(())
+    };
+    until("the survivor to go on", sleeps);
+    send(guardian, 18);
+    let record = wharf.wait_records("program", 1).remove(0);
+    check(&record, true);
+    assert_eq!(at(&record, "exit.signal.name"), "SIGKILL");
+    let record = wharf.wait_records("helper", 1).remove(0);
+    check(&record, false);
+    assert_eq!(at(&record, "process.exit.code"), 137);
+    until("the event", || {
+        let told = wharf.ok(&["events", "--json", "--kind", "oom"]);
+        told.contains("survivor").then_some(())
+    });
+    for name in ["survivor", "quiet"] {
+        send(wharf.pid(name), 9);
+        let record = wharf.wait_records(name, 1).remove(0);
+        assert_eq!(at(&record, "exit.reason"), "signaled", "{record}");
+    }
 }

@@ -155,7 +155,12 @@ fn the_past_is_told_with_and_without_a_manager() {
     let fake = fake::start();
     let (_folder, alone) = fake::folder();
     let bare = fake::write_services(&alone, fake::SERVICES);
-    let applied = wharf::state::Applied { schema: 1, realm: wharf::name::Realm(1), spec: bare };
+    let applied = wharf::state::Applied {
+        schema: 1,
+        realm: wharf::name::Realm(1),
+        spec: bare,
+        earlier: Vec::new(),
+    };
     alone.write_applied(&applied).unwrap();
     (1..=9).for_each(|seq| fake.told.publish(fake::exit(seq, "web")));
     for state in [&fake.state, &alone] {

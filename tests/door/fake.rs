@@ -78,7 +78,8 @@ pub(crate) fn folder() -> (TempDir, StateDir) {
 pub(crate) fn start() -> Fake {
     let (folder, state) = folder();
     let spec = Arc::new(write_services(&state, SERVICES));
-    let applied = Applied { schema: 1, realm: Realm(7), spec: (*spec).clone() };
+    let applied =
+        Applied { schema: 1, realm: Realm(7), spec: (*spec).clone(), earlier: Vec::new() };
     state.write_applied(&applied).unwrap();
     let listener = socket::listen(&state.socket()).unwrap();
     let (requests, inbox) = sync_channel(REQUESTS);

@@ -96,6 +96,8 @@ pub(crate) struct Sim {
     pub(crate) supervisor: Supervisor,
     pub(crate) world: World,
     pub(crate) books: BTreeMap<ReplicaId, Book>,
+    /// The books of the life before, as far as the next manager is told of it.
+    pub(crate) before: BTreeMap<ReplicaId, Book>,
     pub(crate) services: BTreeMap<ServiceName, Known>,
     /// The groups that a configuration is made with.
     pub(crate) groups: IndexMap<String, Group>,
@@ -135,6 +137,7 @@ impl Sim {
             supervisor: Supervisor::new(Incarnation(1), dice.roll()),
             world: World::default(),
             books: BTreeMap::new(),
+            before: BTreeMap::new(),
             services: BTreeMap::new(),
             groups: IndexMap::new(),
             teams: BTreeMap::new(),
@@ -511,6 +514,8 @@ impl Sim {
                     started: run.started.unwrap(),
                     ready: run.ready,
                     in_step: !dice.one_in(4),
+                    service: None,
+                    memo: self.noted(id, book, dice),
                     stale: dice.one_in(3),
                 }),
                 (Some(run), _) if run.made || dice.one_in(2) => {
@@ -542,7 +547,11 @@ impl Sim {
                     PastEnd::Between
                 }
             };
-            past.push(Past { replica: id.clone(), ended, row: book.row });
+            let until = match (book.plan, &ended) {
+                (Plan::At(at), PastEnd::Between) if dice.one_in(2) => Some(at),
+                _ => None,
+            };
+            past.push(Past { replica: id.clone(), ended, row: book.row, until });
         }
         let seed = dice.roll();
         self.supervisor = Supervisor::new(self.supervisor.next_incarnation(), seed);
@@ -557,7 +566,7 @@ impl Sim {
             .partition::<BTreeMap<_, _>, _>(|(incarnation, _)| alive.contains(incarnation));
         self.world.processes = kept;
         self.over.extend(gone.into_keys());
-        self.books.clear();
+        self.before = std::mem::take(&mut self.books);
         self.rolls.clear();
         self.teams.clear();
         self.views.clear();
@@ -567,11 +576,28 @@ impl Sim {
         let services: Vec<_> = services.into_values().map(|known| known.service).collect();
         self.configure(&services, stopped, past.clone(), t)?;
         for past in past {
-            if let PastEnd::Alive(alive) = past.ended {
-                self.went_on(&past.replica, &alive, t)?;
+            if let PastEnd::Alive(alive) = &past.ended {
+                self.went_on(&past.replica, alive, t)?;
+            }
+            if let Some(until) = past.until.filter(|at| *at > self.now)
+                && let Some(view) = self.supervisor.view(&past.replica)
+                && view.wanted
+            {
+                let waits = view.state == State::Backoff && view.next_start == Some(until);
+                t.hold(Oracle::WaitsGoOn, waits, || format!("not until {until:?}: {view:?}"))?;
             }
         }
         Ok(())
+    }
+
+    /// What the manager noted of a run, if the next one finds that. What waits for others is not looked at
+    /// here: what the others do is not noted.
+    fn noted(&self, id: &ReplicaId, book: &Book, dice: &mut Dice) -> Option<(Box<str>, bool)> {
+        let is_alone = book.configured && book.run.as_ref().is_some_and(|run| run.held.is_none());
+        if !is_alone || dice.one_in(4) {
+            return None;
+        }
+        Some((self.supervisor.memo(id, 2000)?.into_boxed_str(), true))
     }
 
     /// Whether a run can outlive the manager: its program runs, and with the present configuration.
@@ -590,6 +616,18 @@ impl Sim {
         });
         t.hold(Oracle::KeptGoesOn, same, || format!("{id} went on as {alive:?}: {view:?}"))?;
         let run = self.books.get(id).and_then(|book| book.run.as_ref());
+        let before = self.before.get(id).and_then(|book| book.run.as_ref());
+        if let (Some(_), Some(before)) = (&alive.memo, before)
+            && before.asked.is_some()
+        {
+            let ends = view
+                .as_ref()
+                .is_some_and(|view| matches!(view.state, State::Stopping | State::Unkillable));
+            let same = run.is_some_and(|run| run.steps.len() == before.steps.len());
+            return t.hold(Oracle::EndGoesOn, same && ends, || {
+                format!("{id} was being ended {before:?}, and is {run:?}: {view:?}")
+            });
+        }
         let steps = run.map_or(0, |run| run.steps.len());
         let down = view.is_some_and(|view| !view.wanted);
         // The end of another one, in the same step, may have been that of its group.

@@ -462,14 +462,17 @@ impl Sim {
             Some(PastEnd::Resting(rest)) => (*rest != Rest::Stopped, Plan::Rest(*rest)),
             None if new.schedule.is_some() => (true, Plan::Rest(Rest::Scheduled)),
             Some(PastEnd::Unrecorded { .. } | PastEnd::Alive(_) | PastEnd::Between) | None => {
-                (true, Plan::Due(None, self.step))
+                let until = past.and_then(|past| past.until).filter(|at| *at > self.now);
+                (true, until.map_or(Plan::Due(None, self.step), Plan::At))
             }
         };
         let mut book = Book::new(Arc::clone(new), wanted, plan);
         book.row = past.map_or(0, |past| past.row);
         if let Some(PastEnd::Alive(alive)) = past.map(|past| &past.ended) {
             book.go_on(alive, self.now);
-            if stopped {
+            let before = self.before.get(&id).filter(|_| alive.memo.is_some());
+            let is_ending = before.is_some_and(|before| book.recall(before));
+            if stopped && !is_ending {
                 book.ask(Cause::StopRequested, by, self.now, Then::Rest);
             }
         }
@@ -515,6 +518,22 @@ impl Book {
             run.news = signal.map(|signal| (signal.0, true));
         }
         self.run = Some(run);
+    }
+
+    /// What was noted of its run is so again. True where that is being ended.
+    fn recall(&mut self, before: &Self) -> bool {
+        self.wanted &= before.wanted;
+        self.due_again = before.due_again;
+        let (Some(run), Some(was)) = (&mut self.run, &before.run) else { return false };
+        run.signal.clone_from(&was.signal);
+        let Some(asked) = &was.asked else { return false };
+        let mut asked = asked.clone();
+        if !self.wanted && asked.then != Then::GiveUp {
+            asked.then = Then::Rest;
+        }
+        (run.asked, run.news) = (Some(asked), None);
+        (run.steps, run.unkillable) = (was.steps.clone(), was.unkillable);
+        true
     }
 
     /// A file changed that its program reads, if there is one that can be told.

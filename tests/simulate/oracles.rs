@@ -113,6 +113,8 @@ oracles! {
     KeptOutOfStepIsRenewed = "kept-out-of-step-is-renewed",
     KeptIsStopped = "kept-is-stopped",
     KeptHearsOfChanges = "kept-hears-of-changes",
+    EndGoesOn = "end-goes-on",
+    WaitsGoOn = "waits-go-on",
 
     AllAreAskedAtOnce = "all-are-asked-at-once",
     SecondHurries = "second-hurries",

@@ -55,6 +55,14 @@ pub fn own_group(folder: &Path, name: &str) -> io::Result<Group> {
     Ok(group)
 }
 
+/// The group `name` of a run that an earlier manager started, with all that is counted in it, also where
+/// nothing lives in it any more; made where there is none.
+pub fn group_as_it_is(folder: &Path, name: &str) -> io::Result<Group> {
+    let group = Group { folder: folder.join(name) };
+    fs::create_dir_all(&group.folder)?;
+    Ok(group)
+}
+
 impl Group {
     /// Bounds its memory, in bytes, swap included; `None` lifts the bound. With `together` a kill for
     /// memory ends all its processes, where the kernel can do that (version 2).

@@ -111,12 +111,18 @@ impl Controllers {
         }
     }
 
-    /// Removes the groups of version 1 that nothing lives in, and their folders.
-    pub fn remove_groups(&self) {
+    /// Removes the groups of version 1 that nothing lives in, and their folders, but for groups that are
+    /// called like one of `spared`: what is counted there is still to be read.
+    pub fn remove_groups(&self, spared: &[String]) {
         for controller in Controller::ALL {
-            if let Ok(Seat::Own(folder)) = self.seat(controller) {
-                Group { folder: folder.clone() }.remove();
+            let Ok(Seat::Own(folder)) = self.seat(controller) else { continue };
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let is_spared = spared.iter().any(|name| entry.file_name() == name.as_str());
+                if !is_spared && entry.path().is_dir() {
+                    Group { folder: entry.path() }.remove();
+                }
             }
+            let _ = fs::remove_dir(folder);
         }
     }
 }

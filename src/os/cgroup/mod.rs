@@ -8,7 +8,7 @@ mod confine;
 mod controllers;
 mod hierarchy;
 
-pub use confine::{MemoryCount, Version, own_group};
+pub use confine::{MemoryCount, Version, group_as_it_is, own_group};
 pub use controllers::{Controller, Controllers, Seat};
 
 use hierarchy::Hierarchies;

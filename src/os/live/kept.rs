@@ -34,6 +34,20 @@ pub struct Kept {
     port: AtomicU32,
     keep: AtomicU32,
     contents: AtomicU64,
+    /// What the kernel had counted of its memory when it was ordered: kills, and hits of the limit; then
+    /// the kills that have been told. Each one more than it is.
+    memory: [AtomicU64; 3],
+}
+
+/// What the kernel counts of a run's memory, as far as the next manager has to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// How many it had killed in the run's group when the run was ordered.
+    pub kills_before: u64,
+    /// How often the group had been at its limit by then.
+    pub hits_before: u64,
+    /// Kills up to this count have been told.
+    pub told: u64,
 }
 
 impl Kept {
@@ -41,7 +55,8 @@ impl Kept {
         self.keep.store(0, Ordering::Relaxed);
         self.port.store(0, Ordering::Relaxed);
         let numbers = [&self.ran, &self.ready, &self.born, &self.configuration, &self.contents];
-        for cell in numbers.into_iter().chain(&self.logged).chain(&self.writing) {
+        let counts = self.logged.iter().chain(&self.writing).chain(&self.memory);
+        for cell in numbers.into_iter().chain(counts) {
             cell.store(0, Ordering::Relaxed);
         }
     }
@@ -104,6 +119,20 @@ impl Kept {
         Some(Tick(self.ready.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
     }
 
+    /// What the kernel had counted of its memory.
+    pub fn set_memory(&self, memory: Memory) {
+        let numbers = [memory.kills_before, memory.hits_before, memory.told];
+        for (cell, number) in self.memory.iter().zip(numbers) {
+            cell.store(number.saturating_add(1), Ordering::Release);
+        }
+    }
+
+    /// What the kernel had counted of its memory; `None` where that is not limited, or not counted.
+    pub fn memory(&self) -> Option<Memory> {
+        let number = |at: usize| self.memory[at].load(Ordering::Acquire).checked_sub(1);
+        Some(Memory { kills_before: number(0)?, hits_before: number(1)?, told: number(2)? })
+    }
+
     /// Where the conversation with its port stands: `PORT_…`, added up.
     pub fn set_port(&self, standing: u32) {
         self.port.store(standing, Ordering::Release);
@@ -129,7 +158,8 @@ impl Kept {
     fn begin(&self, upto: [Option<(u64, bool)>; 2]) {
         for (cell, upto) in self.writing.iter().zip(upto) {
             if let Some((bytes, _)) = upto {
-                cell.store(bytes, Ordering::Release);
+                // An earlier manager may have come further, and nobody knows how far.
+                cell.fetch_max(bytes, Ordering::AcqRel);
             }
         }
     }
@@ -218,6 +248,9 @@ mod tests {
         assert_eq!(kept.executed(), Some(Tick(5)));
         kept.set_ready(Tick(6));
         kept.set_port(PORT_OWES);
+        assert_eq!(kept.memory(), None, "nothing is counted");
+        let memory = Memory { kills_before: 0, hits_before: 5, told: 1 };
+        kept.set_memory(memory);
         let marker = table.marker(slot, [Some((10, true)), None]);
         marker.begin();
         assert_eq!((kept.logged(0), kept.writing(0)), ((0, false), 10));
@@ -228,10 +261,16 @@ mod tests {
         assert_eq!((kept.ready(), kept.port()), (Some(Tick(6)), PORT_OWES));
         assert_eq!((kept.logged(0), kept.writing(0)), ((10, true), 10));
         assert_eq!((kept.logged(1), kept.writing(1)), ((0, false), 0));
+        assert_eq!(kept.memory(), Some(memory));
+
+        let again = table.marker(slot, [Some((4, true)), None]);
+        again.begin();
+        assert_eq!(kept.writing(0), 10, "what may have been written is not forgotten");
 
         table.slot(slot).open(Incarnation(5), Wall(2));
         marker.done();
         let kept = table.slot(slot).kept();
         assert_eq!((kept.configuration(), kept.logged(0)), (None, (0, false)));
+        assert_eq!(kept.memory(), None);
     }
 }
