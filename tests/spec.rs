@@ -375,6 +375,20 @@ fn what_is_allowed_and_odd_is_a_warning() {
 }
 
 #[test]
+fn a_secret_that_is_too_large_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = folder.path().join("services.yaml");
+    fs::write(&yaml, "services: { web: { command: x, secrets: [{ name: key, file: key }] } }\n")
+        .unwrap();
+    for (size, is_large) in [(1 << 20, false), ((1 << 20) + 1, true)] {
+        fs::write(folder.path().join("key"), vec![b'x'; size]).unwrap();
+        let warnings = spec::load(std::slice::from_ref(&yaml), &environment).unwrap().warnings;
+        let told = warnings.iter().any(|one| one.message.ends_with("key: it is larger than 1MiB"));
+        assert_eq!(told, is_large, "{warnings:?}");
+    }
+}
+
+#[test]
 fn mistakes_of_several_files_come_together() {
     let folder = tempfile::tempdir().unwrap();
     let files = ["a.yaml", "b.yaml", "c.yaml"].map(|name| folder.path().join(name));

@@ -34,10 +34,12 @@ use super::commands::Waiter;
 use super::disk::Disk;
 use super::ending::Pending;
 use super::errand::Found;
+use super::escaped::Strays;
 use super::exit_with::ExitWith;
 use super::forward::Forwarder;
 use super::guest::Guests;
 use super::hooks::Hooks;
+use super::lateness::{Lateness, Turn};
 use super::launch::Surroundings;
 use super::probes::Probes;
 use super::prompts::Prompts;
@@ -262,6 +264,10 @@ pub(super) struct Control {
     pub(super) told_all: Tick,
     /// What is seen to have ended in this turn was running until here at least.
     pub(super) seen_from: Tick,
+    /// The processes that were given to this one, once they were looked for in this turn.
+    pub(super) strays: Option<Strays>,
+    /// Whether deadlines wait for what has to be taken first.
+    pub(super) lateness: Lateness,
     pub(super) shutting_down: bool,
     /// When it is said next who holds up a shutdown.
     pub(super) explained: Option<Tick>,
@@ -335,12 +341,15 @@ impl Control {
             tokens.clear();
             tokens.extend(ready.tokens());
             self.note_turn(asked, tokens.len() < TOLD);
+            self.strays = None;
             if at_rest && tokens.is_empty() {
                 self.rested = true;
                 self.disk.give_back();
                 memory::give_back();
             }
             let mut some = (false, false);
+            let output = |token: &u64| matches!(*token, token::LOGS | token::PORTS);
+            let mut turn = Turn { asked, quiet: tokens.iter().all(output) };
             for token in &tokens {
                 match *token {
                     token::WAKER => self.waker.clear(),
@@ -361,6 +370,7 @@ impl Control {
                 self.ports.wait(&mut ports, Some(Duration::ZERO))?;
                 tokens.clear();
                 tokens.extend(ports.tokens());
+                turn.quiet &= tokens.len() < PORTS;
                 for token in &tokens {
                     self.port_ready(*token);
                 }
@@ -369,6 +379,7 @@ impl Control {
                 self.logs.wait(&mut logs, Some(Duration::ZERO))?;
                 tokens.clear();
                 tokens.extend(logs.tokens());
+                turn.quiet &= tokens.len() < LOGS;
                 for token in &tokens {
                     self.log_ready(*token);
                 }
@@ -377,7 +388,10 @@ impl Control {
             self.disk.go();
             // Not only when the waker says so: behind a thousand ends it would be heard last.
             self.take_messages();
-            self.pass_time();
+            let due = self.earliest();
+            if self.lateness.is_over(clock::now(), due, turn) {
+                self.pass_time();
+            }
             self.look_for_room();
             self.look_for_guests_room();
             self.close_sockets();
@@ -403,6 +417,11 @@ impl Control {
     /// How long nothing needs to happen by itself; `None` for ever.
     fn patience(&self) -> Option<Duration> {
         let now = clock::now();
+        self.earliest().map(|at| at.since(now))
+    }
+
+    /// When the first thing is due.
+    fn earliest(&self) -> Option<Tick> {
         let deadlines = [
             self.supervisor.next_deadline(),
             self.port_deadlines.first().map(|(at, _)| *at),
@@ -422,7 +441,7 @@ impl Control {
             self.hooks.due(),
             self.tidings.due(),
         ];
-        deadlines.into_iter().flatten().min().map(|at| at.since(now))
+        deadlines.into_iter().flatten().min()
     }
 
     /// Does what is due.

@@ -18,6 +18,7 @@ use crate::os::input::Input;
 use crate::os::live::Phase;
 use crate::os::wait::{self, Ended};
 use crate::os::{clock, mark, signal};
+use crate::output;
 use crate::spec::KillScope;
 use crate::supervise;
 use crate::time::Tick;
@@ -134,7 +135,9 @@ impl Control {
         run.end = Some(ended);
         // Without a control group only a look at every process can tell.
         let populated = run.populated();
-        let survivors = run.service.stop.kill != KillScope::Process && populated.unwrap_or(true);
+        let mut survivors =
+            run.service.stop.kill != KillScope::Process && populated.unwrap_or(true);
+        let may_escape = run.service.stop.kill == KillScope::Tree && run.pid != 0;
         let spares = run.service.stop.kill == KillScope::Process && run.pid != 0;
         if populated == Some(true) {
             run.survivors = run.group.as_ref().map(Group::members).unwrap_or_default();
@@ -142,8 +145,10 @@ impl Control {
         if spares && populated.unwrap_or(false) {
             run.evidence.push("what it started lives on: its stop_kill is process".to_owned());
         }
+        self.sockets.stale |= !run.service.listen.is_empty();
         let protocol_error = run.protocol_error.is_some();
         let cpu_spent = run.service.limits.is_cpu_spent(&ended.usage);
+        survivors = survivors || may_escape && self.has_escaped(incarnation);
         let end = End { oom, protocol_error, survivors, cpu_spent, ..End::plain(how) };
         if spares && populated.unwrap_or(true) {
             self.look_for_spared(incarnation);
@@ -286,6 +291,7 @@ impl Control {
             }
             let _ = std::fs::remove_file(self.state.spool());
             let _ = std::fs::remove_file(self.state.notes());
+            let _ = output::discard_unfinished(&self.state.output());
         }
         self.forward.close(LAST_WRITES);
         self.terminal.flush(LAST_WRITES);

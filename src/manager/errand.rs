@@ -11,14 +11,12 @@ use crate::exit::{Errno, Stage};
 use crate::name::Incarnation;
 use crate::os::user::{self, Identity};
 use crate::os::{errno_of, sealed};
-use crate::spec::{Listen, Service};
+use crate::spec::{LARGEST_SECRET, Listen, Service};
 
 use super::control::Control;
 use super::refused;
 use super::sockets::{Ask, Order};
-
-/// The largest secret, in bytes. What is larger is data.
-const LARGEST_SECRET: u64 = 1 << 20;
+use super::start::is_lack;
 
 /// What was fetched.
 #[derive(Debug, Default)]
@@ -102,6 +100,8 @@ impl Control {
         let asks = if service.listen.is_empty() {
             None
         } else {
+            // What is in its way may have been the last run's.
+            self.close_sockets();
             match self.sockets.asks() {
                 Ok(asks) => Some(asks),
                 Err(error) => return self.not_now(incarnation, errno_of(&error)),
@@ -142,6 +142,9 @@ impl Control {
             && errno.0 == libc::EADDRINUSE
             && self.is_worth_another_try(incarnation, &socket)
         {
+            return self.not_now(incarnation, errno);
+        }
+        if matches!(stage, Stage::Listen | Stage::Secrets) && is_lack(errno) {
             return self.not_now(incarnation, errno);
         }
         if let Some(run) = self.runs.get_mut(&incarnation) {

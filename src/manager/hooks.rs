@@ -39,8 +39,6 @@ const TAIL: usize = 1024;
 /// Hooks are told from runs by their numbers, which begin where those of runs never come; what probes
 /// run has numbers, and tokens, beyond twice this.
 const FIRST: u64 = 1 << 58;
-/// The bit that tells the marks of hooks from those of runs.
-const MARKED: u64 = 1 << 39;
 
 /// How a hook ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,6 +121,11 @@ impl Hooks {
     /// Whether this is the number of a hook and not of a run.
     pub(super) fn is_one(incarnation: Incarnation) -> bool {
         (FIRST..2 * FIRST).contains(&incarnation.0)
+    }
+
+    /// Whether any runs or waits.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.running.is_empty() || !self.waiting.is_empty()
     }
 
     /// When the next one has had its time.
@@ -473,10 +476,9 @@ impl Control {
     }
 }
 
-/// The mark of what a hook starts. Marks hold the low bits of numbers only, of which runs and hooks
-/// share the lower half: no run comes as far as the upper one.
+/// The mark of what a hook starts.
 fn mark_of(realm: Realm, id: Incarnation) -> u64 {
-    mark::of(realm, Incarnation(MARKED | id.0))
+    mark::of_hook(realm, id.0)
 }
 
 fn kill(hook: &Running) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Errno, Stage};
-use crate::name::{Incarnation, Realm, ReplicaId};
+use crate::name::{Incarnation, ReplicaId};
 use crate::os::limits::{self, Limit, Resource};
 use crate::os::live::PidCell;
 use crate::os::mark;
@@ -35,8 +35,6 @@ pub(super) struct Own {
     pub(super) nofile: Limit,
     /// The limit in which runs are marked.
     pub(super) locks: Option<Limit>,
-    /// The realm it serves.
-    pub(super) realm: Realm,
 }
 
 impl Own {
@@ -158,6 +156,8 @@ pub(super) struct Order<'a> {
     pub(super) entered: &'a [PathBuf],
     /// Where the kernel is to write its number.
     pub(super) pid_cell: Option<PidCell>,
+    /// What all its processes carry.
+    pub(super) mark: u64,
     /// Variables of the manager's own, beside those that every run has.
     pub(super) more: Vec<(&'static str, String)>,
 }
@@ -178,7 +178,8 @@ pub(super) fn prepare(
     order: Order<'_>,
 ) -> Result<Box<Launch>, Refusal> {
     let invalid = |_| Refusal { stage: Stage::Exec, errno: Errno(libc::EINVAL), why: None };
-    let Order { service, replica, incarnation, identity, cgroup, entered, pid_cell, more } = order;
+    let Order { service, replica, incarnation, identity, cgroup, entered, pid_cell, mark, more } =
+        order;
     let mut environment =
         surroundings.environment(service, replica, incarnation, identity.as_ref());
     let is_watched = more.iter().any(|(name, _)| *name == "WATCHDOG_USEC");
@@ -232,7 +233,7 @@ pub(super) fn prepare(
         launch.limit(ChildLimit { resource, soft: value, hard });
     }
     let set_already = service.limits.nofile.is_some();
-    for limit in surroundings.usual_limits(mark::of(surroundings.own.realm, incarnation)) {
+    for limit in surroundings.usual_limits(mark) {
         if !(set_already && limit.resource == Resource::Nofile) {
             launch.limit(limit);
         }
@@ -272,8 +273,7 @@ mod tests {
         };
         let own = Some(("ada".to_owned(), "/home/ada".to_owned()));
         let nofile = Limit { soft: 1, hard: 2 };
-        let (groups, realm) = (Vec::new(), Realm(1));
-        let itself = Own { ids: (1, 1), groups, nofile, locks: None, realm };
+        let itself = Own { ids: (1, 1), groups: Vec::new(), nofile, locks: None };
         let surroundings = Surroundings::collect(manager, own, itself);
         let pairs: Vec<_> = surroundings.clean.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(pairs, ["HOME=/home/ada", "PATH=/bin", "USER=ada"]);

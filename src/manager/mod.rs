@@ -14,6 +14,7 @@ mod control;
 mod disk;
 mod ending;
 mod errand;
+mod escaped;
 mod exit_with;
 mod failing;
 mod forward;
@@ -21,6 +22,7 @@ mod guest;
 mod hear;
 mod history;
 mod hooks;
+mod lateness;
 mod launch;
 mod measure;
 mod notice;
@@ -353,7 +355,6 @@ fn start(
                 groups: user::own_groups(),
                 nofile,
                 locks: limits::locks().ok(),
-                realm,
             },
         ),
         cgroups,
@@ -437,6 +438,8 @@ fn start(
         configured_at: clock::wall(),
         told_all: clock::now(),
         seen_from: clock::now(),
+        lateness: lateness::Lateness::default(),
+        strays: None,
         shutting_down: false,
         explained: None,
         down: false,

@@ -2,19 +2,21 @@
 //! and, where there are control groups, in a group of its own, so that it can be killed with all it
 //! started: when its time is up, and when it has ended.
 //!
-//! They are no runs: they have no exit record and no place in the journal. [`AT_ONCE`] are executed at
-//! the same time, the others wait in line; a run has one at most, also where one cannot be killed.
+//! They are no runs: they have no exit record and no place in the journal. [`AT_ONCE`] of each purpose
+//! are executed at the same time, the others wait in line, and the time of each counts from when there is
+//! a process; a run has one at most, also where one cannot be killed.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::event::Purpose;
 use crate::exit::{How, Signal};
 use crate::name::{Incarnation, ReplicaId};
 use crate::os::cgroup::Group;
 use crate::os::epoll::Interest;
-use crate::os::{clock, fds, signal, wait};
+use crate::os::{clock, fds, mark, signal, wait};
 use crate::probe::{KEPT, Outcome, late};
 use crate::spec::Service;
 use crate::time::Tick;
@@ -23,7 +25,8 @@ use super::control::Control;
 use super::launch::{self, Order};
 use super::spawner::{self, Answer, Wiring};
 
-/// So many are executed at once.
+/// So many are executed at once that ask whether somebody is well, and as many that ask whether somebody
+/// is ready: these are short, and no health check that hangs holds them up.
 const AT_ONCE: usize = 16;
 /// What is not gone this long after it was killed does not hold up the others.
 const STUCK: Duration = Duration::from_secs(5);
@@ -33,8 +36,8 @@ const READ: usize = 4 << 20;
 const SHOWN: usize = 200;
 /// How long orphans of questions may live where only a look at every process finds them.
 const SWEEP: Duration = Duration::from_secs(1);
-/// The mark of its processes.
-pub(super) const MARK: &str = "WHARF_PROBE";
+/// How long the spawner may take to make one.
+const START: Duration = Duration::from_secs(10);
 
 /// What tells the numbers of questions from those of runs, which never come that far: in what the
 /// spawner is asked and answers …
@@ -42,13 +45,22 @@ pub(super) const NUMBER: u64 = 1 << 61;
 /// … and among the poller's tokens.
 pub(super) const TOKEN: u64 = 1 << 62;
 
+/// Who is asked what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) run: Incarnation,
+    /// Which question of that run.
+    pub(super) number: u64,
+    pub(super) purpose: Purpose,
+    pub(super) timeout: Duration,
+}
+
 /// One question.
 struct Exec {
-    run: Incarnation,
-    number: u64,
+    asked: Asked,
     replica: ReplicaId,
-    timeout: Duration,
-    /// When its time is up; after that, when it counts as stuck.
+    /// When its time is up, or before there is a process that of the spawner; after that, when it counts
+    /// as stuck.
     deadline: Tick,
     /// 0 until there is a process.
     pid: i32,
@@ -73,11 +85,9 @@ enum Stage {
 
 /// One that waits for its turn.
 struct Waiting {
-    run: Incarnation,
-    number: u64,
+    asked: Asked,
     service: Arc<Service>,
     command: Vec<String>,
-    timeout: Duration,
 }
 
 /// All questions that are programs.
@@ -92,7 +102,7 @@ pub(super) struct Execs {
     /// Groups that could not be removed yet.
     dying: Vec<Group>,
     /// The marks of those that have ended since the last look, where there are no control groups.
-    ended: Vec<String>,
+    ended: Vec<u64>,
     sweep_at: Option<Tick>,
 }
 
@@ -107,14 +117,25 @@ impl Execs {
         self.under_way.values().any(|exec| exec.pid == pid || exec.pid == 0)
     }
 
-    fn busy(&self) -> usize {
-        self.under_way.values().filter(|exec| exec.stage != Stage::Stuck).count()
+    /// Takes the first in line for whose purpose there is room.
+    fn next_in_line(&mut self) -> Option<Waiting> {
+        let busy = |purpose: Purpose| {
+            let counts = |exec: &&Exec| exec.asked.purpose == purpose && exec.stage != Stage::Stuck;
+            self.under_way.values().filter(counts).count()
+        };
+        let free = [Purpose::Ready, Purpose::Health].map(|purpose| busy(purpose) < AT_ONCE);
+        let has_room = |waiting: &Waiting| match waiting.asked.purpose {
+            Purpose::Ready => free[0],
+            Purpose::Health => free[1],
+        };
+        let at = self.line.iter().position(has_room)?;
+        self.line.remove(at)
     }
 
     fn remove(&mut self, id: u64) -> Option<Exec> {
         let exec = self.under_way.remove(&id)?;
         self.deadlines.remove(&(exec.deadline, id));
-        self.runs.remove(&exec.run);
+        self.runs.remove(&exec.asked.run);
         Some(exec)
     }
 
@@ -143,34 +164,36 @@ pub(super) fn is_question(incarnation: Incarnation) -> bool {
 
 impl Control {
     /// Executes a question, when it is its turn.
-    pub(super) fn ask_by_exec(
-        &mut self,
-        run: Incarnation,
-        number: u64,
-        service: &Arc<Service>,
-        command: &[String],
-        timeout: Duration,
-    ) {
+    pub(super) fn ask_by_exec(&mut self, asked: Asked, service: &Arc<Service>, command: &[String]) {
         let (service, command) = (Arc::clone(service), command.to_vec());
-        if self.probes.execs.runs.contains(&run) {
-            let outcome: Outcome = Err("the last one was killed and is still there".into()).into();
-            return self.probed(run, number, outcome);
+        let execs = &mut self.probes.execs;
+        let waiting = execs.line.iter_mut().find(|waiting| waiting.asked.run == asked.run);
+        if let Some(waiting) = waiting {
+            // It has waited so long that it is asked again; it keeps its place.
+            *waiting = Waiting { asked, service, command };
+            return;
         }
-        self.probes.execs.runs.insert(run);
-        self.probes.execs.line.push_back(Waiting { run, number, service, command, timeout });
+        if execs.runs.contains(&asked.run) {
+            if execs.under_way.values().any(|exec| exec.asked.run == asked.run && exec.pid == 0) {
+                // Nobody was asked; that says nothing of the program.
+                return;
+            }
+            let outcome: Outcome = Err("the last one was killed and is still there".into()).into();
+            return self.probed(asked.run, asked.number, outcome);
+        }
+        execs.runs.insert(asked.run);
+        execs.line.push_back(Waiting { asked, service, command });
         self.execute_next();
     }
 
     /// Executes those whose turn it is.
     fn execute_next(&mut self) {
-        while self.probes.execs.busy() < AT_ONCE
-            && let Some(waiting) = self.probes.execs.line.pop_front()
-        {
-            let (run, number) = (waiting.run, waiting.number);
+        while let Some(waiting) = self.probes.execs.next_in_line() {
+            let asked = waiting.asked;
             if let Err(outcome) = self.execute(waiting) {
-                self.probes.execs.runs.remove(&run);
+                self.probes.execs.runs.remove(&asked.run);
                 if let Some(outcome) = outcome {
-                    self.probed(run, number, outcome);
+                    self.probed(asked.run, asked.number, outcome);
                 }
             }
         }
@@ -179,7 +202,8 @@ impl Control {
     /// Hands one to the spawner. Nothing is said of a run that is over, and of a spawner that has no
     /// room: that question is asked again.
     fn execute(&mut self, waiting: Waiting) -> Result<(), Option<Outcome>> {
-        let Waiting { run: incarnation, number, service, command, timeout } = waiting;
+        let Waiting { asked: question, service, command } = waiting;
+        let incarnation = question.run;
         let run = self.runs.get(&incarnation).filter(|run| run.end.is_none()).ok_or(None)?;
         self.probes.execs.next += 1;
         let id = self.probes.execs.next;
@@ -205,7 +229,8 @@ impl Control {
             cgroup: procs.as_deref().map(|procs| (procs, self.make_inside)),
             entered: &[],
             pid_cell: None,
-            more: vec![(MARK, self.mark(id))],
+            mark: mark::of_question(self.realm, id),
+            more: Vec::new(),
         };
         let prepared = launch::prepare(&self.surroundings, order);
         let launch = prepared.map_err(|refusal| {
@@ -231,12 +256,10 @@ impl Control {
             return Err(outcome);
         }
         self.bell.wake();
-        let deadline = clock::now() + timeout;
+        let deadline = clock::now() + START;
         let exec = Exec {
-            run: incarnation,
-            number,
+            asked: question,
             replica,
-            timeout,
             deadline,
             pid: 0,
             pidfd: None,
@@ -249,11 +272,6 @@ impl Control {
         self.probes.execs.under_way.insert(id, exec);
         self.probes.execs.deadlines.insert((deadline, id));
         Ok(())
-    }
-
-    /// The mark of a question: no other life of this manager, and no other manager, uses it.
-    fn mark(&self, id: u64) -> String {
-        format!("{}-{}-{id}", self.realm, self.origin.generation.0)
     }
 
     /// The spawner has something to say of a question.
@@ -281,7 +299,10 @@ impl Control {
                     // The kernel had no descriptor left for us: it is undone.
                     let _ = signal::send_pid(pid, Signal::KILL);
                     self.abandon(id);
-                } else if exec.stage != Stage::Asked {
+                } else if exec.stage == Stage::Asked {
+                    let until = clock::now() + exec.asked.timeout;
+                    self.probes.execs.set_deadline(id, until);
+                } else {
                     self.kill_question(id);
                 }
             }
@@ -290,7 +311,7 @@ impl Control {
                 if let Some(exec) = self.abandon(id).filter(|exec| exec.stage == Stage::Asked)
                     && !super::start::is_lack(errno)
                 {
-                    self.probed(exec.run, exec.number, Outcome::from(Err(why.into())));
+                    self.probed(exec.asked.run, exec.asked.number, Outcome::from(Err(why.into())));
                 }
             }
             Answer::Failed { stage, errno, .. } => {
@@ -362,7 +383,7 @@ impl Control {
             let _ = wait::reap(pidfd.as_fd());
         }
         if self.cgroups.is_err() {
-            let mark = self.mark(id);
+            let mark = mark::of_question(self.realm, id);
             let execs = &mut self.probes.execs;
             execs.ended.push(mark);
             execs.sweep_at.get_or_insert(clock::now() + SWEEP);
@@ -371,7 +392,7 @@ impl Control {
         self.children_ended();
         self.execute_next();
         if exec.stage == Stage::Asked {
-            self.probed(exec.run, exec.number, exec.outcome(how));
+            self.probed(exec.asked.run, exec.asked.number, exec.outcome(how));
         }
     }
 
@@ -409,21 +430,25 @@ impl Control {
             let execs = &mut self.probes.execs;
             execs.sweep_at = None;
             let marks = std::mem::take(&mut execs.ended);
-            self.sweep_probes(MARK, marks);
+            self.sweep_probes(marks);
         }
     }
 
     /// The time of one is up, or it is still there after it was killed.
     fn question_late(&mut self, id: u64, now: Tick) {
         let Some(exec) = self.probes.execs.under_way.get_mut(&id) else { return };
-        let (run, number, stage) = (exec.run, exec.number, exec.stage);
+        let (asked, stage) = (exec.asked, exec.stage);
         match stage {
             Stage::Asked => {
                 exec.stage = Stage::Killed;
-                let outcome = exec.late();
+                let outcome = (exec.pid != 0).then(|| exec.late());
                 self.probes.execs.set_deadline(id, now + STUCK);
                 self.kill_question(id);
-                self.probed(run, number, outcome);
+                if let Some(outcome) = outcome {
+                    self.probed(asked.run, asked.number, outcome);
+                } else {
+                    tracing::warn!("a health check could not be started in time");
+                }
             }
             Stage::Killed => {
                 tracing::warn!(replica = %exec.replica, pid = exec.pid, "a health check cannot be killed");
@@ -441,12 +466,12 @@ impl Control {
         if !execs.runs.contains(&run) {
             return;
         }
-        if let Some(at) = execs.line.iter().position(|waiting| waiting.run == run) {
+        if let Some(at) = execs.line.iter().position(|waiting| waiting.asked.run == run) {
             execs.line.remove(at);
             execs.runs.remove(&run);
             return;
         }
-        let found = execs.under_way.iter_mut().find(|(_, exec)| exec.run == run);
+        let found = execs.under_way.iter_mut().find(|(_, exec)| exec.asked.run == run);
         if let Some((id, exec)) = found.filter(|(_, exec)| exec.stage == Stage::Asked) {
             let id = *id;
             exec.stage = Stage::Killed;
@@ -487,7 +512,7 @@ impl Written {
 
 impl Exec {
     fn late(&self) -> Outcome {
-        let words = format!("{}{}", late(self.timeout), self.said.last_line());
+        let words = format!("{}{}", late(self.asked.timeout), self.said.last_line());
         Outcome { result: Err(words.into()), said: self.said.last.clone() }
     }
 

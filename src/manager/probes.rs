@@ -16,7 +16,7 @@ use crate::time::{Tick, Wall};
 
 use super::caller::Caller;
 use super::control::Control;
-use super::probe_exec::Execs;
+use super::probe_exec::{Asked, Execs};
 use super::published::What;
 use super::request::{CheckStatus, SpeakError, Speech};
 
@@ -65,7 +65,8 @@ impl Control {
             Some(Check::Http(url)) => HttpUrl::parse(url).map(Question::Http),
             Some(Check::Tcp(address)) => Endpoint::parse(address).map(Question::Tcp),
             Some(Check::Exec(command)) => {
-                return self.ask_by_exec(incarnation, number, service, command, timeout);
+                let asked = Asked { run: incarnation, number, purpose, timeout };
+                return self.ask_by_exec(asked, service, command);
             }
             Some(Check::Call(message)) => {
                 return self.ask_by_call(incarnation, number, message.clone(), timeout);
@@ -135,8 +136,8 @@ impl Control {
     }
 
     /// Has what executed questions left behind killed.
-    pub(super) fn sweep_probes(&mut self, variable: &'static str, values: Vec<String>) {
-        if let Err(error) = self.probes.prober.sweep(variable, values) {
+    pub(super) fn sweep_probes(&mut self, marks: Vec<u64>) {
+        if let Err(error) = self.probes.prober.sweep(marks) {
             tracing::warn!(%error, "cannot start the thread that looks for processes");
         }
     }

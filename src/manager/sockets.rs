@@ -110,6 +110,11 @@ impl Sockets {
         Self { asks, keeper, found, waker, tell, told, open, stale, once_more, trying, number }
     }
 
+    /// Whether there is, or may be, any socket.
+    pub(super) fn is_used(&self) -> bool {
+        self.asks.is_some() || !self.open.is_empty()
+    }
+
     /// The way to the thread, which is started when it is first needed.
     pub(super) fn asks(&mut self) -> io::Result<Sender<Ask>> {
         if let Some(asks) = &self.asks {
@@ -400,7 +405,8 @@ impl Control {
         let wanted =
             |service: &&Arc<Service>| service.replicas > 0 && !self.stopped.contains(&service.name);
         let sockets = spec.services.values().filter(wanted).flat_map(|service| &service.listen);
-        sockets.filter(|socket| !self.sockets.open.contains(&socket.address)).cloned().collect()
+        let new = sockets.filter(|socket| !self.sockets.open.contains(&socket.address));
+        new.take(self.room_for_descriptors()).cloned().collect()
     }
 
     /// Opens the sockets that a configuration brings before it takes effect, so that one which cannot
@@ -412,7 +418,7 @@ impl Control {
         reply: oneshot::Sender<Result<(), Refusal>>,
     ) {
         let new = self.unopened(&spec);
-        // Without a thread they are opened, or not, by the starts that need them.
+        // Without a thread, or descriptors, they are opened, or not, by the starts that need them.
         if new.is_empty() || self.sockets.asks().is_err() {
             return self.persist_applied(spec, by, reply);
         }
@@ -439,8 +445,9 @@ impl Control {
         }
     }
 
-    /// The addresses of services that run or will run by themselves, and of configurations that are
-    /// about to take effect.
+    /// The addresses of services that run or will run by themselves, of configurations that are about
+    /// to take effect, and of runs of an earlier one that have not ended: who comes back to it finds its
+    /// sockets open.
     fn wanted_sockets(&self) -> BTreeSet<ListenAddress> {
         let coming = self.sockets.trying.iter().map(|trying| &trying.spec);
         let coming = coming.chain(self.applying.iter().map(|(_, spec, _)| spec));
@@ -452,7 +459,8 @@ impl Control {
                 view.is_some_and(|view| !view.state.is_resting())
             })
         });
-        let sockets = coming.chain(present.filter(|service| !service.listen.is_empty()));
+        let past = self.runs.values().filter(|run| run.end.is_none()).map(|run| &run.service);
+        let sockets = coming.chain(present).chain(past);
         sockets.flat_map(|service| &service.listen).map(|socket| socket.address.clone()).collect()
     }
 

@@ -11,7 +11,7 @@ use crate::name::{Incarnation, ReplicaId};
 use crate::os::epoll::Interest;
 use crate::os::input::Input;
 use crate::os::live::Phase;
-use crate::os::{clock, errno_of, fds, procfs, signal};
+use crate::os::{clock, errno_of, fds, mark, procfs, signal};
 use crate::port::exchange::Exchange;
 use crate::spec::Service;
 
@@ -68,9 +68,7 @@ impl Control {
         service: &Arc<Service>,
     ) {
         self.table.set_next_incarnation(self.supervisor.next_incarnation());
-        let held: usize = self.runs.len() * EACH + self.pending.len() + self.lingering.len() * 2;
-        let reserve = RESERVE.min(self.descriptors / 4);
-        if held + EACH + reserve > self.descriptors {
+        if self.room_for_descriptors() < EACH + self.socket_descriptors(service) {
             self.feed(Event::Deferred { incarnation, errno: Errno(libc::EMFILE) });
             return;
         }
@@ -94,6 +92,29 @@ impl Control {
             return self.not_now(incarnation, errno_of(&error));
         }
         self.run_errand(incarnation, service);
+    }
+
+    /// How many descriptors more may be opened for runs.
+    pub(super) fn room_for_descriptors(&self) -> usize {
+        let runs = self.runs.len() * EACH + self.pending.len() + self.lingering.len() * 2;
+        let open = self.sockets.open.len();
+        // What is on its way is not told yet.
+        let coming: usize = if self.sockets.is_used() {
+            let starting = self.runs.values().filter(|run| run.pid == 0);
+            starting.map(|run| self.socket_descriptors(&run.service)).sum()
+        } else {
+            0
+        };
+        let reserve = RESERVE.min(self.descriptors / 4);
+        self.descriptors.saturating_sub(runs + open + coming + reserve)
+    }
+
+    /// How many descriptors the sockets of a start take: those that are not open yet, and a copy of each
+    /// until its program has them.
+    fn socket_descriptors(&self, service: &Service) -> usize {
+        let open = &self.sockets.open;
+        let new = service.listen.iter().filter(|socket| !open.contains(&socket.address)).count();
+        new + service.listen.len()
     }
 
     /// Takes a slot of the table for a replica.
@@ -163,6 +184,7 @@ impl Control {
             cgroup: procs.as_deref().map(|procs| (procs, inside)),
             entered: &entered,
             pid_cell: Some(self.table.slot(run.slot).pid_cell()),
+            mark: mark::of(self.realm, incarnation),
             more: notified,
         };
         let wiring = run.wiring();

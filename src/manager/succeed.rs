@@ -225,6 +225,7 @@ impl Control {
         });
         let waits = [
             (!self.calls.is_empty(), "calls were open"),
+            (self.hooks.is_busy(), "a hook was running"),
             (!self.pending.is_empty() || !self.untold.is_empty(), "an end was not written down"),
             (!self.sweeping.is_empty(), "what a run left behind was being ended"),
             (

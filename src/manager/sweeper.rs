@@ -1,10 +1,10 @@
 //! Finding and killing what a run left behind, on a thread of its own with a bound on its time; and,
 //! when everything ends at once, removing control groups beside the loop.
 //!
-//! With a control group that is one write and a wait for emptiness. Without one, survivors are the
-//! members of the run's session or process group, and whatever below this process or its guardian
-//! carries the run's mark (`os::mark`), wherever it hid; a process that means to can wash that off, so
-//! the report says which of the two it was.
+//! With a control group that is one write and a wait for emptiness, and a look for who has left it.
+//! Without one, survivors are the members of the run's session or process group, and whatever below this
+//! process or its guardian carries the run's mark (`os::mark`), wherever it hid; a process that means to
+//! can wash that off, so the report says whether a group held everything that was found.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::AsFd;
@@ -64,7 +64,7 @@ pub(super) struct Swept {
     pub(super) left: Vec<i32>,
     /// The processes that were left alone.
     pub(super) spared: Vec<i32>,
-    /// Whether nothing could have escaped the search.
+    /// Whether a control group held all of them.
     pub(super) exact: bool,
 }
 
@@ -146,13 +146,16 @@ struct Search {
     sweep: Sweep,
     deadline: Tick,
     killed: BTreeSet<i32>,
+    /// Those of them that were not in the control group.
+    escaped: BTreeSet<i32>,
     left: Vec<i32>,
 }
 
 impl Search {
     fn new(sweep: Sweep) -> Self {
         let deadline = clock::now() + BOUND;
-        Self { sweep, deadline, killed: BTreeSet::new(), left: Vec::new() }
+        let (killed, escaped, left) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        Self { sweep, deadline, killed, escaped, left }
     }
 
     fn is_over(&self, now: Tick) -> bool {
@@ -163,29 +166,49 @@ impl Search {
         let killed = self.killed.into_iter().filter(|pid| !self.left.contains(pid)).collect();
         let (left, spared) =
             if self.sweep.spared { (Vec::new(), self.left) } else { (self.left, Vec::new()) };
-        let exact = self.sweep.group.is_some();
+        let exact = self.sweep.group.is_some() && self.escaped.is_empty();
         Swept { incarnation: self.sweep.incarnation, exact, killed, left, spared }
     }
 }
 
 /// Kills what can be seen of each, and notes what that was.
 fn look(searches: &mut [Search], guardian: i32) {
-    let scanned = searches.iter().any(|search| search.sweep.group.is_none());
-    let below = if scanned { Below::look(guardian) } else { Below::default() };
-    for search in searches {
-        let (sweep, killed) = (&search.sweep, &mut search.killed);
-        search.left = match &sweep.group {
-            Some(group) if sweep.spared => group.members(),
-            Some(group) => kill_group(group, killed),
-            None => {
-                let found = below.of(sweep);
-                if !sweep.spared {
-                    killed.extend(found.iter().copied().filter(|pid| below.kill(*pid)));
-                }
-                found
-            }
-        };
+    if searches.is_empty() {
+        return;
     }
+    // Groups first: what has left one is found by its mark, and only that costs a look at everybody.
+    let mut held = Vec::with_capacity(searches.len());
+    for search in &mut *searches {
+        held.push(match &search.sweep.group {
+            Some(group) if search.sweep.spared => group.members(),
+            Some(group) => kill_group(group, &mut search.killed),
+            None => Vec::new(),
+        });
+    }
+    let is_needed = |(search, held): (&Search, &Vec<i32>)| {
+        search.sweep.group.is_none() || held.is_empty() || search.sweep.spared
+    };
+    let looks = searches.iter().zip(&held).any(|(search, held)| is_needed((search, held)));
+    let below = if looks { Below::look(guardian) } else { Below::default() };
+    for (search, held) in searches.iter_mut().zip(held) {
+        let (sweep, killed) = (&search.sweep, &mut search.killed);
+        let mut found = below.of(sweep);
+        found.retain(|pid| !held.contains(pid));
+        if let Some(group) = &sweep.group {
+            found.retain(|pid| !is_in(*pid, group));
+            search.escaped.extend(&found);
+        }
+        if !sweep.spared {
+            killed.extend(found.iter().copied().filter(|pid| below.kill(*pid)));
+        }
+        search.left = held;
+        search.left.extend(found);
+    }
+}
+
+/// Whether a process is in a group or below it.
+fn is_in(pid: i32, group: &Group) -> bool {
+    Group::of(pid).is_some_and(|own| own.path().starts_with(group.path()))
 }
 
 /// Kills a control group's members and returns those still there.

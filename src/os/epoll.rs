@@ -81,8 +81,8 @@ impl Poller {
         self.epoll.delete(fd).map_err(to_io)
     }
 
-    /// Waits until something is ready, at most `limit` (`None`: without limit). An interrupted wait
-    /// returns with nothing ready.
+    /// Waits until something is ready, at most `limit` (`None`: without limit). An interrupted wait ends
+    /// early, with what is ready by then: the process may have been stopped for long.
     pub fn wait(&self, ready: &mut Ready, limit: Option<Duration>) -> io::Result<()> {
         let timeout = match limit {
             None => EpollTimeout::NONE,
@@ -93,7 +93,11 @@ impl Poller {
                     .unwrap_or(EpollTimeout::ZERO)
             }
         };
-        ready.count = match self.epoll.wait(&mut ready.events, timeout) {
+        let told = match self.epoll.wait(&mut ready.events, timeout) {
+            Err(nix::errno::Errno::EINTR) => self.epoll.wait(&mut ready.events, EpollTimeout::ZERO),
+            told => told,
+        };
+        ready.count = match told {
             Ok(count) => count,
             Err(nix::errno::Errno::EINTR) => 0,
             Err(error) => return Err(to_io(error)),

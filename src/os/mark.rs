@@ -15,6 +15,9 @@ use crate::name::{Incarnation, Realm};
 /// How many bits are the run's; those above them are the realm's.
 const RUN_BITS: u32 = 40;
 const RUN: u64 = (1 << RUN_BITS) - 1;
+/// The bits that tell the marks of hooks, and of questions, from those of runs, which never come that far.
+const HOOK: u64 = 1 << 39;
+const QUESTION: u64 = 0b11 << 38;
 /// The largest mark; the kernel's word for "no limit" lies above it.
 const ALL: u64 = i64::MAX.cast_unsigned();
 
@@ -22,6 +25,16 @@ const ALL: u64 = i64::MAX.cast_unsigned();
 pub fn of(realm: Realm, incarnation: Incarnation) -> u64 {
     let folded = realm.0 ^ (realm.0 >> 23) ^ (realm.0 >> 46);
     ((folded << RUN_BITS) | (incarnation.0 & RUN)) & ALL
+}
+
+/// The mark of a hook, by its number.
+pub fn of_hook(realm: Realm, number: u64) -> u64 {
+    of(realm, Incarnation(HOOK | number))
+}
+
+/// The mark of an executed question, by its number.
+pub fn of_question(realm: Realm, number: u64) -> u64 {
+    of(realm, Incarnation(QUESTION | number))
 }
 
 /// Whether a mark is that of a run of this realm.
@@ -54,6 +67,10 @@ mod tests {
         let one = of(Realm(7), Incarnation(1));
         assert_ne!(one, of(Realm(7), Incarnation(2)));
         assert_ne!(one, of(Realm(8), Incarnation(1)));
+        for number in [1, 7, 1 << 37] {
+            let all = [of(Realm(7), Incarnation(number)), of_hook(Realm(7), number)];
+            assert!(all[0] != all[1] && !all.contains(&of_question(Realm(7), number)));
+        }
         assert!(is_of(Realm(7), one) && !is_of(Realm(8), one));
         assert!(is_of(Realm(u64::MAX), of(Realm(u64::MAX), Incarnation(u64::MAX))));
         assert!(of(Realm(u64::MAX), Incarnation(u64::MAX)) <= ALL);

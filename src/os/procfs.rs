@@ -125,6 +125,22 @@ pub fn all() -> io::Result<Vec<Stat>> {
     Ok(found)
 }
 
+/// The children of this process, of whichever of its threads. It takes a kernel that lists them
+/// (`CONFIG_PROC_CHILDREN`).
+pub fn children() -> io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for task in fs::read_dir("/proc/self/task")? {
+        let task = task?.path();
+        match fs::read_to_string(task.join("children")) {
+            Ok(list) => found.extend(list.split_ascii_whitespace().flat_map(str::parse::<i32>)),
+            // Not that thread's, if it has ended meanwhile: they are another's then.
+            Err(_) if !task.exists() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
 /// One variable of a process's environment as it was at its start; `None` when there is none or it
 /// may not be read.
 pub fn variable(pid: i32, name: &str) -> Option<String> {
@@ -190,5 +206,18 @@ mod tests {
         assert!(me.start > 0 && !me.is_zombie());
         assert!(all().unwrap().iter().any(|other| other.pid == me.pid && other.start == me.start));
         assert!(boot_id().len() > 30);
+    }
+
+    #[test]
+    fn children_are_listed_where_the_kernel_keeps_a_list() {
+        let me = super::super::prctl::pid();
+        let keeps = std::path::Path::new("/proc/thread-self/children").exists();
+        match children() {
+            Ok(listed) => {
+                let own = |pid: &i32| stat(*pid).is_none_or(|child| child.parent == me);
+                assert!(keeps && listed.iter().all(own), "{listed:?}");
+            }
+            Err(error) => assert!(!keeps && error.kind() == io::ErrorKind::NotFound, "{error}"),
+        }
     }
 }

@@ -89,12 +89,26 @@ fn pack(member: Member, identity: &Identity, temporary: &Path) -> io::Result<()>
     file.sync_all()
 }
 
+/// Removes what was being compressed when everything ended; the uncompressed file is whole.
+pub fn discard_unfinished(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.to_str().is_some_and(|path| path.ends_with(UNFINISHED)) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// How the name ends of what is being compressed.
+const UNFINISHED: &str = ".log.gz.tmp";
+
 /// Puts in order what a crash left: temporary files go, compressed ones get their name.
 pub(super) fn recover(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        if name.ends_with(".log.gz.tmp") {
+        if name.ends_with(UNFINISHED) {
             remove(&path)?;
         } else if let Some((log, number)) = name.rsplit_once('.')
             && log.rsplit_once('.').is_some_and(|(_, extension)| extension == "log")
@@ -105,4 +119,22 @@ pub(super) fn recover(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_being_compressed_at_the_end_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["web.1.log", "web.1.log.1", "web.1.log.gz.tmp", "web.1.log.2.gz"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        discard_unfinished(folder.path()).unwrap();
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["web.1.log", "web.1.log.1", "web.1.log.2.gz"]);
+    }
 }

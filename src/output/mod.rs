@@ -14,7 +14,7 @@ mod line;
 mod merge;
 mod reader;
 
-pub use compress::{CompressJob, Compressed};
+pub use compress::{CompressJob, Compressed, discard_unfinished};
 pub use error::{OutputError, WriteError};
 pub use files::LogFiles;
 pub use format::{Doubt, LineFormatter, PIECE, doubt_marker, dropped_marker};

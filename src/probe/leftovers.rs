@@ -6,15 +6,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crate::exit::Signal;
-use crate::os::{epoll, procfs, signal};
+use crate::os::{epoll, mark, procfs, signal};
 
 /// How often is looked again: each time those are found whose parent was killed the time before.
 const ROUNDS: usize = 20;
 /// How long a killed process may take to be gone before the next look.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Kills orphans whose environment has one of `values` for `variable`; how many it were.
-pub(super) fn kill_marked(variable: &str, values: &[String]) -> usize {
+/// Kills orphans that carry one of these marks (`os::mark`); how many it were.
+pub(super) fn kill_marked(marks: &[u64]) -> usize {
     let me = crate::os::prctl::pid();
     let mut killed = HashSet::new();
     for _ in 0..ROUNDS {
@@ -22,9 +22,7 @@ pub(super) fn kill_marked(variable: &str, values: &[String]) -> usize {
             .unwrap_or_default()
             .into_iter()
             .filter(|one| one.parent == me && !one.is_zombie() && !killed.contains(&one.pid))
-            .filter(|one| {
-                procfs::variable(one.pid, variable).is_some_and(|value| values.contains(&value))
-            })
+            .filter(|one| mark::read(one.pid).is_some_and(|mark| marks.contains(&mark)))
             .collect();
         let mut last = None;
         for one in found {

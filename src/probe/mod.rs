@@ -21,6 +21,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::name::Incarnation;
 use crate::os::cgroup::Group;
+use crate::os::clock;
 use crate::os::fds::Waker;
 use crate::spec::{Endpoint, HttpUrl};
 
@@ -30,6 +31,10 @@ use leftovers::kill_marked;
 pub const AT_ONCE: usize = 128;
 /// How much of what a program says to a question is kept, in bytes.
 pub const KEPT: usize = 4096;
+/// A deadline that is seen so much too late was missed because this thread did not run.
+const LATE: Duration = Duration::from_millis(50);
+/// How often that is forgiven to one question.
+const FORGIVEN: usize = 3;
 /// How many names are looked up at once.
 const LOOKUPS: usize = 8;
 
@@ -90,7 +95,7 @@ pub enum Told {
 #[derive(Debug)]
 enum Look {
     Memory { incarnation: Incarnation, pid: i32, group: Option<Group> },
-    Leftovers { variable: &'static str, values: Vec<String> },
+    Leftovers { marks: Vec<u64> },
 }
 
 /// The threads' handle: questions go in, answers come out after the waker was rung. Both queues are
@@ -145,10 +150,9 @@ impl Prober {
         self.look(Look::Memory { incarnation, pid, group })
     }
 
-    /// Has processes killed that were orphaned to this one and whose environment says so: `variable`
-    /// has one of `values`.
-    pub fn sweep(&mut self, variable: &'static str, values: Vec<String>) -> io::Result<()> {
-        self.look(Look::Leftovers { variable, values })
+    /// Has processes killed that were orphaned to this one and carry one of these marks (`os::mark`).
+    pub fn sweep(&mut self, marks: Vec<u64>) -> io::Result<()> {
+        self.look(Look::Leftovers { marks })
     }
 
     fn look(&mut self, look: Look) -> io::Result<()> {
@@ -209,10 +213,21 @@ async fn answer(question: Question, timeout: Duration) -> Outcome {
             Question::Tcp(endpoint) => tcp::connect(&endpoint).await.map(drop).into(),
         }
     };
-    match tokio::time::timeout(timeout, asking).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(late(timeout)).into(),
+    let mut asking = std::pin::pin!(asking);
+    let mut left = timeout;
+    for _ in 0..FORGIVEN {
+        let until = clock::now() + left;
+        if let Ok(outcome) = tokio::time::timeout(left, &mut asking).await {
+            return outcome;
+        }
+        let late = clock::now().since(until);
+        if late <= LATE {
+            break;
+        }
+        // Not the program was late but this thread, which did not run: nobody could hear an answer.
+        left = late.min(timeout);
     }
+    Err(late(timeout)).into()
 }
 
 /// What is said of an answer that did not come.
@@ -238,8 +253,8 @@ fn start_looking(told: Sender<Told>, waker: Waker) -> io::Result<Sender<Look>> {
                         let bytes = memory::held(pid, group.as_ref(), &mut processes);
                         bytes.map(|bytes| Told::Memory { incarnation, bytes })
                     }
-                    Look::Leftovers { variable, values } => {
-                        let killed = kill_marked(variable, &values);
+                    Look::Leftovers { marks } => {
+                        let killed = kill_marked(&marks);
                         Some(Told::Swept { killed })
                     }
                 };
@@ -343,6 +358,21 @@ mod tests {
         assert_eq!((outcome.result, outcome.said.len()), (Ok(()), KEPT));
     }
 
+    /// The thread that asks does not run while the answer comes, and until long after its time.
+    #[test]
+    fn an_answer_that_came_while_nobody_could_hear_it_counts() {
+        let (url, serving) = server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", false);
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build().unwrap();
+        let (_never, nobody) = channel::<()>();
+        let stopped = async {
+            let _ = nobody.recv_timeout(Duration::from_millis(600));
+        };
+        let asked = answer(Question::Http(url), Duration::from_millis(200));
+        let (outcome, ()) = runtime.block_on(async { tokio::join!(asked, stopped) });
+        assert_eq!(outcome.result, Ok(()));
+        serving.join().unwrap();
+    }
+
     #[test]
     fn a_connection_is_made_or_refused() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -369,17 +399,18 @@ mod tests {
             let question = Question::Http(url.clone());
             prober.ask(Incarnation(1), number, question, Duration::from_millis(100)).unwrap();
         }
-        // Nobody answers; the first come are told first.
+        // Nobody answers; whose turn it is was among the first that are left.
         let numbers: Vec<u64> = (0..count)
             .map(|_| match prober.told.1.recv_timeout(LIMIT).unwrap() {
                 Told::Answer { number, outcome, .. } => {
                     assert_eq!(outcome.result, Err(late(Duration::from_millis(100))));
-                    number / AT_ONCE as u64
+                    number
                 }
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert!(numbers.is_sorted(), "{numbers:?}");
+        let in_turn = |(told, number): (u64, &u64)| *number < told + AT_ONCE as u64;
+        assert!((0..).zip(&numbers).all(in_turn), "{numbers:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::LARGEST_SECRET;
 use super::mistake::{Mistakes, Source, meant_instead};
 use super::profile::{built_in, built_in_profiles, built_in_readme};
 use super::read::{Given, Loaded, World, profile_value, read};
@@ -107,11 +108,17 @@ fn env_file(path: &Path, name: String) -> Option<Given> {
     path.try_exists().unwrap_or(true).then(|| file_of(path, name))
 }
 
-/// Why a file cannot be read, in words. A pipe or a device is not opened: that could wait for ever.
+/// What is said of pipes, devices and folders.
+const NO_FILE: &str = "it is no regular file";
+
+/// Why a secret cannot be read, in words. A pipe or a device is not opened: that could wait for ever.
 fn trouble_with(path: &Path) -> Option<String> {
     match fs::metadata(path) {
         Err(error) => Some(error.to_string()),
-        Ok(about) if !about.is_file() => Some("it is no regular file".to_owned()),
+        Ok(about) if !about.is_file() => Some(NO_FILE.to_owned()),
+        Ok(about) if about.len() > LARGEST_SECRET => {
+            Some(format!("it is larger than {}", crate::time::format_size(LARGEST_SECRET)))
+        }
         Ok(_) => File::open(path).err().map(|error| error.to_string()),
     }
 }
@@ -190,6 +197,10 @@ fn file_contents(path: &Path, left: &mut u64) -> String {
 
 fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
+    // A pipe is not opened: that could wait for ever.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other(NO_FILE));
+    }
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

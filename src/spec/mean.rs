@@ -399,7 +399,10 @@ impl Subject<'_, '_> {
                 return None;
             }
             (None, None) => {
-                self.complain(&["schedule"], "one of `cron` and `every` is missing");
+                // What is wrong with one that is there has been said.
+                if !["cron", "every"].iter().any(|key| self.has(&["schedule", key])) {
+                    self.complain(&["schedule"], "one of `cron` and `every` is missing");
+                }
                 return None;
             }
         };

@@ -11,8 +11,8 @@ use super::mean::Subject;
 use super::mistake::Found;
 use super::tree::Node;
 use super::{
-    BACKLOG, CHANNEL_NAME, Listen, ListenAddress, MOST_GIVEN, SOCKET_MODE, Secret, SecretBy,
-    Service, Spec, written,
+    BACKLOG, CHANNEL_NAME, LONGEST_SOCKET, Listen, ListenAddress, MOST_GIVEN, SOCKET_MODE, Secret,
+    SecretBy, Service, Spec, written,
 };
 use crate::name::ServiceName;
 
@@ -115,12 +115,24 @@ fn socket(subject: &mut Subject<'_, '_>, number: &str, written: written::Listen)
             return None;
         }
         (None, None, Some(path)) if path.starts_with('@') => {
-            if path.len() > 107 {
+            if path.len() > LONGEST_SOCKET {
                 complain("unix", "an abstract name has at most 107 bytes");
             }
             ListenAddress::Unix(PathBuf::from(path))
         }
-        (None, None, Some(path)) => ListenAddress::Unix(subject.beside(path)),
+        (None, None, Some(path)) => {
+            // `x`, `./x` and `.//x` are one place.
+            let path: PathBuf = subject.beside(path).components().collect();
+            if path.as_os_str().len() > LONGEST_SOCKET {
+                let long = path.as_os_str().len();
+                let message = format!(
+                    "the path of a socket has at most {LONGEST_SOCKET} bytes, and {} has {long}",
+                    path.display()
+                );
+                subject.complain(&["listen", number, "unix"], message);
+            }
+            ListenAddress::Unix(path)
+        }
         (None, None, None) => {
             let kinds = ["tcp", "udp", "unix"];
             // What is wrong with one that is there has been said.

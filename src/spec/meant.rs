@@ -31,8 +31,8 @@ use crate::time::duration_text;
 pub use contents::{Contents, Digest};
 pub use depend::{Condition, Dependency};
 pub use given::{
-    BACKLOG, CHANNEL_NAME, FIRST_DESCRIPTOR, Listen, ListenAddress, MOST_GIVEN, SOCKET_MODE,
-    Secret, SecretBy,
+    BACKLOG, CHANNEL_NAME, FIRST_DESCRIPTOR, LARGEST_SECRET, LONGEST_SOCKET, Listen, ListenAddress,
+    MOST_GIVEN, SOCKET_MODE, Secret, SecretBy,
 };
 pub use group::{Group, Strategy};
 pub use health::{

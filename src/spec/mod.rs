@@ -68,11 +68,11 @@ pub use meant::{
     BACKLOG, Banner, CHANNEL_NAME, CPU_GRACE, Capability, Cgroups, Channel, Check, Condition,
     Contents, Dependency, Digest, Endpoint, Eof, FIRST_DESCRIPTOR, Forward, Framing, Group,
     HOOK_TIMEOUT, Handshake, HealthFailure, Healthcheck, Hook, HookEvent, HttpUrl, IdPlace, IdType,
-    JOURNALD, KillScope, Limits, Listen, ListenAddress, Logging, Longer, MOST_GIVEN, Metrics,
-    Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap, PacketWidth, Policy, Port,
-    READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies, Restart, Rhythm, Rights,
-    SOCKET_MODE, START_TIMEOUT, SYSLOG, Schedule, Secret, SecretBy, Service, SignalName, Spec,
-    Stop, Strategy, Stray, Unbuffer, WhenFull,
+    JOURNALD, KillScope, LARGEST_SECRET, LONGEST_SOCKET, Limits, Listen, ListenAddress, Logging,
+    Longer, MOST_GIVEN, Metrics, Missed, OnGiveUp, OnManagerExit, OnOom, OnProtocolError, Overlap,
+    PacketWidth, Policy, Port, READY_INTERVAL, READY_TIMEOUT, Readiness, Ready, ReadyBy, Replies,
+    Restart, Rhythm, Rights, SOCKET_MODE, START_TIMEOUT, SYSLOG, Schedule, Secret, SecretBy,
+    Service, SignalName, Spec, Stop, Strategy, Stray, Unbuffer, WhenFull,
 };
 #[cfg(feature = "daemon")]
 pub use {

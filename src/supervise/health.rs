@@ -160,6 +160,21 @@ impl Care {
         }
     }
 
+    /// Whether the last question has no answer yet.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self.question, Question::Open(_))
+    }
+
+    /// Whether the time to be ready cannot be over yet although it has passed: a question is open whose
+    /// answer may still come, or one is to be asked that was due within that time.
+    pub(super) fn is_to_be_answered(&self, now: Tick) -> bool {
+        match self.question {
+            Question::None => false,
+            Question::Due(at) => self.ready_by.is_some_and(|by| at < by),
+            Question::Open(lost) => now < lost,
+        }
+    }
+
     /// Whether this is the answer that is waited for.
     pub(super) fn awaits(&self, number: u64) -> bool {
         matches!(self.question, Question::Open(_)) && number == self.asked
@@ -222,10 +237,9 @@ impl Care {
             Question::None => None,
             Question::Due(at) | Question::Open(at) => Some(at),
         };
-        [question, self.ready_by, self.watchdog, self.look, self.stopping]
-            .into_iter()
-            .flatten()
-            .min()
+        // The answer to an open question is waited for.
+        let ready_by = self.ready_by.filter(|_| !self.is_asked());
+        [question, ready_by, self.watchdog, self.look, self.stopping].into_iter().flatten().min()
     }
 }
 

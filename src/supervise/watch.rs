@@ -71,8 +71,9 @@ impl Replica {
             let ending = Ending::killed(Cause::StopTimeout, cx.now, false).because(why);
             return self.stop(cx, run, ending);
         }
-        if is_due(care.ready_by, cx.now) {
-            let why = unready_words(ready, care.last.as_deref());
+        if is_due(care.ready_by, cx.now) && !care.is_to_be_answered(cx.now) {
+            let last = if care.is_asked() { Some(UNANSWERED) } else { care.last.as_deref() };
+            let why = unready_words(ready, last);
             let ending = Ending::killed(Cause::ReadyTimeout, cx.now, false).because(why);
             return self.stop(cx, run, ending);
         }
@@ -94,8 +95,14 @@ impl Replica {
         match result {
             Ok(()) => self.running(cx, Run { ready: Some(cx.now), ..run }),
             Err(words) => {
-                care.last = Some(words);
                 care.ask_at(cx.now + interval);
+                if is_due(care.ready_by, cx.now) {
+                    // Its time was over already, and only this answer was waited for. One that had but
+                    // the rest of that time tells less than the one before it.
+                    care.last.get_or_insert(words);
+                    return self.still_unready(cx, run);
+                }
+                care.last = Some(words);
                 self.unready(cx, run)
             }
         }
@@ -175,6 +182,8 @@ impl Replica {
         let (purpose, timeout) = match (run.ready, &self.service.healthcheck) {
             (None, _) => {
                 let left = care.ready_by.map_or(READY_QUESTION, |by| by.since(cx.now));
+                let whole = self.service.ready.as_ref().map_or(READY_QUESTION, |own| own.timeout);
+                let left = if left.is_zero() { whole } else { left };
                 (Purpose::Ready, READY_QUESTION.min(left))
             }
             (Some(_), Some(check)) => (Purpose::Health, check.timeout),
@@ -304,6 +313,9 @@ impl Replica {
         self.keep_running(run)
     }
 }
+
+/// What is said where the time to be ready ends with an open question.
+const UNANSWERED: &str = "the question could not be asked, or its answer was lost";
 
 /// Whether anything is watched of its runs once they are ready.
 fn is_watched(service: &Service) -> bool {

@@ -39,6 +39,29 @@ fn t40_a_wrong_configuration_never_replaces_a_running_one() {
     assert!(wharf.records().is_empty());
 }
 
+/// To open a pipe nobody writes to would wait for ever.
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused() {
+    let fifo = |wharf: &Wharf, name: &str| {
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&wharf.folder.join(name), mode).unwrap();
+    };
+    let wharf = Wharf::up("services:\n  s: { command: [sleep, '1000'] }\n");
+    wharf.wait_state("s", "running");
+    fifo(&wharf, "variables");
+    wharf.write("services:\n  s: { command: [sleep, '1000'], env_file: variables }\n");
+    for command in ["check", "reload"] {
+        let told = wharf.fails(3, &[command]);
+        assert!(told.contains("variables: cannot be read: it is no regular file"), "{told}");
+    }
+    std::fs::remove_file(wharf.folder.join("services.yaml")).unwrap();
+    fifo(&wharf, "services.yaml");
+    for command in ["check", "reload"] {
+        assert!(wharf.fails(3, &[command]).contains("it is no regular file"), "{command}");
+    }
+    assert!(wharf.records().is_empty());
+}
+
 #[test]
 fn a_second_manager_is_refused_by_name() {
     let wharf = Wharf::up("services:\n  s: { command: [sleep, '1000'] }\n");

@@ -16,6 +16,19 @@ fn open_descriptors(pid: i32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
+/// Gives a command so many descriptors.
+fn limited(command: &mut std::process::Command, limit: u64) {
+    let set = move || {
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, limit, limit)?;
+        Ok(())
+    };
+    // SAFETY: setrlimit(2) is a plain system call, safe between fork and exec.
+    #[expect(unsafe_code, reason = "the limit must be in place before the program runs")]
+    unsafe {
+        command.pre_exec(set);
+    }
+}
+
 fn fast_exits(limit: Option<u64>) {
     let count = times(5_000);
     let mut yaml =
@@ -26,19 +39,7 @@ fn fast_exits(limit: Option<u64>) {
     let wharf = Wharf::new("services:\n  anchor: { command: [sleep, '1000'] }\n");
     let mut command = wharf.command(&["up", "-d"]);
     if let Some(limit) = limit {
-        let set = move || {
-            nix::sys::resource::setrlimit(
-                nix::sys::resource::Resource::RLIMIT_NOFILE,
-                limit,
-                limit,
-            )?;
-            Ok(())
-        };
-        // SAFETY: setrlimit(2) is a plain system call, safe between fork and exec.
-        #[expect(unsafe_code, reason = "the limit must be in place before the program runs")]
-        unsafe {
-            command.pre_exec(set);
-        }
+        limited(&mut command, limit);
     }
     assert!(command.status().unwrap().success());
     wharf.wait_state("anchor", "running");
@@ -87,6 +88,42 @@ fn fast_exits_are_all_recorded_once() {
 #[test]
 fn fast_exits_are_all_recorded_once_with_few_descriptors() {
     fast_exits(Some(1024));
+}
+
+/// Sockets take descriptors too: what does not fit waits, and the manager answers.
+#[test]
+fn sockets_leave_the_manager_its_last_descriptors() {
+    let own = std::process::id();
+    let mut yaml = "services:\n".to_owned();
+    for service in 0..5 {
+        let _ = writeln!(yaml, "  s{service}:\n    command: [sleep, '1000']\n    listen:");
+        for socket in 0..64 {
+            let _ = writeln!(
+                yaml,
+                "      - {{ name: n{socket}, unix: '@few-{own}-{service}-{socket}' }}"
+            );
+        }
+    }
+    let wharf = Wharf::new(&yaml);
+    let mut command = wharf.command(&["up", "-d"]);
+    limited(&mut command, 300);
+    assert!(command.status().unwrap().success());
+    crate::support::until("what fits", || {
+        let rows = wharf.ps();
+        rows.iter().any(|row| row["state"] == "running").then_some(())
+    });
+    let open = open_descriptors(wharf.manager_pid());
+    assert!(open < 300, "{open}");
+    assert!(wharf.records().is_empty(), "what does not fit has not failed: {:?}", wharf.records());
+    assert!(wharf.ps().iter().any(|row| row["state"] != "running"));
+    // What a smaller configuration needs fits.
+    let few = yaml.lines().filter(|line| !line.contains("- {") || line.contains("n1,"));
+    wharf.write(&few.fold(String::new(), |all, line| all + line + "\n"));
+    wharf.ok(&["reload"]);
+    crate::support::until("all to run", || {
+        wharf.ps().iter().all(|row| row["state"] == "running").then_some(())
+    });
+    wharf.ok(&["down"]);
 }
 
 #[test]

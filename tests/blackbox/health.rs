@@ -232,6 +232,55 @@ services:
     });
 }
 
+/// It says nothing of itself any more, and lives in a session of its own.
+#[test]
+fn t44_what_a_probe_hid_is_found_without_control_groups() {
+    let mark = format!("77{}", std::process::id());
+    let wharf = Wharf::up(&format!(
+        "cgroups: off
+services:
+  web: {{ command: [sleep, '1000'], healthcheck: {{ exec: [sh, -c, 'env -i setsid sleep {mark} & echo asked >> times; exit 0'], interval: 20ms, start_interval: 20ms }} }}
+"
+    ));
+    let asked = || wharf.read("times").lines().count();
+    until("some questions", || {
+        (wharf.row("web")["health"]["state"] == "healthy" && asked() > 10).then_some(())
+    });
+    // Those that are asked go on; those that were asked are gone, again and again.
+    let before = asked();
+    until("many questions", || (asked() > before + 20).then_some(()));
+    until("few to be left", || {
+        let (left, all) = (crate::support::with_argument(&mark).len(), asked());
+        (2 * left < all).then_some(())
+    });
+    wharf.write("cgroups: off\nservices:\n  web: { command: [sleep, '1000'] }\n");
+    wharf.ok(&["reload"]);
+    until("none to be left", || crate::support::with_argument(&mark).is_empty().then_some(()));
+    assert!(wharf.records().is_empty(), "its run goes on");
+}
+
+/// All health checks hang, as many as are asked at once and more; who is not ready yet is asked all the
+/// same.
+#[test]
+fn hanging_health_checks_keep_nobody_from_becoming_ready() {
+    use std::fmt::Write as _;
+    let mut yaml = "defaults: { command: [sleep, '1000'] }\nservices:\n".to_owned();
+    for service in 0..20 {
+        let _ = writeln!(
+            yaml,
+            "  s{service}: {{ healthcheck: {{ exec: [sh, -c, 'touch hung.{service}; exec sleep 1000'], timeout: 100s, start_interval: 10ms, on_failure: report }} }}"
+        );
+    }
+    let wharf = Wharf::up(&yaml);
+    let hung = || (0..20).filter(|one| wharf.folder.join(format!("hung.{one}")).exists()).count();
+    until("hanging checks", || (hung() >= 16).then_some(()));
+    yaml.push_str("  late: { ready: { exec: 'true', timeout: 3s }, restart: no }\n");
+    wharf.write(&yaml);
+    wharf.ok(&["reload"]);
+    wharf.wait_state("late", "running");
+    assert!(wharf.records().is_empty());
+}
+
 #[test]
 fn t44_nothing_is_left_after_ten_thousand_probes() {
     let services = 10;
@@ -356,6 +405,51 @@ services:
     // Silent from here on.
     let record = wharf.wait_records("lives", 1).remove(0);
     assert_eq!(at(&record, "exit.cause"), "watchdog", "{record}");
+}
+
+/// Each of them speaks in time, while the manager gets no processor; then it hears of all at once.
+#[test]
+fn a_manager_that_was_stopped_blames_nobody_for_that() {
+    let signs = "while :; do systemd-notify WATCHDOG=1; sleep 0.2; done";
+    let waits = "touch $WHARF_SERVICE.began; while ! test -e stopped; do sleep 0.02; done";
+    let wharf = Wharf::up(&format!(
+        "defaults: {{ restart: no }}
+services:
+  notify:
+    command: [sh, -c, '{waits}; systemd-notify --ready --status=here; sleep 6; touch late; sleep 1000']
+    ready: {{ notify: systemd, timeout: 5s }}
+  line:
+    command: [sh, -c, '{waits}; echo here; exec sleep 1000']
+    ready: {{ log_line: here, timeout: 5s }}
+  asked:
+    command: [sh, -c, '{waits}; touch $WHARF_SERVICE.up; exec sleep 1000']
+    ready: {{ exec: 'test -e asked.up', interval: 500ms, timeout: 5s }}
+  dog:
+    command: [bash, -c, 'systemd-notify --ready; {signs}']
+    ready: {{ notify: systemd }}
+    watchdog: 2s
+  check:
+    command: [sleep, '1000']
+    healthcheck: {{ exec: 'sleep 0.3', timeout: 3s, interval: 10ms, start_interval: 10ms, retries: 1 }}
+"
+    ));
+    for service in ["notify", "line", "asked"] {
+        let began = wharf.folder.join(format!("{service}.began"));
+        until("it to begin", || began.exists().then_some(()));
+    }
+    until("a healthy service", || {
+        (wharf.row("check")["health"]["state"] == "healthy").then_some(())
+    });
+    let manager = wharf.manager_pid();
+    send(manager, libc_stop());
+    std::fs::write(wharf.folder.join("stopped"), "").unwrap();
+    until("all times to be over", || wharf.folder.join("late").exists().then_some(()));
+    send(manager, "SIGCONT".parse::<wharf::exit::Signal>().unwrap().number());
+    for service in ["notify", "line", "asked", "dog", "check"] {
+        wharf.wait_state(service, "running");
+    }
+    assert_eq!(wharf.row("notify")["status_text"], "here");
+    assert!(wharf.records().is_empty(), "{:?}", wharf.records());
 }
 
 /// Nobody but what a run started is listened to.

@@ -218,3 +218,31 @@ fn nothing_waits_for_a_hook_at_the_end() {
     assert!(begin.elapsed() < std::time::Duration::from_secs(20));
     until("all of it to be gone", || marked(&marker).is_empty().then_some(()));
 }
+
+/// A hook is seen to its end before another manager takes over; one that takes too long is a reason to
+/// refuse.
+#[test]
+fn an_upgrade_waits_for_hooks() {
+    let wharf = Wharf::new(
+        "on_event: { events: [exit], exec: ./long, timeout: 100s }
+services:
+  web: { command: [sh, -c, 'exit 1'], restart: no, on_manager_exit: keep }
+",
+    );
+    script(
+        &wharf.folder,
+        "long",
+        "#!/bin/sh\ntouch begun\nwhile ! test -e go; do sleep 0.02; done\ntouch done\n",
+    );
+    wharf.ok(&["up", "-d"]);
+    until("the hook to begin", || wharf.folder.join("begun").exists().then_some(()));
+    let manager = wharf.manager_pid();
+    let told = wharf.fails(1, &["upgrade"]);
+    assert!(told.contains("a hook was running"), "{told}");
+    assert_eq!(wharf.manager_pid(), manager);
+    let mut upgrade = wharf.command(&["upgrade"]).spawn().unwrap();
+    std::fs::write(wharf.folder.join("go"), "").unwrap();
+    assert!(upgrade.wait().unwrap().success());
+    assert!(wharf.folder.join("done").exists());
+    assert_ne!(wharf.manager_pid(), manager);
+}

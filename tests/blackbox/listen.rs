@@ -359,6 +359,41 @@ fn an_address_can_grow_to_all_of_the_machine() {
     assert!(failed.iter().all(|record| at(record, "exit.reason") != "setup_failed"), "{failed:?}");
 }
 
+/// Replicas that take their time to end are replaced one after the other; meanwhile somebody thinks
+/// better of it.
+#[test]
+fn an_address_can_be_gone_back_to_while_old_programs_have_it() {
+    let (old, new) = (address(), address());
+    let yaml = |at| {
+        let slow = "[sh, -c, 'trap \"sleep 1; exit 0\" TERM; while :; do sleep 0.05; done']";
+        format!(
+            "services:\n  web: {{ command: {slow}, replicas: 3, stop_grace_period: 5s, {} }}\n",
+            tcp(at)
+        )
+    };
+    let wharf = Wharf::up(&yaml(old));
+    until("all to run", || {
+        (wharf.ps().iter().all(|row| row["state"] == "running") && !refused(old)).then_some(())
+    });
+    wharf.write(&yaml(new));
+    wharf.ok(&["reload"]);
+    until("the first to make room", || {
+        let rows = wharf.ps();
+        rows.iter().any(|row| row["state"] == "stopping").then_some(())
+    });
+    assert!(!refused(old), "others serve there");
+    wharf.write(&yaml(old));
+    wharf.ok(&["reload"]);
+    until("the new one to be closed", || refused(new).then_some(()));
+    until("all to run", || wharf.ps().iter().all(|row| row["state"] == "running").then_some(()));
+    assert!(!refused(old));
+    // And when nobody has it any more, it is closed.
+    wharf.write(&yaml(new));
+    wharf.ok(&["reload"]);
+    until("the old one to be closed", || refused(old).then_some(()));
+    assert!(!refused(new));
+}
+
 #[test]
 fn a_socket_goes_over_to_another_service() {
     let address = address();

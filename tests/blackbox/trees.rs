@@ -111,6 +111,53 @@ fn t23_what_was_swept_is_told() {
     }
 }
 
+/// A program that may write where control groups are managed leaves its own, and hides as well.
+#[test]
+fn t23_what_left_its_control_group_is_found_too() {
+    let word = own_word(7);
+    let wharf = Wharf::new(&format!(
+        "services:\n  s: {{ command: [python3, -u, leaver, '{word}'], restart: no }}\n"
+    ));
+    let leaver = "import os, sys, time
+def groups():
+    for line in open('/proc/self/mountinfo'):
+        fields = line.split(' ')
+        if 'cgroup2' in fields[fields.index('-') + 1]: yield fields[4]
+for root in list(groups()) or ['/nowhere']:
+    child = os.fork()
+    if child == 0:
+        try:
+            with open(root + '/cgroup.procs', 'w') as procs: procs.write('0')
+            print('leaves', root)
+        except OSError as error:
+            print('stays:', error)
+        os.setsid()
+        if os.fork() == 0: os.execve('/bin/sleep', ['sleep', sys.argv[1]], {})
+        os._exit(0)
+    os.waitpid(child, 0)
+print('family complete')
+time.sleep(1000)
+";
+    fs::write(wharf.folder.join("leaver"), leaver).unwrap();
+    wharf.ok(&["up", "-d"]);
+    until("its word", || wharf.logs("s").contains("complete").then_some(()));
+    // Nothing can leave what it is not in, or what it may not leave; it hides all the same.
+    let is_held = wharf.manager()["cgroups"] == "in use" && !wharf.logs("s").contains("leaves");
+    let mut hidden = until("who left", || {
+        let all = with_argument(&word).into_iter();
+        let sleeps = |pid: &i32| wharf::os::procfs::arguments(*pid)[0] == b"sleep";
+        Some(all.filter(sleeps).collect::<Vec<i32>>()).filter(|all| !all.is_empty())
+    });
+    wharf.ok(&["stop", "s"]);
+    until("it to be gone", || hidden.iter().all(|pid| !alive(*pid)).then_some(()));
+    let told = until("the event", || event(&wharf, "cleaned"));
+    let mut killed = numbers(&told["cleaned"]["killed"]);
+    killed.sort_unstable();
+    hidden.sort_unstable();
+    assert_eq!(killed, hidden, "{told}");
+    assert_eq!(told["cleaned"]["exact"], is_held, "whether its group held it: {told}");
+}
+
 fn event(wharf: &Wharf, kind: &str) -> Option<Value> {
     let told = wharf.ok(&["events", "--json", "--kind", kind]);
     told.lines().next().map(|line| serde_json::from_str(line).unwrap())

@@ -166,11 +166,18 @@ impl Run {
         let due = |at: Option<Tick>| at.is_some_and(|at| at <= now);
         if due(self.watch.stopping) {
             self.order(Cause::StopTimeout, now, Then::Judge, true);
-        } else if self.ready.is_none() && due(self.watch.ready_by) {
+        } else if self.ready.is_none() && due(self.watch.ready_by) && !self.awaits_answer(now) {
             self.order(Cause::ReadyTimeout, now, Then::Judge, true);
         } else if self.ready.is_some() && due(self.watch.watchdog) {
             self.order(Cause::Watchdog, now, Then::Judge, false);
         }
+    }
+
+    /// Whether an answer may still come, or is still to be asked for, that belongs to the time to be ready.
+    fn awaits_answer(&self, now: Tick) -> bool {
+        let open = |(at, timeout): (Tick, Duration)| now < at + timeout + PROBE_PATIENCE;
+        let missed = |(first, _): (Tick, Tick)| self.watch.ready_by.is_some_and(|by| first < by);
+        self.watch.open.is_some_and(open) || self.watch.next.is_some_and(missed)
     }
 
     fn note_answer(&mut self, good: bool, now: Tick) {
@@ -178,6 +185,8 @@ impl Run {
         let Some(ready) = self.ready else {
             if good {
                 self.note_ready(now);
+            } else if self.watch.ready_by.is_some_and(|by| by <= now) {
+                self.order(Cause::ReadyTimeout, now, Then::Judge, true);
             } else if let Some(ready) = &self.service.ready {
                 let at = now + ready.interval;
                 self.watch.next = Some((at, at));
@@ -300,6 +309,8 @@ impl Sim {
                     (Some(_), Some(check)) => Some((Purpose::Health, check.timeout)),
                     (None, _) if run.service.ready_check().is_some() => {
                         let left = run.watch.ready_by.map_or(READY_QUESTION, |by| by.since(now));
+                        let whole = run.service.ready.as_ref().map(|ready| ready.timeout);
+                        let left = whole.filter(|_| left.is_zero()).unwrap_or(left);
                         Some((Purpose::Ready, READY_QUESTION.min(left)))
                     }
                     _ => None,

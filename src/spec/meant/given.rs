@@ -19,6 +19,12 @@ pub const SOCKET_MODE: u32 = 0o600;
 /// The most sockets, and the most secrets, of one service.
 pub const MOST_GIVEN: usize = 64;
 
+/// The largest secret, in bytes. What is larger is data.
+pub const LARGEST_SECRET: u64 = 1 << 20;
+
+/// The longest path, and the longest abstract name, of a Unix socket, in bytes (unix(7)).
+pub const LONGEST_SOCKET: usize = 107;
+
 /// The first descriptor that is handed over by the protocol of sd_listen_fds(3).
 pub const FIRST_DESCRIPTOR: i32 = 3;
 
@@ -92,8 +98,9 @@ impl Listen {
 
     /// Whether what comes to `there` would come to `own`, the address of this socket.
     fn covers(&self, own: IpAddr, there: IpAddr) -> bool {
-        match (own, there) {
-            _ if own == there => true,
+        // An address of IPv4 in the clothes of IPv6 is that address.
+        match (own.to_canonical(), there.to_canonical()) {
+            (own, there) if own == there => true,
             (IpAddr::V4(own), IpAddr::V4(_)) => own.is_unspecified(),
             (IpAddr::V6(own), IpAddr::V6(_)) => own.is_unspecified(),
             (IpAddr::V6(own), IpAddr::V4(_)) => own.is_unspecified() && !self.ipv6_only,
