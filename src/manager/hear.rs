@@ -31,6 +31,13 @@ const UNASKED_WITHIN: Duration = Duration::from_millis(100);
 /// Who calls the program does not wait for that; who begins to listen does, once.
 const MOST_RESTS: u32 = 5;
 
+/// A read of fewer bytes than this is a drop …
+const DROP: usize = 2048;
+/// … and after so many in a row that made no message whole, the next is left to grow for a moment.
+const DROPS: u32 = 32;
+/// How long that moment is. It is also what the end of such a message waits for at most.
+const GROW: Duration = Duration::from_millis(1);
+
 /// How many messages that nobody asked for are kept of one port in that time, while nobody listens.
 const UNHEARD: usize = 64;
 
@@ -46,6 +53,8 @@ impl Control {
         let Some(exchange) = run.exchange.as_mut() else { return 0 };
         let greeted = exchange.is_greeting();
         let deliveries = exchange.received(bytes, now);
+        let is_drop = deliveries.is_empty() && bytes.len() < DROP;
+        run.drops = if is_drop { run.drops.saturating_add(1) } else { 0 };
         let more = greeted || exchange.has_word() || exchange.waiting().0 > 0;
         let logged = deliveries.iter().map(|delivery| match delivery {
             Delivery::Stray(text) | Delivery::Log(text) => text.len(),
@@ -126,6 +135,18 @@ impl Control {
                 self.note_deadline(incarnation);
             }
             Some(true) | None => {}
+        }
+    }
+
+    /// Lets the output of a program that writes byte by byte gather in its pipe: each read costs a
+    /// turn, and whoever shares the processors with us would pay for as many turns as bytes.
+    pub(super) fn rest_from_drops(&mut self, incarnation: Incarnation) {
+        let Some(run) = self.runs.get_mut(&incarnation) else { return };
+        let Some(output) = run.output.as_ref().filter(|_| run.drops >= DROPS) else { return };
+        if run.resting.is_none() && !run.held_back {
+            let _ = self.ports.remove(output.as_fd());
+            run.resting = Some(clock::now() + GROW);
+            self.note_deadline(incarnation);
         }
     }
 

@@ -103,7 +103,9 @@ pub(super) struct Run {
     pub(super) rests: u32,
     /// How many messages of it were told since then.
     pub(super) told: usize,
-    /// Until when its output is not read, for nobody wants it.
+    /// How many small reads in a row made no message whole.
+    pub(super) drops: u32,
+    /// Until when its output is not read: nobody wants it, or it is to gather.
     pub(super) resting: Option<Tick>,
     /// Whether its output is not read, for nobody who listens to it has room.
     pub(super) held_back: bool,
@@ -169,6 +171,7 @@ impl Run {
             unasked: (0, Tick(0)),
             rests: 0,
             told: 0,
+            drops: 0,
             resting: None,
             held_back: false,
             lost: Vec::new(),

@@ -167,6 +167,7 @@ impl Control {
                 let logged = self.heard(incarnation, &buffer[..count]);
                 let unasked = if awaited { 0 } else { count.saturating_sub(logged) };
                 self.rest_from(incarnation, unasked);
+                self.rest_from_drops(incarnation);
             }
             end @ (Read::End | Read::Cut(_)) => {
                 let _ = self.ports.remove(fd.as_fd());
