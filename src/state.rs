@@ -5,18 +5,23 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::{Realm, ServiceName};
-use crate::os::{lock, procfs};
+use crate::os::{clock, lock, procfs};
 use crate::spec::{Service, Spec};
 use crate::time::Wall;
+
+/// How long the lock of a guardian that was killed is waited for, and how often it is tried.
+const DYING: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The places of one realm. In project mode all three are the same folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +164,8 @@ impl StateDir {
         Ok(())
     }
 
-    /// Takes the lock that only one guardian and its manager hold.
+    /// Takes the lock that only one guardian and its manager hold. Where the guardian that signed it was
+    /// killed, what is left of its manager is about to end and is waited for: five seconds at most.
     pub fn lock(&self) -> Result<OwnedFd, StateError> {
         if let Some(pid) = self.orphan() {
             return Err(StateError::Orphaned { path: self.state.clone(), pid });
@@ -167,23 +173,26 @@ impl StateDir {
         let path = self.lock_file();
         let failed = |source| StateError::File { path: path.clone(), source };
         let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = file.open(&path).map_err(failed)?;
-        match lock::try_lock(file).map_err(failed)? {
-            Ok(held) => Ok(held),
-            Err(mut file) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                let holder = holder.trim();
-                Err(StateError::Taken {
-                    path: self.state.clone(),
-                    holder: if holder.is_empty() {
-                        "another wharf".to_owned()
-                    } else {
-                        format!("wharf with pid {holder}")
-                    },
-                })
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).map_err(failed)?;
+        let until = clock::now() + DYING;
+        loop {
+            file = match lock::try_lock(file).map_err(failed)? {
+                Ok(held) => return Ok(held),
+                Err(file) => file,
+            };
+            let holder = self.lock_holder();
+            let is_dead = |pid| procfs::stat(pid).is_none_or(|one| one.is_zombie());
+            let dying = holder.is_some_and(is_dead);
+            if !dying || clock::now() >= until {
+                let holder = match holder {
+                    None => "another wharf".to_owned(),
+                    Some(pid) if dying => format!("what is left of wharf with pid {pid}"),
+                    Some(pid) => format!("wharf with pid {pid}"),
+                };
+                return Err(StateError::Taken { path: self.state.clone(), holder });
             }
+            std::thread::sleep(LOOK);
         }
     }
 

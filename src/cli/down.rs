@@ -17,6 +17,8 @@ use crate::os::signal::{self, open_pidfd};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the explanation is looked at again.
 const LOOK: Duration = Duration::from_secs(1);
+/// How many names a line has.
+const NAMED: usize = 10;
 
 /// Stop everything and the manager itself; returns when all of it is gone
 #[derive(Debug, Args)]
@@ -97,9 +99,12 @@ fn explain(client: &Client, context: &Context, told: &mut String) {
 }
 
 fn waiting_for(replicas: &[ReplicaStatus]) -> String {
-    let held =
-        replicas.iter().filter(|replica| !replica.state.is_resting() && replica.pid.is_some());
-    let names: Vec<_> = held
+    let is_held = |one: &&ReplicaStatus| !one.state.is_resting() && one.pid.is_some();
+    let mut held: Vec<_> = replicas.iter().filter(is_held).collect();
+    held.sort_by_key(|replica| replica.state != State::Unkillable);
+    let mut names: Vec<_> = held
+        .iter()
+        .take(NAMED)
         .map(|replica| {
             let name = format!("{}/{}", replica.service, replica.replica);
             let pid = replica.pid.unwrap_or_default();
@@ -109,6 +114,9 @@ fn waiting_for(replicas: &[ReplicaStatus]) -> String {
             }
         })
         .collect();
+    if held.len() > NAMED {
+        names.push(format!("and {} more", held.len() - NAMED));
+    }
     if names.is_empty() { String::new() } else { format!("waiting for {}", names.join(", ")) }
 }
 
@@ -140,8 +148,10 @@ mod tests {
         all.push(replica("ghost", 1, State::Unkillable));
         assert_eq!(
             waiting_for(&all),
-            "waiting for db/1 (pid 4242), web/2 (pid 4242), batch/1 (pid 4242), \
-             ghost/1 (pid 4242, killed and still there)"
+            "waiting for ghost/1 (pid 4242, killed and still there), db/1 (pid 4242), \
+             web/2 (pid 4242), batch/1 (pid 4242)"
         );
+        let many: Vec<_> = (1..=12).map(|number| replica("web", number, State::Stopping)).collect();
+        assert!(waiting_for(&many).ends_with("web/10 (pid 4242), and 2 more"));
     }
 }

@@ -204,7 +204,8 @@ impl Init {
 /// Makes so many grandchildren that end when nobody of their own is left to wait for them.
 const ORPHANS: &str = "#!/usr/bin/env python3
 import os, sys
-for _ in range(int(sys.argv[1])):
+for number in range(int(sys.argv[1])):
+    if number % 1000 == 0: open(sys.argv[2] + f'.{number}', 'w').close()
     child = os.fork()
     if child == 0:
         if os.fork() == 0:
@@ -225,6 +226,11 @@ fn pid_1_adopts_and_reaps_thousands() {
     );
     let (wharf, pid) = (&init.wharf, init.pid());
     let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
+    // Each thousand has as long as anything that is waited for.
+    for number in (1000..count).step_by(1000) {
+        let written = wharf.folder.join(format!("one.{number}"));
+        until("a thousand orphans of a service", || written.exists().then_some(()));
+    }
     until("the orphans of a service", || wharf.folder.join("one").exists().then_some(()));
     // And those of somebody who came in from outside, as `docker exec` does: they are PID 1's own.
     let mut enter = Command::new("nsenter");
