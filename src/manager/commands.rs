@@ -431,7 +431,7 @@ impl Control {
                 None => Phase::Between,
             });
         }
-        self.look_at_sockets(replica);
+        self.look_at_sockets(replica, view.state);
         self.tell_change(replica, &view);
     }
 

@@ -145,7 +145,7 @@ impl Control {
         if spares && populated.unwrap_or(false) {
             run.evidence.push("what it started lives on: its stop_kill is process".to_owned());
         }
-        self.sockets.stale |= !run.service.listen.is_empty();
+        let (replica, service) = (run.replica.clone(), Arc::clone(&run.service));
         let protocol_error = run.protocol_error.is_some();
         let cpu_spent = run.service.limits.is_cpu_spent(&ended.usage);
         survivors = survivors || may_escape && self.has_escaped(incarnation);
@@ -153,6 +153,7 @@ impl Control {
         if spares && populated.unwrap_or(true) {
             self.look_for_spared(incarnation);
         }
+        self.look_at_sockets_of(&replica, &service);
         self.feed(Event::Ended { incarnation, end });
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::event::State;
 use crate::exit::Stage;
 use crate::guardian::{ADDRESSES, Word};
 use crate::name::{Incarnation, ReplicaId, Requester};
@@ -149,6 +150,8 @@ impl Sockets {
 /// What the thread holds.
 pub(super) struct Keeper {
     held: BTreeMap<ListenAddress, Held>,
+    /// Whether that has changed since it was told.
+    changed: bool,
     /// Who holds them too.
     guardian: Arc<OwnedFd>,
 }
@@ -211,7 +214,7 @@ impl Drop for Held {
 
 impl Keeper {
     fn new(guardian: OwnedFd) -> Self {
-        Self { held: BTreeMap::new(), guardian: Arc::new(guardian) }
+        Self { held: BTreeMap::new(), changed: false, guardian: Arc::new(guardian) }
     }
 
     /// Takes back from the guardian what an earlier manager held for this configuration.
@@ -249,7 +252,6 @@ impl Keeper {
         waker: &Waker,
     ) {
         while let Ok(ask) = inbox.recv() {
-            let before: BTreeSet<_> = self.held.keys().cloned().collect();
             let answered = match ask {
                 Ask::Open { incarnation, orders, fetched } => {
                     let answer = self.open_all(&orders);
@@ -269,17 +271,21 @@ impl Keeper {
                     true
                 }
                 Ask::Keep(wanted) => {
+                    let before = self.held.len();
                     self.held.retain(|address, _| wanted.contains(address));
+                    self.changed |= self.held.len() != before;
                     true
                 }
                 Ask::End(done) => {
                     self.held.clear();
+                    self.changed = true;
                     self.until_heard();
                     done.send(()).is_ok()
                 }
             };
-            let open: BTreeSet<_> = self.held.keys().cloned().collect();
-            let told = open == before || tell.send(Told::Open(open)).is_ok();
+            let changed = std::mem::take(&mut self.changed);
+            let open = || Told::Open(self.held.keys().cloned().collect());
+            let told = !changed || tell.send(open()).is_ok();
             if !answered || !told {
                 return;
             }
@@ -334,6 +340,7 @@ impl Keeper {
         let plain = |error: io::Error| Trouble { errno: errno_of(&error), why: error.to_string() };
         if self.held.get(&wanted.address).is_some_and(|held| !held.fits(wanted)) {
             self.held.remove(&wanted.address);
+            self.changed = true;
         }
         let held = if let Some(held) = self.held.get_mut(&wanted.address) {
             if held.listen.backlog != wanted.backlog {
@@ -348,6 +355,7 @@ impl Keeper {
             }
             let guardian = Arc::clone(&self.guardian);
             let held = Held { socket, listen: wanted.clone(), guardian, file };
+            self.changed = true;
             self.held.entry(wanted.address.clone()).or_insert(held)
         };
         if let (ListenAddress::Unix(path), Some(_)) = (&wanted.address, held.file) {
@@ -428,10 +436,20 @@ impl Control {
         self.sockets.ask(Ask::Try { number, sockets: new });
     }
 
-    /// Notes that what is to be open may have changed.
-    pub(super) fn look_at_sockets(&mut self, replica: &ReplicaId) {
+    /// Notes that a replica has come to rest: perhaps nobody will accept at its sockets any more. One that
+    /// begins only wants more.
+    pub(super) fn look_at_sockets(&mut self, replica: &ReplicaId, state: State) {
         let service = self.spec.services.get(&replica.service);
-        self.sockets.stale |= service.is_some_and(|service| !service.listen.is_empty());
+        let has_any = || service.is_some_and(|service| !service.listen.is_empty());
+        self.sockets.stale |= state.is_resting() && has_any();
+    }
+
+    /// Notes that a run has ended. What one of the present configuration had is wanted until it rests.
+    pub(super) fn look_at_sockets_of(&mut self, replica: &ReplicaId, service: &Arc<Service>) {
+        let is_same = |present| Arc::ptr_eq(present, service);
+        let is_present = self.spec.services.get(&service.name).is_some_and(is_same)
+            && self.supervisor.view(replica).is_some();
+        self.sockets.stale |= !is_present && !service.listen.is_empty();
     }
 
     /// Has sockets closed that nobody will accept at.
