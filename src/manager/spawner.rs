@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use crate::exit::{Errno, Signal, Stage};
@@ -268,6 +269,8 @@ struct Spawner {
     poller: Poller,
     stacks: Stacks,
     flights: Vec<Way>,
+    /// The signals that this process ignores, which does not change.
+    ignored: Arc<[i32]>,
 }
 
 /// A process on its way to the program.
@@ -316,6 +319,7 @@ pub(super) fn serve(requests: &Receiver<Request>, bell: &Waker, links: Links) ->
         poller,
         stacks: Stacks::default(),
         flights: Vec::new(),
+        ignored: signal::all_ignored().into(),
     };
     let mut ready = Ready::new(64);
     loop {
@@ -384,7 +388,9 @@ impl Spawner {
         if places.iter().all(|(_, place)| *place != 0) {
             places.push((self.null.as_fd(), 0));
         }
-        let started = request.launch.start(&places, &mut self.stacks)?;
+        let mut launch = request.launch;
+        launch.ignored_signals(Arc::clone(&self.ignored));
+        let started = launch.start(&places, &mut self.stacks)?;
 
         let incarnation = request.incarnation;
         let mut sent: Vec<RawFd> = vec![started.pidfd.as_raw_fd()];
@@ -420,7 +426,11 @@ impl Spawner {
             }
         }
         let Some((at, landing)) = landed else { return };
-        if !self.flights.swap_remove(at).told {
+        let way = self.flights.swap_remove(at);
+        // A child that was made meanwhile has its end open too until it executes its program: closing ours
+        // alone would leave the watch on it, and that would be ready again and again.
+        let _ = self.poller.remove(way.flight.as_fd());
+        if !way.told {
             return;
         }
         let answer = match landing {

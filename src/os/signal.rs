@@ -79,6 +79,11 @@ pub fn ignored(signal: Signal) -> bool {
     disposition(signal.number()) == Some(libc::SIG_IGN)
 }
 
+/// The signals that the calling process ignores.
+pub fn all_ignored() -> Vec<i32> {
+    (1..=64).filter(|number| disposition(*number) == Some(libc::SIG_IGN)).collect()
+}
+
 /// The signals that are not at their default: what a child has to reset.
 pub(super) fn changed() -> Vec<i32> {
     (1..=64)

@@ -20,6 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::limits::Resource;
 use super::live::PidCell;
@@ -81,6 +82,7 @@ pub struct Launch {
     outlives_parent: bool,
     sealed: bool,
     pid_cell: Option<PidCell>,
+    ignored: Option<Arc<[i32]>>,
     /// Variables whose value is the child's own number.
     pid_variables: Vec<CString>,
 }
@@ -140,6 +142,7 @@ impl Launch {
             outlives_parent: false,
             sealed: false,
             pid_cell: None,
+            ignored: None,
             pid_variables: Vec::new(),
         })
     }
@@ -234,6 +237,13 @@ impl Launch {
     /// Has the kernel write the child's number here before the child takes its first step.
     pub fn pid_cell(&mut self, cell: PidCell) -> &mut Self {
         self.pid_cell = Some(cell);
+        self
+    }
+
+    /// Which signals this process ignores, where its caller knows that and it does not change: spares a
+    /// look at every signal.
+    pub fn ignored_signals(&mut self, ignored: Arc<[i32]>) -> &mut Self {
+        self.ignored = Some(ignored);
         self
     }
 

@@ -25,6 +25,7 @@ pub(super) struct Plan {
     /// The first number above all targets in `moves`.
     pub(super) above: RawFd,
     pub(super) status: RawFd,
+    /// The signals that the child sets back to what they are by default.
     pub(super) changed_signals: Vec<i32>,
     pub(super) parent: i32,
     pub(super) at_exec: Reached,
@@ -57,7 +58,7 @@ impl Plan {
             moves: fds.iter().map(|(fd, target)| (fd.as_raw_fd(), *target)).collect(),
             above: fds.iter().map(|(_, target)| target + 1).max().unwrap_or(3).max(3),
             status,
-            changed_signals: signal::changed(),
+            changed_signals: Vec::new(),
             parent: prctl::pid(),
             at_exec: Reached::new(launch.oom_score_adj.is_some())?,
             launch,
@@ -77,6 +78,7 @@ impl Plan {
 
     /// Makes the child in this process's own control group.
     pub(super) fn clone_here(&mut self, stack: &Stack, pidfd: &mut c_int) -> Result<i32, Errno> {
+        self.changed_signals = signal::changed();
         let cell = self.cell();
         let mut flags = self.sharing() | libc::CLONE_PIDFD | libc::SIGCHLD;
         if !cell.is_null() {
@@ -133,11 +135,14 @@ impl Plan {
         stack: &Stack,
         pidfd: &mut c_int,
     ) -> Result<i32, Errno> {
+        // Handlers are undone by the kernel as the child is made; what is ignored is not.
+        self.changed_signals =
+            self.launch.ignored.as_ref().map_or_else(signal::all_ignored, |known| known.to_vec());
         let cell = self.cell();
         let bits = |flag: c_int| u64::from(flag.cast_unsigned());
         let settid = if cell.is_null() { 0 } else { bits(libc::CLONE_CHILD_SETTID) };
         let args = libc::clone_args {
-            flags: bits(self.sharing()) | bits(libc::CLONE_PIDFD) | CLONE_INTO_CGROUP | settid,
+            flags: bits(self.sharing()) | bits(libc::CLONE_PIDFD) | settid | CLEAR_AND_INTO,
             pidfd: at(std::ptr::from_ref(pidfd)) as u64,
             child_tid: at(cell.cast_const()) as u64,
             parent_tid: 0,
@@ -160,5 +165,6 @@ impl Plan {
     }
 }
 
-/// Not among the constants of the C library, being wider than an `int`.
-const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// `CLONE_CLEAR_SIGHAND` and `CLONE_INTO_CGROUP`, which is the younger of the two (kernel 5.7). Not among the
+/// constants of the C library, being wider than an `int`.
+const CLEAR_AND_INTO: u64 = 1 << 32 | 1 << 33;
