@@ -82,6 +82,12 @@ pub enum StateError {
     },
 }
 
+/// Nothing tells when the last thread of a process that was killed has closed its files.
+#[expect(clippy::disallowed_methods, reason = "flock(2) has no limit of its own, and wakes nobody")]
+fn wait_a_moment() {
+    std::thread::sleep(LOOK);
+}
+
 impl StateDir {
     /// Everything in one folder.
     pub fn project(folder: &Path) -> Self {
@@ -192,7 +198,7 @@ impl StateDir {
                 };
                 return Err(StateError::Taken { path: self.state.clone(), holder });
             }
-            std::thread::sleep(LOOK);
+            wait_a_moment();
         }
     }
 
