@@ -58,9 +58,12 @@ impl Supervisor {
         for name in removed {
             self.dismiss_above(now, &name, 0, &by, actions);
         }
+        // First: nothing that is about to be restarted is why these end.
+        for (name, service) in &spec.services {
+            self.dismiss_above(now, name, service.replicas, &by, actions);
+        }
         for ((name, service), takes) in spec.services.iter().zip(takes) {
             self.configure_service(now, service, &takes, &by, actions);
-            self.dismiss_above(now, name, service.replicas, &by, actions);
             for replica in 1..=service.replicas {
                 let id = ReplicaId { service: name.clone(), replica };
                 if !self.replicas.contains_key(&id) {
