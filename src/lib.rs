@@ -10,8 +10,9 @@
 //! # For those who embed it
 //!
 //! [`Port`] runs any program inside a tokio program of yours and speaks to it in messages, with no manager
-//! and no configuration: [Erlang ports for Rust](port). Without the feature `daemon`
-//! (`default-features = false`) the crate is that and what it is made of.
+//! and no configuration: [Erlang ports for Rust](port). [`spawn`] runs a function of your program as a process of its
+//! own, with a mailbox and a reason when it ends: [native processes](process). Without the feature `daemon`
+//! (`default-features = false`) the crate is these two and what they are made of.
 
 // Floor 0: words and numbers.
 pub mod bytes_text;
@@ -39,6 +40,7 @@ pub mod event;
 pub mod forward;
 #[cfg(feature = "daemon")]
 pub mod journal;
+pub mod mailbox;
 #[cfg(feature = "daemon")]
 pub mod metrics;
 #[cfg(feature = "daemon")]
@@ -51,6 +53,11 @@ pub mod state;
 pub mod supervise;
 
 pub use port::Port;
+
+// Floor 4: the inside of a native process.
+pub mod process;
+
+pub use process::{call, receive, receive_timeout, run, send, spawn, spawn_link, spawn_monitor};
 
 // Floor 5: where the two columns meet, and the process above.
 #[cfg(feature = "daemon")]

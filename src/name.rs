@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+mod address;
+
+pub use address::{Address, AddressError};
+
 /// The longest service name, in bytes: it must fit a file name beside its suffixes.
 pub const MAX_NAME: usize = 64;
 
@@ -150,7 +154,7 @@ pub struct Generation(pub u64);
 
 /// A random number made with the state directory, so that an address from before it was wiped
 /// reaches nobody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Realm(pub u64);
 
 impl fmt::Display for Realm {

@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("os", 12),
     ("rotation", 13),
     ("event", 20),
+    ("mailbox", 30),
     ("supervise", 30),
     ("port", 31),
     ("journal", 31),
@@ -55,6 +56,7 @@ const DECIDING: &[&str] = &[
     "spec",
     "import",
     "event",
+    "mailbox",
     "supervise",
 ];
 

@@ -44,6 +44,8 @@ words! {
         Replaced = "replaced",
         /// The process that spawned it ended.
         ParentDied = "parent_died",
+        /// A process that it was linked to ended.
+        Linked = "linked",
         /// An operator sent it a signal.
         SignalRequested = "signal_requested",
         /// The guardian died.

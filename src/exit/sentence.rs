@@ -93,6 +93,7 @@ fn why(text: &mut String, record: &ExitRecord) {
         Cause::ManagerDied => "the manager died",
         Cause::Replaced => "another run took its place",
         Cause::ParentDied => "the process that spawned it ended",
+        Cause::Linked => "a process that it was linked to ended",
         Cause::SignalRequested => "a signal was sent to it on request",
         Cause::GuardianDied => "the guardian died",
         Cause::TaskTimeout => "its time was up",

@@ -36,6 +36,8 @@ impl Signal {
     pub const HUP: Self = Self(1);
     /// Interrupt, as by Ctrl-C.
     pub const INT: Self = Self(2);
+    /// Abort: the program gave itself up.
+    pub const ABRT: Self = Self(6);
     /// Kill: cannot be caught.
     pub const KILL: Self = Self(9);
     /// Broken pipe: written to where nobody reads.

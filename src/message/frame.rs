@@ -15,7 +15,7 @@ pub const HEADER: usize = 14;
 pub struct Frame {
     /// What it is.
     pub kind: Kind,
-    /// [`Flags::MORE`] and [`Flags::NOREPLY`]; the others follow from the fields below, or are gone
+    /// [`Flags::MORE`], [`Flags::NOREPLY`] and [`Flags::FDS`]; the others follow from the fields below, or are gone
     /// because they mean nothing.
     pub flags: Flags,
     /// What it belongs to: a call, a channel, a monitor. Below 2^53, so that every language can hold it

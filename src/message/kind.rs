@@ -84,6 +84,8 @@ kinds! {
     Unlink = 0x25, "unlink", Empty;
     /// Asks for a program to be started.
     Spawn = 0x26, "spawn", Json;
+    /// Asks for a socket to a process of the same family, or brings one end of it.
+    Peer = 0x27, "peer", Json;
     /// A line for the program's log.
     Log = 0x30, "log", Json;
     /// A measurement.
@@ -122,7 +124,7 @@ pub struct Flags(u8);
 impl Flags {
     /// Another part of the same reply follows. On [`Kind::Reply`] only.
     pub const MORE: Self = Self(0x01);
-    /// Descriptors are attached. No channel carries any yet: it is refused.
+    /// Descriptors are attached. On [`Kind::Peer`] only, between native processes and their hub.
     pub const FDS: Self = Self(0x02);
     /// A trace context stands before the payload.
     pub const TRACE: Self = Self(0x04);
@@ -170,7 +172,7 @@ impl Flags {
 
     /// Those that say something of their own: neither unknown, nor about what stands before the payload.
     pub(super) fn meant(self) -> Self {
-        Self(self.0 & Self::MORE.0 | self.0 & Self::NOREPLY.0)
+        Self(self.0 & (Self::MORE.0 | Self::NOREPLY.0 | Self::FDS.0))
     }
 }
 
@@ -188,7 +190,7 @@ pub(super) fn misflagged(kind: Kind, flags: Flags) -> Option<String> {
             flags.unknown()
         ));
     }
-    if flags.has(Flags::FDS) {
+    if flags.has(Flags::FDS) && kind != Kind::Peer {
         return Some("announces descriptors, which this channel cannot carry".to_owned());
     }
     let only = [

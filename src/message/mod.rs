@@ -27,7 +27,7 @@ pub use frame::{Frame, HEADER, Trace};
 pub use kind::{Class, Flags, Kind};
 pub use payload::{
     Address, BadPayload, Credit, Down, Drain, Ending, Exit, Failure, Hello, Level, Log, Metric,
-    MetricKind, Missed, Monitor, Payloads, Peer, Ready, Retry, Spawn,
+    MetricKind, Missed, Monitor, Payloads, Peer, Ready, Retry, Socket, Spawn,
 };
 
 /// The version of the protocol that this is.

@@ -149,7 +149,11 @@ pub enum Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credit {
     /// So many data frames more.
+    #[serde(default)]
     pub frames: u32,
+    /// Between native processes: so many bytes more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// [`Kind::Missed`]: what a slow receiver did not get.
@@ -255,6 +259,14 @@ pub struct Down {
 
 fn yes() -> bool {
     true
+}
+
+/// [`Kind::Peer`]: from a native process, that it wants a socket to another one; from its hub, with one end of it
+/// attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Socket {
+    /// The run at the other end.
+    pub incarnation: u64,
 }
 
 /// [`Kind::Spawn`]: a program to be started.

@@ -397,6 +397,7 @@ fn check_payload(frame: &Frame) {
         Kind::Exit => check::<Exit>(frame),
         Kind::Monitor | Kind::Link => check::<Monitor>(frame),
         Kind::Down => check::<Down>(frame),
+        Kind::Peer => check::<Socket>(frame),
         Kind::Spawn => check::<Spawn>(frame),
         Kind::Log => check::<Log>(frame),
         Kind::Metric => check::<Metric>(frame),

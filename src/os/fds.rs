@@ -143,6 +143,29 @@ fn send_as(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd], flags: MsgFlags)
     }
 }
 
+/// Sends as much as there is room for, several pieces in one call, without waiting; descriptors go with
+/// the first byte. How many bytes were sent; `WouldBlock` where there is no room for any.
+pub fn send_some(
+    socket: BorrowedFd<'_>,
+    pieces: &[IoSlice<'_>],
+    fds: &[RawFd],
+) -> io::Result<usize> {
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), pieces, control, flags, None) {
+            Err(nix::errno::Errno::EINTR) => {}
+            answer => return answer.map_err(to_io),
+        }
+    }
+}
+
+/// Sends nothing more through a socket: the other side reads its end.
+pub fn shut(socket: BorrowedFd<'_>) -> io::Result<()> {
+    nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Write).map_err(to_io)
+}
+
 /// A message that was received.
 #[derive(Debug)]
 pub struct Received {

@@ -6,7 +6,9 @@
 pub mod cgroup;
 pub mod clock;
 pub mod epoll;
+pub mod executable;
 pub mod fds;
+pub mod function;
 pub mod input;
 pub mod limits;
 pub mod listen;

@@ -183,6 +183,13 @@ pub fn open_files(pid: i32) -> Vec<std::path::PathBuf> {
     entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
 }
 
+/// The mask of file modes of this process, which can be asked for without changing it only here.
+pub fn own_umask() -> Option<u32> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let mask = text.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(mask.trim(), 8).ok()
+}
+
 /// The kernel's random number of this boot.
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
@@ -206,6 +213,7 @@ mod tests {
         assert!(me.start > 0 && !me.is_zombie());
         assert!(all().unwrap().iter().any(|other| other.pid == me.pid && other.start == me.start));
         assert!(boot_id().len() > 30);
+        assert!(own_umask().is_some_and(|mask| mask <= 0o777));
     }
 
     #[test]

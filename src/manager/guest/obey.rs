@@ -57,6 +57,7 @@ impl Control {
             | FrameKind::Link
             | FrameKind::Unlink
             | FrameKind::Spawn
+            | FrameKind::Peer
             | FrameKind::Log
             | FrameKind::Metric => {
                 self.refuse(key, frame.id, &Failure::not_supported(frame.kind));

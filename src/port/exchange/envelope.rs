@@ -307,6 +307,7 @@ impl Envelope {
             | Kind::Data
             | Kind::Credit
             | Kind::Send
+            | Kind::Peer
             | Kind::Monitor
             | Kind::Demonitor
             | Kind::Link
