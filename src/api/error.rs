@@ -66,6 +66,7 @@ pub(super) const CODES: &[Known] = &[
     known(503, "busy", "too much is waiting already"),
     known(503, "taken", "the whole output of this run is the reply to another call"),
     known(503, "shutting_down", "everything is being stopped"),
+    known(503, "unfinished", "the request was not whole when the manager made room for another"),
     known(504, "timed_out", "no answer in time"),
 ];
 

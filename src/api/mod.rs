@@ -24,6 +24,7 @@ mod read;
 mod routes;
 mod server;
 mod upgrade;
+mod whole;
 
 pub use openapi::document;
 pub use server::{serve, serve_also};

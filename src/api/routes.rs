@@ -88,7 +88,8 @@ pub(super) const EVERYWHERE: &[&str] =
     &["bad_path", "bad_query", "busy", "shutting_down", "timed_out"];
 
 /// Errors of a request with a body.
-pub(super) const WITH_BODY: &[&str] = &["bad_body", "slow_body", "too_large", "unsupported_type"];
+pub(super) const WITH_BODY: &[&str] =
+    &["bad_body", "slow_body", "too_large", "unfinished", "unsupported_type"];
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use super::error::ApiError;
 use super::input::{self, Caller};
 use super::line::Line;
 use super::routes::{Place, ROUTES, Verb};
+use super::whole::Whole;
 use super::{listener, metrics};
 use crate::manager::{Handle, Refusal, Request as Question};
 use crate::os::socket;
@@ -183,12 +185,18 @@ async fn converse(
 ) {
     let caller = Caller { peer: socket::peer(stream.as_fd()).ok(), connection };
     let inner = TowerToHyperService::new(router);
-    let leaving = draining.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let (leaving, asked) = (draining.clone(), AtomicBool::new(false));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(caller);
+        let (request, whole) = Whole::watch(request);
         let (answer, leaving) = (inner.call(request), leaving.clone());
         async move {
-            let mut answer = answer.await?;
+            let late = std::pin::pin!(is_late(leaving.clone(), &whole));
+            let mut answer = match select(std::pin::pin!(answer), late).await {
+                Either::Left((answer, _)) => answer?,
+                Either::Right(_) => unfinished(),
+            };
             if *leaving.borrow() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -203,6 +211,8 @@ async fn converse(
     let mut served = std::pin::pin!(served);
     let served = match select(served.as_mut(), std::pin::pin!(is_idle(draining))).await {
         Either::Left((served, _)) => served,
+        // Not even the head of a first request has come. (Between two requests the library ends it.)
+        Either::Right(_) if !asked.load(Ordering::Relaxed) => return,
         Either::Right(_) => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -221,6 +231,21 @@ async fn is_idle(mut draining: watch::Receiver<bool>) {
         return std::future::pending().await;
     }
     pause(GRACE).await;
+}
+
+/// Returns when no answer is owed to a request, since the rest of it did not come in time.
+async fn is_late(draining: watch::Receiver<bool>, whole: &Whole) {
+    is_idle(draining).await;
+    if whole.is() {
+        std::future::pending().await
+    }
+}
+
+/// What who sent half a request is told.
+fn unfinished() -> Response {
+    let text = "the manager makes room for another, and the request was not whole; \
+                nothing was done, send it again";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unfinished", text).into_response()
 }
 
 /// The router of the table. Every path answers `OPTIONS` with the verbs it knows.

@@ -265,3 +265,66 @@ time.sleep(1000)
     assert_eq!(wharf.row("usual")["state"], "stopped");
     wharf.ok(&["down"]);
 }
+
+/// Who never sends the rest of a request holds nothing up; who has sent all of it is answered.
+#[test]
+fn half_a_request_holds_no_upgrade_up() {
+    let wharf = Wharf::new(
+        "services:
+  slow: { command: [python3, slow.py], port: { replies: one, timeout: 60s }, on_manager_exit: keep }
+",
+    );
+    let slow = "import os, sys, time
+for line in sys.stdin:
+    print('asked', file=sys.stderr, flush=True)
+    while not os.path.exists('go'): time.sleep(0.01)
+    print('answered', flush=True)
+";
+    script(&wharf.folder, "slow.py", slow);
+    wharf.ok(&["up", "-d"]);
+    wharf.wait_state("slow", "running");
+    let manager = wharf.manager_pid();
+    let limit = Some(Duration::from_secs(30));
+    let open = |bytes: &str| {
+        let mut socket = wharf::os::socket::connect(&wharf.state().join("sock")).unwrap();
+        socket.set_read_timeout(limit).unwrap();
+        socket.write_all(bytes.as_bytes()).unwrap();
+        socket
+    };
+    let whole = "GET /v1/manager HTTP/1.1\r\nhost: w\r\n\r\n";
+    let mut head = open("POST /v1/services/slow/call HTT");
+    let mut body =
+        open("POST /v1/services/slow/call HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n\r\nhal");
+    let mut chunk = open(
+        "POST /v1/services/slow/call HTTP/1.1\r\nhost: w\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhal\r\n",
+    );
+    let mut second = open(whole);
+    let mut answer = [0; 4096];
+    assert_ne!(second.read(&mut answer).unwrap(), 0);
+    second.write_all(&whole.as_bytes()[..20]).unwrap();
+    let socket = wharf.state().join("sock");
+    let caller = std::thread::spawn(move || call(&socket, "/v1/services/slow/call", "x"));
+    let log = ".wharf/log/slow.1.log";
+    until("the call to be heard", || wharf.read(log).contains("asked").then_some(()));
+
+    let upgrade = wharf.command(&["upgrade"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // Half a request is not waited for, though the upgrade itself still waits for the call.
+    for (socket, what) in
+        [(&mut head, "head"), (&mut second, "second"), (&mut body, "body"), (&mut chunk, "chunk")]
+    {
+        let mut said = String::new();
+        socket.read_to_string(&mut said).unwrap();
+        if ["head", "second"].contains(&what) {
+            assert!(!said.contains("503"), "{what}: {said}");
+        } else {
+            assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("unfinished"), "{said}");
+        }
+    }
+    assert_eq!(wharf.read(log).matches("asked").count(), 1, "nothing of them was done");
+    fs::write(wharf.folder.join("go"), "").unwrap();
+    assert!(caller.join().unwrap().unwrap().ends_with("answered"));
+    let said = upgrade.wait_with_output().unwrap();
+    assert!(said.status.success(), "{}{}", text(&said.stderr), wharf.own_log());
+    assert_ne!(wharf.manager_pid(), manager);
+    wharf.ok(&["down"]);
+}
