@@ -25,7 +25,7 @@ TEST_PROGRAMS += grep:grep mawk:mawk sed:sed stdbuf:coreutils stty:coreutils tty
 TEST_PROGRAMS += aspell:aspell /usr/lib/aspell/en.multi:aspell-en exiftool:libimage-exiftool-perl \
 	inotifywait:inotify-tools redis-server:redis-server
 # What moves the clocks.
-TEST_PROGRAMS += /usr/lib/*/faketime/libfaketimeMT.so.1:libfaketime
+TEST_PROGRAMS += /usr/lib/*/faketime/libfaketimeMT.so.1:libfaketime /usr/share/zoneinfo/Europe/Berlin:tzdata
 # What the SDKs are for.
 TEST_PROGRAMS += gcc:gcc make:make node:nodejs
 # What the profiles of ports/ speak to: their transcripts say it.
