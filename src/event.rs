@@ -182,6 +182,10 @@ pub struct Configure {
     /// Services that an operator has stopped, or that are not wanted by `up NAME…`. For a service
     /// that the supervisor already knows, what it knows itself counts.
     pub stopped: Vec<ServiceName>,
+    /// Why and by whom everything is to end that this configuration finds: an earlier life of the manager was
+    /// asked to see to that. Only with the first configuration; it is as if [`Event::Shutdown`] came with it, so
+    /// nothing is started.
+    pub down: Option<(Cause, Requester)>,
 }
 
 /// What an earlier life of the manager left behind of one replica.

@@ -169,7 +169,8 @@ fn five_thousand_starts_are_gentle_and_in_order() {
         groups: indexmap::IndexMap::new(),
     };
     let by = Requester { uid: None, pid: None, who: "test".to_owned() };
-    let configure = Configure { spec: Arc::new(spec), by, past: Vec::new(), stopped: Vec::new() };
+    let configure =
+        Configure { spec: Arc::new(spec), by, past: Vec::new(), stopped: Vec::new(), down: None };
     let mut supervisor = Supervisor::new(Incarnation(1), 1);
     let spawned = |actions: Vec<Action>| {
         actions.into_iter().filter_map(|action| match action {

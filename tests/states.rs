@@ -184,7 +184,8 @@ impl Bench {
             groups: indexmap::IndexMap::new(),
         };
         let spec = Arc::new(spec);
-        let configure = Configure { spec, by: by(), past: Vec::new(), stopped: Vec::new() };
+        let configure =
+            Configure { spec, by: by(), past: Vec::new(), stopped: Vec::new(), down: None };
         self.step(Event::Configure(Box::new(configure)))
     }
 

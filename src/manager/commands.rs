@@ -1,17 +1,15 @@
 //! The loop's dealings with operators: what they ask, and when it has come true.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::event::{Event, Health, Rest, State, Verb};
-use crate::exit::{Cause, Signal};
-use crate::guardian::{ALIVE, DOWN, Relayed};
+use crate::exit::Cause;
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
+use crate::os::clock;
 use crate::os::live::Phase;
-use crate::os::{clock, fds};
 use crate::spec::{HookEvent, Spec, meant_instead};
 use crate::state::{Applied, Intent};
 use crate::supervise::View;
@@ -25,8 +23,6 @@ use super::room::Spoken;
 
 /// How long after a failure the small file of what operators want is written again.
 const INTENT_RETRY: Duration = Duration::from_secs(1);
-/// How much of a client's name is told to the guardian, in characters.
-const LONGEST_NAME: usize = 100;
 
 /// Somebody who waits for a wish to come true.
 pub(super) struct Waiter {
@@ -295,6 +291,12 @@ impl Control {
 
     /// Ends everything; a second time hurries.
     pub(super) fn shut_down(&mut self, cause: Cause, by: Requester) {
+        self.tell_of_shutdown(&by);
+        self.feed(Event::Shutdown { cause, by });
+    }
+
+    /// Says that everything is to end.
+    pub(super) fn tell_of_shutdown(&mut self, by: &Requester) {
         tracing::info!(
             by = by.who,
             uid = by.uid,
@@ -306,7 +308,6 @@ impl Control {
         self.tidings.stale();
         self.explain_shutdown(clock::now());
         self.publish(What::ManagerStopping { by: by.clone() });
-        self.feed(Event::Shutdown { cause, by });
     }
 
     /// Answers those whose wish has come true, or cannot come true any more.
@@ -501,69 +502,5 @@ impl Control {
         {
             group.remove();
         }
-    }
-
-    /// Tells the guardian that everything is to end: should this manager not live to see it, the next one
-    /// goes on with that.
-    fn tell_shutdown(&self, by: &Requester) {
-        let who = by.who.chars().take(LONGEST_NAME).collect();
-        let wish = Relayed { signal: Signal::TERM, pid: by.pid, uid: by.uid, who: Some(who) };
-        let Ok(text) = serde_json::to_vec(&wish) else { return };
-        let word = [DOWN, &text].concat();
-        if let Err(error) = fds::try_send(self.guardian.as_fd(), &word, &[]) {
-            tracing::error!(%error, "cannot tell the guardian that everything is to end");
-        }
-    }
-
-    /// The guardian relays a signal.
-    pub(super) fn guardian_speaks(&mut self) -> std::io::Result<()> {
-        let mut text = [0; 1024];
-        while let Some(received) = fds::receive(self.guardian.as_fd(), &mut text)? {
-            if received.bytes == 0 {
-                // It keeps its end as long as it lives. Usually its pidfd has told; but it may have
-                // died before that was opened, and then the pidfd is a stranger's.
-                self.poller.remove(self.guardian.as_fd())?;
-                self.guardian_died();
-                return Ok(());
-            }
-            if text[..received.bytes] == *ALIVE {
-                self.asked_for_a_sign();
-            } else if let Ok(relayed) = serde_json::from_slice::<Relayed>(&text[..received.bytes]) {
-                self.signalled(relayed);
-            }
-        }
-        Ok(())
-    }
-
-    fn signalled(&mut self, relayed: Relayed) {
-        let who = match (relayed.signal, relayed.pid) {
-            _ if relayed.who.is_some() => relayed.who.unwrap_or_default(),
-            (Signal::INT, None) => "Ctrl-C".to_owned(),
-            (Signal::HUP, None) => "hang-up of the terminal".to_owned(),
-            (signal, _) => signal.to_string(),
-        };
-        let by = Requester { uid: relayed.uid, pid: relayed.pid, who };
-        if relayed.signal == Signal::HUP && self.reload_on_hang_up {
-            self.reload_asked(by);
-            return;
-        }
-        let hurry = relayed.signal.number() == libc::SIGQUIT && !self.shutting_down;
-        self.shut_down(Cause::ManagerShutdown, by.clone());
-        if hurry {
-            self.shut_down(Cause::ManagerShutdown, by);
-        }
-    }
-
-    /// The guardian is gone: nobody would start this manager again, so everything ends at once.
-    pub(super) fn guardian_died(&mut self) {
-        if self.poller.remove(self.guardian_life.as_fd()).is_err() {
-            // Told before: by its pidfd or by its end of the conversation.
-            return;
-        }
-        self.alone = true;
-        let by = Requester { uid: None, pid: Some(self.guardian_pid), who: "guardian".to_owned() };
-        tracing::error!("the guardian died; everything is killed");
-        self.shut_down(Cause::GuardianDied, by.clone());
-        self.shut_down(Cause::GuardianDied, by);
     }
 }

@@ -4,6 +4,7 @@
 //! loop; `disk`, `sweeper` and `terminal` are threads that may wait for the world so that the loop
 //! need not. Nothing here parses configurations or serves HTTP.
 
+mod above;
 mod adopt;
 mod announce;
 mod caller;
@@ -67,7 +68,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{channel, sync_channel};
 use std::time::Duration;
 
-use crate::event::{Configure, Event};
+use crate::event::Configure;
 use crate::exit::HostPart;
 use crate::guardian::{
     CHANNEL_FD, GIVEN_FD, Given, GivenError, HOPELESS, LOCK_FD, READY, Role, VAULT_FD, Word,
@@ -458,6 +459,7 @@ fn start(
         by: Requester { uid: None, pid: None, who: "wharf up".to_owned() },
         past: recovered.past,
         stopped: intent.stopped,
+        down: None,
     };
     let superseded = recovered.superseded;
     let live = move || {
@@ -478,7 +480,7 @@ fn start(
         control.superseded(superseded);
         match supervisor {
             Some(supervisor) => control.go_on_with(supervisor),
-            None => control.feed(Event::Configure(Box::new(configure))),
+            None => control.begin(configure),
         }
         let _ = std::fs::remove_file(control.state.handover());
         control.open_first_sockets();

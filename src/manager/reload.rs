@@ -33,7 +33,7 @@ impl Control {
         // Those that are known already are what operators made of them.
         let idle = spec.services.values().filter(|service| !service.is_chosen(&self.profiles));
         stopped.extend(idle.map(|service| service.name.clone()));
-        let configure = Configure { spec, by, past: Vec::new(), stopped };
+        let configure = Configure { spec, by, past: Vec::new(), stopped, down: None };
         self.feed(Event::Configure(Box::new(configure)));
         self.sockets.stale = true;
         self.take_over_settings();

@@ -23,7 +23,7 @@ use super::view::Marks;
 impl Supervisor {
     /// Makes a configuration the present one.
     pub(super) fn configure(&mut self, now: Tick, configure: Configure, actions: &mut Vec<Action>) {
-        let Configure { spec, by, past, stopped } = configure;
+        let Configure { spec, by, past, stopped, down } = configure;
         let before_all = self.configured.replace(spec.cgroups);
         // What is said around the services concerns every process there is.
         let all = before_all.is_some_and(|before| before != spec.cgroups);
@@ -68,7 +68,7 @@ impl Supervisor {
                 let id = ReplicaId { service: name.clone(), replica };
                 if !self.replicas.contains_key(&id) {
                     let past = past.remove(&id);
-                    self.arrive(now, id, past, &by, actions);
+                    self.arrive(now, id, past, down.is_some(), &by, actions);
                 }
             }
         }
@@ -77,8 +77,10 @@ impl Supervisor {
         for past in strangers {
             self.bury(now, past, &by, actions);
         }
-        if before_all.is_none() {
-            self.go_on_changing(now, &spec.services, &by, actions);
+        match down {
+            Some((cause, by)) => self.shut_down(now, cause, &by, actions),
+            None if before_all.is_none() => self.go_on_changing(now, &spec.services, &by, actions),
+            None => {}
         }
         if self.stopped() != before {
             actions.push(Action::Persist);
@@ -194,12 +196,14 @@ impl Supervisor {
         }
     }
 
-    /// A replica is configured that was not there before, except perhaps in an earlier life.
+    /// A replica is configured that was not there before, except perhaps in an earlier life. Where everything
+    /// is to end no run follows one that has ended.
     fn arrive(
         &mut self,
         now: Tick,
         id: ReplicaId,
         past: Option<Past>,
+        is_last: bool,
         by: &Requester,
         actions: &mut Vec<Action>,
     ) {
@@ -227,6 +231,7 @@ impl Supervisor {
             replica.set_wanted(!stopped);
             match ended {
                 PastEnd::Unrecorded { incarnation, end, cause } => {
+                    replica.set_wanted(!stopped && !is_last);
                     replica.recover(cx, incarnation, &end, cause);
                 }
                 PastEnd::Alive(alive) => replica.take_over_run(cx, &alive, by),

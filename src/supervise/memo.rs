@@ -223,6 +223,7 @@ mod tests {
             by,
             past,
             stopped: Vec::new(),
+            down: None,
         }))
     }
 
@@ -337,6 +338,48 @@ mod tests {
             assert_eq!(second.is_rolling(&old.name), !halted);
             assert_eq!(second.halted(&old.name).is_some(), halted);
         }
+    }
+
+    #[test]
+    fn with_a_down_that_is_still_to_be_carried_out_nothing_is_started() {
+        let service = Arc::new(Service { replicas: 3, ..Service::clone(&kept("1")) });
+        let first = running(&service);
+        let killed = PastEnd::Unrecorded {
+            incarnation: Incarnation(2),
+            end: End::plain(How::Signaled(Signal::KILL)),
+            cause: Cause::ManagerDied,
+        };
+        let ended = |number, ended| Past { replica: id(number), ended, row: 0, until: None };
+        let past = vec![
+            went_on(&first, 1, None),
+            ended(2, killed),
+            Past { until: Some(Tick(5)), ..ended(3, PastEnd::Between) },
+        ];
+        let mut event = configure(&service, past);
+        if let Event::Configure(configure) = &mut event {
+            configure.down = Some((Cause::ManagerShutdown, by("wharf down")));
+        }
+        let mut second = Supervisor::new(Incarnation(4), 2);
+        let actions = second.step(Tick(3), event);
+        assert!(!actions.iter().any(|one| matches!(one, Action::Spawn { .. })), "{actions:?}");
+        let states: Vec<_> = second.views().map(|view| view.state).collect();
+        assert_eq!(states, [State::Stopping, State::Stopped, State::Stopped]);
+        let decided = actions.iter().find_map(|action| match action {
+            Action::Record { verdict, .. } => Some((verdict.cause, verdict.restart.decision)),
+            _ => None,
+        });
+        assert_eq!(decided, Some((Cause::ManagerDied, Decision::Stopped)));
+        assert!(second.step(Tick(9), Event::Time).is_empty());
+        let verdict = exited(&mut second);
+        assert_eq!(verdict.cause, Cause::ManagerShutdown);
+        assert_eq!(verdict.requested_by.unwrap().who, "wharf down");
+        // Where nothing runs any more it is down at once.
+        let mut event = configure(&service, Vec::new());
+        if let Event::Configure(configure) = &mut event {
+            configure.down = Some((Cause::ManagerShutdown, by("wharf down")));
+        }
+        let actions = Supervisor::new(Incarnation(1), 1).step(Tick(3), event);
+        assert!(matches!(actions.last(), Some(Action::Down)), "{actions:?}");
     }
 
     #[test]

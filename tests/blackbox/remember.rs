@@ -81,6 +81,47 @@ fn who_was_asked_to_end_is_still_asked_by_the_next_manager_for_the_same_reason()
     wharf.ok(&["down"]);
 }
 
+/// What dies with its manager would be begun anew by the next one; not where everything was to end.
+#[test]
+fn after_a_down_the_next_manager_starts_nothing_for_a_moment() {
+    let wharf = Wharf::up(
+        "defaults: { stop_grace_period: 60s }
+services:
+  web:
+    command: [sh, -c, 'trap \"echo asked\" TERM; echo up; while :; do sleep 0.02; done']
+    replicas: 3
+  after: { command: [sleep, '1000'], depends_on: [web] }
+  job: { command: 'true', restart: { policy: always, delay: 1h, max_delay: 1h, jitter: 0 } }
+",
+    );
+    wait_said(&wharf, "web.3", "up");
+    wharf.wait_state("job", "backoff");
+    let jobs = wharf.records_of("job").len();
+    let guardian = wharf.guardian_pid();
+    let mut down = spawned(&wharf, &["down"]);
+    wait_said(&wharf, "web.1", "asked");
+    crate::support::send(wharf.manager_pid(), libc::SIGKILL);
+    wait_gone(guardian);
+    down.wait().unwrap();
+    let started = wharf.own_log();
+    for number in 1..=3 {
+        let log = wharf.read(&format!(".wharf/log/web.{number}.log"));
+        assert_eq!(log.matches(" up").count(), 1, "{log}{started}");
+    }
+    let records = wharf.records();
+    let causes = |service: &str| {
+        let of = |record: &&serde_json::Value| record["service"]["name"] == service;
+        records.iter().filter(of).map(|record| at(record, "exit.cause").clone()).collect::<Vec<_>>()
+    };
+    // No start that was begun and given up is left behind either.
+    assert_eq!(causes("web"), ["manager_died", "manager_died", "manager_died"], "{records:?}");
+    assert_eq!(causes("after"), ["manager_shutdown"], "{records:?}");
+    assert_eq!(causes("job").len(), jobs);
+    for record in records.iter().filter(|record| record["service"]["name"] == "web") {
+        assert_ne!(at(record, "restart.decision"), "restart", "{record}");
+    }
+}
+
 #[test]
 fn a_down_that_was_accepted_outlives_its_manager() {
     let wharf = Wharf::up(&slow(&["web", "other"]));

@@ -347,7 +347,12 @@ impl Sim {
         asked: &BTreeSet<Incarnation>,
         t: &mut Tally,
     ) -> Result<(), Fault> {
-        if !matches!(event, Event::Shutdown { .. }) {
+        let begins = match event {
+            Event::Shutdown { .. } => true,
+            Event::Configure(configure) => configure.down.is_some(),
+            _ => false,
+        };
+        if !begins {
             return Ok(());
         }
         for run in self.books.values().filter_map(|book| book.run.as_ref()) {

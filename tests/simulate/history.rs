@@ -574,12 +574,14 @@ impl Sim {
         self.say(|| "--- the manager dies".to_owned());
         let services = std::mem::take(&mut self.services);
         let services: Vec<_> = services.into_values().map(|known| known.service).collect();
-        self.configure(&services, stopped, past.clone(), t)?;
+        // Perhaps that manager was asked to end everything, and died before it had heard of it.
+        let down = dice.one_in(8).then(|| (Cause::ManagerShutdown, by("wharf down")));
+        self.begin(&services, stopped, past.clone(), down, t)?;
         for past in past {
             if let PastEnd::Alive(alive) = &past.ended {
                 self.went_on(&past.replica, alive, t)?;
             }
-            if let Some(until) = past.until.filter(|at| *at > self.now)
+            if let Some(until) = past.until.filter(|at| *at > self.now && !self.closing)
                 && let Some(view) = self.supervisor.view(&past.replica)
                 && view.wanted
             {
@@ -616,6 +618,11 @@ impl Sim {
         });
         t.hold(Oracle::KeptGoesOn, same, || format!("{id} went on as {alive:?}: {view:?}"))?;
         let run = self.books.get(id).and_then(|book| book.run.as_ref());
+        if self.closing {
+            let ends = |run: &Run| run.asked.is_some() || run.held.is_some();
+            let words = || format!("{id} went on as {alive:?}: {run:?}");
+            t.hold(Oracle::DownGoesOn, run.is_some_and(ends), words)?;
+        }
         let before = self.before.get(id).and_then(|book| book.run.as_ref());
         if let (Some(_), Some(before)) = (&alive.memo, before)
             && before.asked.is_some()
@@ -627,6 +634,9 @@ impl Sim {
             return t.hold(Oracle::EndGoesOn, same && ends, || {
                 format!("{id} was being ended {before:?}, and is {run:?}: {view:?}")
             });
+        }
+        if self.closing {
+            return Ok(());
         }
         let steps = run.map_or(0, |run| run.steps.len());
         let down = view.is_some_and(|view| !view.wanted);
@@ -706,6 +716,17 @@ impl Sim {
         past: Vec<Past>,
         t: &mut Tally,
     ) -> Result<(), Fault> {
+        self.begin(services, stopped, past, None, t)
+    }
+
+    fn begin(
+        &mut self,
+        services: &[Arc<Service>],
+        stopped: Vec<ServiceName>,
+        past: Vec<Past>,
+        down: Option<(Cause, Requester)>,
+        t: &mut Tally,
+    ) -> Result<(), Fault> {
         let (services, groups) = valid(services, &self.groups);
         let spec = Spec {
             files: Vec::new(),
@@ -715,7 +736,8 @@ impl Sim {
             services,
             groups,
         };
-        let configure = Configure { spec: Arc::new(spec), by: by("wharf reload"), past, stopped };
+        let by = by("wharf reload");
+        let configure = Configure { spec: Arc::new(spec), by, past, stopped, down };
         self.feed(&Event::Configure(Box::new(configure)), &mut Dice(self.step), t)
     }
 
@@ -889,8 +911,8 @@ impl Sim {
                     })
                     .collect();
                 format!(
-                    "Configure {told:#?} groups {:?} stopped {:?} past {:?}",
-                    configure.spec.groups, configure.stopped, configure.past
+                    "Configure {told:#?} groups {:?} stopped {:?} past {:?} down {:?}",
+                    configure.spec.groups, configure.stopped, configure.past, configure.down
                 )
             }
             other => format!("{other:?}"),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wharf::event::{Alive, Configure, Event, Past, PastEnd, Rest, Verb};
+use wharf::event::{Alive, Configure, Event, PastEnd, Rest, Verb};
 use wharf::exit::{Cause, Signal};
 use wharf::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use wharf::spec::{OnOom, Overlap, Service};
@@ -24,30 +24,16 @@ impl Sim {
         let (now, step) = (self.now, self.step);
         let mut signals = Vec::new();
         match event {
-            Event::Configure(configure) => self.note_configuration(configure),
+            Event::Configure(configure) => {
+                self.note_configuration(configure);
+                if let Some((cause, by)) = &configure.down {
+                    self.note_shutdown(*cause, by);
+                }
+            }
             Event::Command { verb, target, by } => {
                 signals = self.note_command(*verb, target, by);
             }
-            Event::Shutdown { cause, by } => {
-                self.rolls.clear();
-                for id in self.books.keys().cloned().collect::<Vec<_>>() {
-                    if self.closing {
-                        let book = self.books.get_mut(&id).expect("it was there");
-                        let held = book.run.as_mut().and_then(|run| run.held.take());
-                        if let Some(held) = held {
-                            book.ask_for(held.cause, held.by, now, held.then);
-                        }
-                        if let Some(asked) = book.run.as_mut().and_then(|run| run.asked.as_mut()) {
-                            asked.hurried = true;
-                        }
-                        continue;
-                    }
-                    let (cause, by) = (*cause, Some(by.clone()));
-                    let held = Held { cause, by, then: Then::Rest, scope: Scope::Everything };
-                    self.end_in_order(&id, held);
-                }
-                self.closing = true;
-            }
+            Event::Shutdown { cause, by } => self.note_shutdown(*cause, by),
             Event::Spawned { incarnation } | Event::Started { incarnation } => {
                 if let Some(run) = self.run(*incarnation) {
                     if !run.made && run.unkillable {
@@ -122,6 +108,28 @@ impl Sim {
         self.note_news();
         self.follow();
         signals
+    }
+
+    /// Everything is to end; a second time at once.
+    fn note_shutdown(&mut self, cause: Cause, by: &Requester) {
+        self.rolls.clear();
+        for id in self.books.keys().cloned().collect::<Vec<_>>() {
+            if self.closing {
+                let book = self.books.get_mut(&id).expect("it was there");
+                let held = book.run.as_mut().and_then(|run| run.held.take());
+                if let Some(held) = held {
+                    book.ask_for(held.cause, held.by, self.now, held.then);
+                }
+                if let Some(asked) = book.run.as_mut().and_then(|run| run.asked.as_mut()) {
+                    asked.hurried = true;
+                }
+                continue;
+            }
+            let by = Some(by.clone());
+            let held = Held { cause, by, then: Then::Rest, scope: Scope::Everything };
+            self.end_in_order(&id, held);
+        }
+        self.closing = true;
     }
 
     /// Who is ready and has not heard of a change has to be told.
@@ -399,7 +407,7 @@ impl Sim {
                             book.hear_of_changes();
                         }
                     }
-                    None => self.note_arrival(id, new, stopped, by, &configure.past),
+                    None => self.note_arrival(id, new, stopped, configure),
                 }
             }
             if !turns.is_empty() {
@@ -453,12 +461,14 @@ impl Sim {
         id: ReplicaId,
         new: &Arc<Service>,
         stopped: bool,
-        by: &Requester,
-        past: &[Past],
+        configure: &Configure,
     ) {
-        let past = past.iter().find(|past| past.replica == id);
+        let past = configure.past.iter().find(|past| past.replica == id);
         let (wanted, plan) = match past.map(|past| &past.ended) {
             _ if stopped => (false, Plan::Rest(Rest::Stopped)),
+            Some(PastEnd::Unrecorded { .. }) if configure.down.is_some() => {
+                (false, Plan::Rest(Rest::Stopped))
+            }
             Some(PastEnd::Resting(rest)) => (*rest != Rest::Stopped, Plan::Rest(*rest)),
             None if new.schedule.is_some() => (true, Plan::Rest(Rest::Scheduled)),
             Some(PastEnd::Unrecorded { .. } | PastEnd::Alive(_) | PastEnd::Between) | None => {
@@ -473,7 +483,7 @@ impl Sim {
             let before = self.before.get(&id).filter(|_| alive.memo.is_some());
             let is_ending = before.is_some_and(|before| book.recall(before));
             if stopped && !is_ending {
-                book.ask(Cause::StopRequested, by, self.now, Then::Rest);
+                book.ask(Cause::StopRequested, &configure.by, self.now, Then::Rest);
             }
         }
         self.books.insert(id, book);

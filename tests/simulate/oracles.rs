@@ -115,6 +115,7 @@ oracles! {
     KeptHearsOfChanges = "kept-hears-of-changes",
     EndGoesOn = "end-goes-on",
     WaitsGoOn = "waits-go-on",
+    DownGoesOn = "down-goes-on",
 
     AllAreAskedAtOnce = "all-are-asked-at-once",
     SecondHurries = "second-hurries",
