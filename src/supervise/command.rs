@@ -127,7 +127,7 @@ impl Supervisor {
         for id in self.configured_replicas(&all) {
             self.drive(now, &id, actions, |replica, _| replica.set_wanted(false));
             let held = Held {
-                note: Some(format!("{needed} is stopped with all that depends on it")),
+                why: Some(format!("{needed} is stopped with all that depends on it").into()),
                 ..Held::asked(Cause::DependencyStopped, by, After::Rest, Scope::Dependents)
             };
             self.end_in_order(now, &id, held, actions);
@@ -223,7 +223,8 @@ impl Supervisor {
         self.roll(&target.service, Cause::RestartRequested, by, left);
     }
 
-    /// Restarts what is to be restarted with a service that runs: it ends first and waits for it then.
+    /// Restarts what is to be restarted with a service, whether that runs or rests: it ends first and waits for it
+    /// then. What stands between passes it on only where it is not down itself.
     pub(super) fn restart_behind(
         &mut self,
         now: Tick,
@@ -242,7 +243,7 @@ impl Supervisor {
             let all = Target { service: name, replica: None };
             for id in self.configured_replicas(&all) {
                 let held = Held {
-                    note: Some(format!("{service} is restarted, and it with it")),
+                    why: Some(format!("{service} is restarted, and it with it").into()),
                     ..Held::asked(Cause::DependencyStopped, by, After::Again, Scope::Restarting)
                 };
                 self.end_in_order(now, &id, held, actions);

@@ -118,7 +118,7 @@ pub(super) struct Held {
     pub(super) after: After,
     pub(super) scope: Scope,
     /// What the record has to say of it, beside the cause.
-    pub(super) note: Option<String>,
+    pub(super) why: Option<Box<str>>,
     /// Why it is not started again, where its group is given up.
     pub(super) hold: Option<Box<Hold>>,
 }
@@ -126,7 +126,7 @@ pub(super) struct Held {
 impl Held {
     /// Somebody's wish.
     pub(super) fn asked(cause: Cause, by: &Requester, after: After, scope: Scope) -> Self {
-        Self { cause, by: Some(by.clone()), after, scope, note: None, hold: None }
+        Self { cause, by: Some(by.clone()), after, scope, why: None, hold: None }
     }
 
     /// The end as it begins now.

@@ -68,15 +68,12 @@ pub(super) struct Ending {
     /// Whether it is ended because the kernel killed a part of it for memory.
     #[serde(default)]
     pub(super) oom: bool,
-    /// What is to be said of the cause in the record.
+    /// What the record has to say of it, beside the cause.
     #[serde(default)]
     pub(super) why: Option<Box<str>>,
     /// Nothing is asked any more, only killed, and as far as this.
     kill: Option<KillScope>,
     steps: Vec<(Rung, Tick)>,
-    /// What the record has to say of it, beside the cause.
-    #[serde(default)]
-    pub(super) note: Option<String>,
     /// Why it is not started again, where its group is given up.
     #[serde(default)]
     pub(super) hold: Option<Box<Hold>>,
@@ -95,14 +92,13 @@ impl Ending {
             why: None,
             kill: None,
             steps: Vec::new(),
-            note: None,
             hold: None,
         }
     }
 
     /// It is asked first; the wish is older than the asking.
     pub(super) fn wanted(held: Held, since: Tick) -> Self {
-        let Held { cause, by, after, scope: _, note, hold } = held;
+        let Held { cause, by, after, scope: _, why, hold } = held;
         Self {
             cause,
             by,
@@ -110,10 +106,9 @@ impl Ending {
             after,
             protocol_error: false,
             oom: false,
-            why: None,
+            why,
             kill: None,
             steps: Vec::new(),
-            note,
             hold,
         }
     }
@@ -129,7 +124,7 @@ impl Ending {
         Self::of_nobody(cause, since, after).because(why)
     }
 
-    /// The same with what is to be said of the cause.
+    /// The same with what the record has to say of it.
     pub(super) fn because(self, why: String) -> Self {
         Self { why: Some(why.into()), ..self }
     }
@@ -159,7 +154,6 @@ impl Ending {
             why: None,
             kill: Some(KillScope::Tree),
             steps: Vec::new(),
-            note: None,
             hold: None,
         }
     }

@@ -65,11 +65,11 @@ impl Memo {
             }
         };
         if let Some(ending) = &mut self.ending {
-            (ending.why, ending.note) = (None, None);
+            ending.why = None;
             by(&mut ending.by);
         }
         if let Some(held) = &mut self.held {
-            held.note = None;
+            held.why = None;
             by(&mut held.by);
         }
         if let Some(sent) = &mut self.signal {

@@ -109,7 +109,7 @@ impl Supervisor {
                 (After::GiveUp, Some(Box::new(hold)), "is given up")
             }
         };
-        let note = format!("the group {name} {what} because of {id} ({reason})");
+        let why: Box<str> = format!("the group {name} {what} because of {id} ({reason})").into();
         for service in members.into_iter().skip(first).rev() {
             if fallout == Fallout::GiveUp {
                 self.end_roll(&service);
@@ -122,7 +122,7 @@ impl Supervisor {
                         by: None,
                         after,
                         scope: Scope::Group,
-                        note: Some(note.clone()),
+                        why: Some(why.clone()),
                         hold: because.clone(),
                     };
                     self.end_in_order(now, &other, held, actions);

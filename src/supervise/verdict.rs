@@ -239,7 +239,6 @@ fn evidence(facts: &Facts<'_>, cause: Cause) -> Vec<String> {
             evidence.push(format!("the manager did: {}", steps.join(", ")));
         }
     }
-    evidence.extend(facts.ending.and_then(|ending| ending.note.clone()));
     let code = facts.end.how.code().filter(|code| *code != 0);
     if let (Some(code), true) = (code, is_usual_at_end_of_input(facts)) {
         evidence.push(format!("code {code} after the end of its input is its way (eof: error)"));
