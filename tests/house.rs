@@ -284,3 +284,42 @@ fn the_list_of_scenarios_and_their_tests_name_each_other() {
     }
     assert!(listed.len() >= 60);
 }
+
+/// Records of decisions are referred to by number and name.
+#[test]
+fn no_two_records_of_decisions_share_a_number_and_what_refers_to_one_finds_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut names = BTreeMap::new();
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(root.join("docs/adr")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let number: u32 = name[..4].parse().unwrap();
+        assert!(text.starts_with(&format!("# {number}. ")), "{name} opens with another number");
+        let other = names.insert(number, name.clone());
+        assert_eq!(other, None, "{name} has the same number");
+        texts.push((path, text));
+    }
+    assert!(names.keys().copied().eq(1..=u32::try_from(names.len()).unwrap()), "{names:?}");
+    for page in ["README.md", "docs/ARCHITECTURE.md", "docs/PROTOCOL.md"] {
+        texts.push((page.into(), fs::read_to_string(root.join(page)).unwrap()));
+    }
+    texts.extend(sources().into_iter().map(|source| (source.path, source.text)));
+    let link = regex::Regex::new(r"\[ADR (\d+)\]\((?:adr/)?([^)]+)\)").unwrap();
+    let place = regex::Regex::new(r"docs/adr/(\d{4}[^`)\s]*)").unwrap();
+    let mut complaints = Vec::new();
+    for (path, text) in texts {
+        for found in link.captures_iter(&text) {
+            if names.get(&found[1].parse().unwrap()).is_none_or(|name| *name != found[2]) {
+                complaints.push(format!("{}: {}", path.display(), &found[0]));
+            }
+        }
+        for found in place.captures_iter(&text) {
+            if !names.values().any(|name| *name == found[1]) {
+                complaints.push(format!("{}: {}", path.display(), &found[0]));
+            }
+        }
+    }
+    assert_none(&complaints);
+}

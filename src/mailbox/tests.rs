@@ -1,7 +1,7 @@
 //! Whole histories of a family: a hub and processes made of the parts of this module, between them queues that
 //! deliver when chance wants it, and deaths at any moment.
 //!
-//! The rules of `docs/adr/0009-native-processes.md` about the order of events are followed here as `process` follows
+//! The rules of `docs/adr/0011-native-processes.md` about the order of events are followed here as `process` follows
 //! them; the oracles ask after each step what a user was promised. A planted fault shows that they see.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -37,7 +37,7 @@
 //! - What a process started by other means than this module is killed with its process group when it ends. A program that
 //!   leaves that group, or survives the SIGKILL of the first process, is its own master.
 //!
-//! The design, with its reasons and prices, is in `docs/adr/0009-native-processes.md`.
+//! The design, with its reasons and prices, is in `docs/adr/0011-native-processes.md`.
 
 pub mod asynchronous;
 mod channel;
