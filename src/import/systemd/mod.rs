@@ -3,6 +3,7 @@
 mod exec;
 mod needs;
 mod neighbours;
+mod reload;
 mod restart;
 mod schedule;
 mod service;
@@ -21,9 +22,10 @@ use unit::{Line, Names};
 pub(super) const TABLE: &[Row] = &[
     carried("ExecStart", "`command`", "prefixes are followed or told; variables are put in as systemd does; several become one line for a shell"),
     carried("ExecStartPre", "`command`", "run before it in the same shell line; a failure keeps it from starting"),
-    carried("ExecReload", "`wharf signal`", "a `kill -HUP $MAINPID` is told as the command to use; others are lost"),
+    carried("ExecReload", "`reload_signal`", "where it is a `kill -SIGNAL $MAINPID`, also by a shell; others are lost. `config_files` are those that the command names by absolute paths that end with .conf, .yaml and the like"),
+    carried("ReloadSignal", "`reload_signal`", "with `Type=notify-reload`, for which it is SIGHUP otherwise"),
     carried("ExecStop", "`stop_signal`", "where it is a `kill -SIGNAL $MAINPID`; others are lost"),
-    carried("Type", "`ready` for notify, `restart: no` for oneshot", "forking is lost: the program must stay in the foreground"),
+    carried("Type", "`ready` for notify, `reload_signal` for notify-reload, `restart: no` for oneshot", "forking is lost: the program must stay in the foreground"),
     carried("Environment", "`environment`", ""),
     carried("EnvironmentFile", "`env_file`", ""),
     carried("PassEnvironment", "`environment: { NAME: \"${NAME:-}\" }`", ""),

@@ -1,6 +1,7 @@
 //! One service unit, key by key.
 
 use super::needs::{Need, unit_key};
+use super::reload;
 use super::restart::{length, restart};
 use super::schedule::span;
 use super::start::{environment, exec};
@@ -41,6 +42,7 @@ pub(super) fn read(job: &mut Job<'_>, unit: &Unit) -> Option<(Draft, Vec<Need>)>
             draft.lose_by(TABLE, &line.from);
         }
     }
+    reload::finish(job, &mut draft, unit);
     if draft.get("stop_grace_period").is_none() {
         draft.put("stop_grace_period", "1m30s", &top);
     }
@@ -146,7 +148,9 @@ fn take(
         | "StartLimitBurst"
         | "SuccessExitStatus"
         | "RestartPreventExitStatus" => {}
-        "ExecReload" => reload(draft, from, value),
+        "ExecReload" => reload::exec(draft, from, value),
+        // It goes with `Type=notify-reload` alone.
+        "ReloadSignal" => {}
         "ExecStop" => stop(draft, from, value),
         "Type" => kind(draft, from, value),
         "TimeoutStopSec" | "TimeoutStartSec" | "TimeoutSec" => timeout(job, draft, line),
@@ -195,41 +199,8 @@ fn take(
     true
 }
 
-/// The signal of a `kill -SIGNAL $MAINPID`.
-fn kill_of(value: &str) -> Option<Signal> {
-    let words: Vec<_> = value.trim_start_matches('-').split_whitespace().collect();
-    let (program, rest) = words.split_first()?;
-    if !program.ends_with("/kill") && *program != "kill" {
-        return None;
-    }
-    let rest: Vec<_> = rest.iter().filter(|word| **word != "--").collect();
-    match rest.as_slice() {
-        [pid] if pid.contains("MAINPID") => Some(Signal::TERM),
-        [signal, pid] if pid.contains("MAINPID") => signal
-            .trim_start_matches("--signal=")
-            .trim_start_matches("-s")
-            .trim_start_matches('-')
-            .parse()
-            .ok(),
-        [flag, signal, pid] if pid.contains("MAINPID") && matches!(**flag, "-s" | "--signal") => {
-            signal.parse().ok()
-        }
-        _ => None,
-    }
-}
-
-fn reload(draft: &mut Draft, from: &Origin, value: &str) {
-    match kill_of(value) {
-        Some(signal) => {
-            let name = draft.name.clone();
-            draft.note(from, format!("`wharf signal {name} {signal}` does it"));
-        }
-        None => draft.lose(from, "there is no command for a reload", "run it by hand"),
-    }
-}
-
 fn stop(draft: &mut Draft, from: &Origin, value: &str) {
-    match kill_of(value) {
+    match reload::kill_of(value) {
         Some(signal) => draft.put("stop_signal", signal.to_string(), from),
         None => {
             draft.lose(from, "no command is run to stop it", "`stop_signal` is sent");
