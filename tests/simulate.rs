@@ -18,10 +18,16 @@ mod check;
 mod clocks;
 #[path = "simulate/configs.rs"]
 mod configs;
+#[path = "simulate/configured.rs"]
+mod configured;
 #[path = "simulate/expect.rs"]
 mod expect;
 #[path = "simulate/history.rs"]
 mod history;
+#[path = "simulate/lives.rs"]
+mod lives;
+#[path = "simulate/moves.rs"]
+mod moves;
 #[path = "simulate/note.rs"]
 mod note;
 #[path = "simulate/oracles.rs"]

@@ -38,6 +38,7 @@ mod limits;
 mod listen;
 mod looking;
 mod loops;
+mod mcp;
 mod memory;
 mod notify_up;
 mod output;
