@@ -19,6 +19,7 @@ mod machine;
 mod memo;
 mod persisted;
 mod plan;
+mod renew;
 mod replica;
 mod roll;
 #[cfg(test)]
