@@ -237,7 +237,7 @@ async fn is_idle(mut draining: watch::Receiver<bool>) {
 async fn is_late(draining: watch::Receiver<bool>, whole: &Whole) {
     is_idle(draining).await;
     if whole.is() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -88,7 +88,7 @@ impl Control {
         self.feed(Event::Configure(Box::new(configure)));
         match (heard, by) {
             (Some(relayed), Some(by)) if hurries(&relayed) => {
-                self.shut_down(Cause::ManagerShutdown, by)
+                self.shut_down(Cause::ManagerShutdown, by);
             }
             (Some(relayed), None) => self.signalled(relayed),
             (_, _) => {}

@@ -143,14 +143,13 @@ fn take(
         | "Restart"
         | "RestartSec"
         | "RestartMaxDelaySec"
+        | "ReloadSignal"
         | "StartLimitInterval"
         | "StartLimitIntervalSec"
         | "StartLimitBurst"
         | "SuccessExitStatus"
         | "RestartPreventExitStatus" => {}
         "ExecReload" => reload::exec(draft, from, value),
-        // It goes with `Type=notify-reload` alone.
-        "ReloadSignal" => {}
         "ExecStop" => stop(draft, from, value),
         "Type" => kind(draft, from, value),
         "TimeoutStopSec" | "TimeoutStartSec" | "TimeoutSec" => timeout(job, draft, line),

@@ -1,8 +1,6 @@
 //! Patterns beside the days on which real zones change their clocks: what `Cron` finds is what somebody finds who
 //! looks at the clock on the wall each minute. A test alone.
 
-#![expect(clippy::unwrap_used, reason = "a test that has no zones should stop")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
