@@ -161,6 +161,20 @@ impl Sim {
             t.hold(Oracle::DownGoesOn, run.is_some_and(ends), words)?;
         }
         let before = self.before.get(id).and_then(|book| book.run.as_ref());
+        // The machine that went on shows these only in what it would leave to the next one.
+        let memo = self.supervisor.memo(id, 2000).unwrap_or_else(|| "{}".to_owned());
+        let memo: serde_json::Value = serde_json::from_str(&memo).unwrap();
+        let due = self.books.get(id).is_some_and(|book| book.due_again);
+        let same = memo["due"].as_bool().unwrap_or(false) == due;
+        t.hold(Oracle::OverlapIsQueued, same, || format!("{id} is due again: {due}, not {memo}"))?;
+        let sent =
+            run.and_then(|run| run.signal.as_ref()).map(|(_, by, at)| (by.who.as_str(), at.0));
+        let same = (memo["signal"]["by"]["who"].as_str(), memo["signal"]["at"].as_u64())
+            == (sent.map(|(who, _)| who), sent.map(|(_, at)| at));
+        t.hold(Oracle::CauseIsTrue, same, || format!("{id} was sent {sent:?}, not {memo}"))?;
+        let wanted = self.books.get(id).map(|book| book.wanted);
+        let same = view.as_ref().map(|view| view.wanted) == wanted;
+        t.hold(Oracle::StoppedStays, same, || format!("{id} is wanted: {wanted:?}, not {view:?}"))?;
         if let (Some(_), Some(before)) = (&alive.memo, before)
             && before.asked.is_some()
         {

@@ -312,7 +312,7 @@ impl Sim {
                 5 if dice.one_in(2) => live(&mut new, dice),
                 5 => {
                     new.command.push(dice.below(9).to_string());
-                    if dice.one_in(3) {
+                    if dice.one_in(3) || !new.listen.is_empty() {
                         new.listen = some_listen(dice);
                     }
                 }
