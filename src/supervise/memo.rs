@@ -341,6 +341,24 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_and_what_is_to_be_down_are_not_forgotten() {
+        let service = Arc::new(Service { replicas: 2, ..Service::clone(&kept("1")) });
+        let target = |replica| Target { service: service.name.clone(), replica: Some(replica) };
+        let command = |verb, replica| Event::Command { verb, target: target(replica), by: by("x") };
+        let mut first = running(&service);
+        first.step(Tick(2), command(Verb::Signal(Signal::HUP), 1));
+        first.step(Tick(2), command(Verb::Stop, 2));
+        let mut second = Supervisor::new(Incarnation(3), 2);
+        let past = (1..=2).map(|number| went_on(&first, number, None)).collect();
+        second.step(Tick(3), configure(&service, past));
+        let wanted: Vec<_> = second.views().map(|view| view.wanted).collect();
+        assert_eq!(wanted, [true, false]);
+        let verdict = exited(&mut second);
+        assert_eq!(verdict.cause, Cause::SignalRequested);
+        assert_eq!(verdict.requested_by.unwrap().who, "x");
+    }
+
+    #[test]
     fn with_a_down_that_is_still_to_be_carried_out_nothing_is_started() {
         let service = Arc::new(Service { replicas: 3, ..Service::clone(&kept("1")) });
         let first = running(&service);
