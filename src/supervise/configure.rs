@@ -35,6 +35,9 @@ impl Supervisor {
             }
             return;
         }
+        let is_stale = |past: &&Past| matches!(&past.ended, PastEnd::Alive(alive) if alive.stale);
+        let stale = past.iter().filter(is_stale).map(|past| (past.replica.clone(), by.clone()));
+        self.missed.extend(stale);
         let mut past: HashMap<_, _> =
             past.into_iter().map(|past| (past.replica.clone(), past)).collect();
         let stopped: HashSet<ServiceName> = stopped.into_iter().collect();
@@ -84,6 +87,18 @@ impl Supervisor {
         }
         if self.stopped() != before {
             actions.push(Action::Persist);
+        }
+    }
+
+    /// Tells what goes on of an earlier life that its files may have changed meanwhile, once it is known what
+    /// of it is to end all the same.
+    pub(super) fn tell_missed(&mut self, now: Tick, actions: &mut Vec<Action>) {
+        for (id, by) in std::mem::take(&mut self.missed) {
+            self.drive(now, &id, actions, |replica, cx| {
+                if let Some(news) = replica.missed_news(&by) {
+                    replica.step(cx, Input::Reread(news));
+                }
+            });
         }
     }
 

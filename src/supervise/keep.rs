@@ -151,25 +151,24 @@ pub fn fate(port: Option<&Port>) -> Fate {
 }
 
 impl Replica {
+    /// What a run of an earlier life is to be told when everything else is known: that what its program reads
+    /// may have changed unseen.
+    pub(super) fn missed_news(&self, by: &Requester) -> Option<Box<Reread>> {
+        let signal = self.service.reload_signal?.0;
+        Some(Box::new(Reread { signal, by: by.clone(), files: Vec::new() }))
+    }
+
     /// A run of an earlier life is still there: it is taken over as it is. One that cannot be spoken
     /// to any more is ended, and so is one that is to be down by now. Where it was being ended, that goes on
     /// from the step that it had come to.
     pub(super) fn take_over_run(&mut self, cx: &mut Context<'_>, alive: &Alive, by: &Requester) {
-        let Alive { incarnation, started, ready, in_step, stale, .. } = *alive;
+        let Alive { incarnation, started, ready, in_step, .. } = *alive;
         if let Some(own) = &alive.service {
             let present = std::mem::replace(&mut self.service, Arc::clone(own));
             self.next = (!Arc::ptr_eq(&present, own)).then_some(present);
         }
-        let signal = self.service.reload_signal.filter(|_| stale);
-        let reread = signal
-            .map(|signal| Box::new(Reread { signal: signal.0, by: by.clone(), files: Vec::new() }));
-        let run = Run {
-            spawned: true,
-            started: Some(started),
-            ready,
-            reread,
-            ..Run::ordered(incarnation, 0)
-        };
+        let run =
+            Run { spawned: true, started: Some(started), ready, ..Run::ordered(incarnation, 0) };
         let memo = alive.memo.as_ref().and_then(|(text, done)| Some((Memo::read(text)?, *done)));
         self.machine.since = cx.now;
         let run = match memo {

@@ -47,6 +47,8 @@ pub struct Supervisor {
     pub(super) noted: BTreeSet<ReplicaId>,
     /// Ends that mean something for the others of a group.
     pub(super) fallouts: VecDeque<(ReplicaId, Fallout)>,
+    /// What goes on of an earlier life and may have missed a change of its files, and who asked.
+    pub(super) missed: Vec<(ReplicaId, Requester)>,
 }
 
 /// A configured service.
@@ -112,6 +114,7 @@ impl Supervisor {
             turning: BTreeSet::new(),
             noted: BTreeSet::new(),
             fallouts: VecDeque::new(),
+            missed: Vec::new(),
         }
     }
 
@@ -159,6 +162,7 @@ impl Supervisor {
             Event::Time => self.pass(now, out),
         }
         self.settle(now, out);
+        self.tell_missed(now, out);
         self.admit(now, out);
         if self.closing && !self.closed && self.index.busy == 0 {
             self.closed = true;

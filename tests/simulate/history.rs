@@ -463,7 +463,9 @@ impl Sim {
             t.hold(Oracle::DueStarts, !asleep, || format!("{service} is not started"))?;
         }
         t.hold(Oracle::SignalIsPassedOn, signals.is_empty(), || format!("not sent: {signals:?}"))?;
-        let owed = std::mem::take(&mut self.news);
+        let mut owed = std::mem::take(&mut self.news);
+        // What is to end by now, with others of its group, is told nothing more.
+        owed.retain(|(run, ..)| self.run(*run).is_some_and(|run| run.asked.is_none()));
         let oracle = match owed.first() {
             Some((.., true)) => Oracle::KeptHearsOfChanges,
             Some(_) | None => Oracle::ChangedFilesAreTold,
