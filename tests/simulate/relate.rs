@@ -7,11 +7,12 @@ use std::time::Duration;
 use wharf::event::{Action, Event, Health, Rest};
 use wharf::exit::Cause;
 use wharf::name::{ReplicaId, Requester, ServiceName};
-use wharf::spec::{Condition, Dependency, Group, Strategy};
+use wharf::spec::{Condition, Dependency, Group, KillScope, Strategy};
 use wharf::supervise::Hold;
 use wharf::time::Tick;
 
 use super::book::{Book, Plan, Then};
+use super::expect::Due;
 use super::history::Sim;
 use super::oracles::{Fault, Oracle, Tally};
 
@@ -222,10 +223,22 @@ impl Sim {
     }
 
     fn is_busy(&self, service: &ServiceName) -> bool {
-        self.of(service).any(|(_, book)| match &book.run {
+        self.of(service).any(|(id, book)| match &book.run {
             Some(run) => !run.unkillable,
-            None => book.sweeping.is_some() || book.sweep_owed.is_some(),
+            None => {
+                book.sweeping.is_some()
+                    || book.sweep_owed.is_some()
+                    || self.is_to_be_swept(id, book)
+            }
         })
+    }
+
+    /// Whether an end of an earlier life, which is still to be recorded, left something behind.
+    fn is_to_be_swept(&self, id: &ReplicaId, book: &Book) -> bool {
+        let left = |(replica, due): &(ReplicaId, Due)| {
+            replica == id && due.past.is_some() && due.end.survivors
+        };
+        book.service.stop.kill != KillScope::Process && self.due.values().any(left)
     }
 
     pub(crate) fn is_in_the_way(&self, service: &ServiceName, scope: Scope) -> bool {
