@@ -357,7 +357,8 @@ fn what_a_kept_program_started_is_spared_and_stopped_with_it() {
     );
     let wharf = Wharf::up(&yaml);
     wharf.wait_state("tree", "running");
-    let is_asleep = |pid: &i32| wharf::os::procfs::arguments(*pid).first().is_some_and(|it| it == b"sleep");
+    let is_asleep =
+        |pid: &i32| wharf::os::procfs::arguments(*pid).first().is_some_and(|it| it == b"sleep");
     let three = || Some(marked(&mark)).filter(|all| all.len() == 3 && all.iter().all(is_asleep));
     let mut before = until("three that sleep", three);
     for _ in 0..2 {

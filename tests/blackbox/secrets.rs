@@ -15,7 +15,7 @@ const READER: &str = "#!/bin/sh
 cmp -s \"$API_TOKEN_FILE\" \"$1\" && cmp -s \"$API_TOKEN_FILE\" \"$1\" && echo file is right
 cat <&\"$DB_PASSWORD_FD\" | cmp -s - \"$1\" && echo descriptor is right
 echo open $(ls /proc/$$/fd | sort -n | tr '\\n' ' ')
-while read -r line; do case $line in Sig[BIC]*) echo "$line";; esac; done < /proc/$$/status
+while read -r line; do case $line in Sig[BIC]*) echo \"$line\";; esac; done < /proc/$$/status
 test \"$(stat -Lc %a:%u \"$API_TOKEN_FILE\")\" = \"400:$(id -u)\" && echo only mine
 exec sleep 1000
 ";
