@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use crate::event::{Action, Configure, Past, PastEnd, Rest, State};
 use crate::exit::Cause;
-use crate::name::{Incarnation, ReplicaId, Requester, ServiceName};
+use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use crate::spec::Service;
 use crate::time::Tick;
 
@@ -36,8 +36,7 @@ impl Supervisor {
             return;
         }
         let is_stale = |past: &&Past| matches!(&past.ended, PastEnd::Alive(alive) if alive.stale);
-        let stale = past.iter().filter(is_stale).map(|past| (past.replica.clone(), by.clone()));
-        self.missed.extend(stale);
+        let stale: Vec<_> = past.iter().filter(is_stale).map(|past| past.replica.clone()).collect();
         let mut past: HashMap<_, _> =
             past.into_iter().map(|past| (past.replica.clone(), past)).collect();
         let stopped: HashSet<ServiceName> = stopped.into_iter().collect();
@@ -65,6 +64,10 @@ impl Supervisor {
         for (name, service) in &spec.services {
             self.dismiss_above(now, name, service.replicas, &by, actions);
         }
+        // Then: whoever ends with one that is restarted ends by its own present configuration.
+        for (service, takes) in spec.services.values().zip(&takes) {
+            self.take_in_place(now, service, takes, actions);
+        }
         for ((name, service), takes) in spec.services.iter().zip(takes) {
             self.configure_service(now, service, &takes, &by, actions);
             for replica in 1..=service.replicas {
@@ -80,6 +83,10 @@ impl Supervisor {
         for past in strangers {
             self.bury(now, past, &by, actions);
         }
+        for id in stale {
+            let missed = self.replicas.get(&id).and_then(|replica| replica.missed_news(&by));
+            self.news.extend(missed.map(|news| (id, news)));
+        }
         match down {
             Some((cause, by)) => self.shut_down(now, cause, &by, actions),
             None if before_all.is_none() => self.go_on_changing(now, &spec.services, &by, actions),
@@ -90,15 +97,10 @@ impl Supervisor {
         }
     }
 
-    /// Tells what goes on of an earlier life that its files may have changed meanwhile, once it is known what
-    /// of it is to end all the same.
-    pub(super) fn tell_missed(&mut self, now: Tick, actions: &mut Vec<Action>) {
-        for (id, by) in std::mem::take(&mut self.missed) {
-            self.drive(now, &id, actions, |replica, cx| {
-                if let Some(news) = replica.missed_news(&by) {
-                    replica.step(cx, Input::Reread(news));
-                }
-            });
+    /// Tells programs that their files have changed, once it is known which of them are to end all the same.
+    pub(super) fn tell_news(&mut self, now: Tick, actions: &mut Vec<Action>) {
+        for (id, news) in std::mem::take(&mut self.news) {
+            self.drive(now, &id, actions, |replica, cx| replica.step(cx, Input::Reread(news)));
         }
     }
 
@@ -126,7 +128,28 @@ impl Supervisor {
         takes
     }
 
-    /// A service's new configuration reaches the replicas it already has. Several that run make room one
+    /// A service's new configuration is in force at once for the replicas it already has, where they need no
+    /// new runs for it.
+    fn take_in_place(
+        &mut self,
+        now: Tick,
+        service: &Arc<Service>,
+        takes: &Takes,
+        actions: &mut Vec<Action>,
+    ) {
+        let news = match takes {
+            Takes::NewRuns => return,
+            Takes::Telling(reread) => Some(reread),
+            Takes::Nothing => None,
+        };
+        let all = Target { service: service.name.clone(), replica: None };
+        for id in self.configured_replicas(&all) {
+            self.drive(now, &id, actions, |replica, cx| replica.take_over(cx, service));
+            self.news.extend(news.map(|news| (id, Box::new(news.clone()))));
+        }
+    }
+
+    /// A service's new configuration makes new runs of the replicas it already has. Several that run make room one
     /// after the other, unless others are restarted with them or a socket of theirs is in the way.
     fn configure_service(
         &mut self,
@@ -176,11 +199,6 @@ impl Supervisor {
                     replica.change_later(service);
                 } else if leaving || restart {
                     replica.change(cx, service, by);
-                } else {
-                    replica.take_over(cx, service);
-                    if let Takes::Telling(reread) = takes {
-                        replica.step(cx, Input::Reread(Box::new(reread.clone())));
-                    }
                 }
             });
         }

@@ -147,7 +147,7 @@ impl<'de> Deserialize<'de> for Supervisor {
             turning: std::collections::BTreeSet::new(),
             noted: std::collections::BTreeSet::new(),
             fallouts: std::collections::VecDeque::new(),
-            missed: Vec::new(),
+            news: Vec::new(),
         };
         for known in written.services {
             let service = at(known.configuration)?;

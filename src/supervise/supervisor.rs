@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::event::{Action, Event, State};
+use crate::event::{Action, Event, Reread, State};
 use crate::name::{Incarnation, ReplicaId, Requester, ServiceName, Target};
 use crate::spec::{Cgroups, Service};
 use crate::time::Tick;
@@ -47,8 +47,8 @@ pub struct Supervisor {
     pub(super) noted: BTreeSet<ReplicaId>,
     /// Ends that mean something for the others of a group.
     pub(super) fallouts: VecDeque<(ReplicaId, Fallout)>,
-    /// What goes on of an earlier life and may have missed a change of its files, and who asked.
-    pub(super) missed: Vec<(ReplicaId, Requester)>,
+    /// Whose files have changed, or may have, and what is to be told of that when the step is settled.
+    pub(super) news: Vec<(ReplicaId, Box<Reread>)>,
 }
 
 /// A configured service.
@@ -114,7 +114,7 @@ impl Supervisor {
             turning: BTreeSet::new(),
             noted: BTreeSet::new(),
             fallouts: VecDeque::new(),
-            missed: Vec::new(),
+            news: Vec::new(),
         }
     }
 
@@ -162,7 +162,7 @@ impl Supervisor {
             Event::Time => self.pass(now, out),
         }
         self.settle(now, out);
-        self.tell_missed(now, out);
+        self.tell_news(now, out);
         self.admit(now, out);
         if self.closing && !self.closed && self.index.busy == 0 {
             self.closed = true;
