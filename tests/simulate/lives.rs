@@ -121,6 +121,8 @@ impl Sim {
             if let Some(until) = past.until.filter(|at| *at > self.now && !self.closing)
                 && let Some(view) = self.supervisor.view(&past.replica)
                 && view.wanted
+                // Another end of that life may have been one too many for its group.
+                && !self.books.get(&past.replica).is_some_and(|book| book.given_up)
             {
                 let waits = view.state == State::Backoff && view.next_start == Some(until);
                 t.hold(Oracle::WaitsGoOn, waits, || format!("not until {until:?}: {view:?}"))?;
