@@ -34,6 +34,8 @@ mod note;
 mod oracles;
 #[path = "simulate/relate.rs"]
 mod relate;
+#[path = "simulate/rest.rs"]
+mod rest;
 #[path = "simulate/shown.rs"]
 mod shown;
 #[path = "simulate/watch.rs"]

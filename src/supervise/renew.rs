@@ -39,6 +39,12 @@ impl Replica {
                 self.stop(cx, run, why)
             }
             ending @ (Stopping(..) | Unkillable(..)) => ending.then(after),
+            // It was leaving and stays after all: it waits for its time, as one that is new would.
+            Sweeping(run, Next::Rest(Rest::Stopped))
+                if self.machine.wanted && self.service.schedule.is_some() =>
+            {
+                Sweeping(run, Next::Rest(Rest::Scheduled))
+            }
             same @ Sweeping(_, Next::Rest(_)) if self.service.schedule.is_some() => same,
             Sweeping(run, _) if self.machine.wanted => Sweeping(run, Next::Start(cx.now)),
             // What is stopped stays so, also where it rested already when that was wished.
@@ -75,7 +81,11 @@ impl Replica {
             | Unkillable(..) | Sweeping(..) | Backoff) => same,
         };
         // What waited for its time waits for nothing where there is no schedule any more.
-        if service.schedule.is_none() && matches!(self.machine.phase, Down(Rest::Scheduled)) {
+        let waits = matches!(
+            self.machine.phase,
+            Down(Rest::Scheduled) | Sweeping(_, Next::Rest(Rest::Scheduled))
+        );
+        if service.schedule.is_none() && waits {
             self.step(cx, Input::Start);
         }
     }

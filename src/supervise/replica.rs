@@ -91,7 +91,9 @@ impl Replica {
                     self.stop(cx, run, Ending::asked(cause, by, cx.now, After::Rest))
                 }
                 ending @ (Stopping(..) | Unkillable(..)) => ending.then(After::Rest),
-                Sweeping(run, Next::Start(_)) => Sweeping(run, Next::Rest(Rest::Stopped)),
+                Sweeping(run, Next::Start(_) | Next::Rest(Rest::Scheduled)) => {
+                    Sweeping(run, Next::Rest(Rest::Stopped))
+                }
                 same @ (Down(_) | Sweeping(_, Next::Rest(_))) => same,
             },
             Input::Yield(wish) => self.make_way(cx, phase, *wish),
@@ -200,6 +202,9 @@ impl Replica {
             }
             // What waits for its time is down with everything else; a group leaves it alone.
             (Down(Rest::Scheduled), Some(Rest::Stopped)) => Down(Rest::Stopped),
+            (Sweeping(run, Next::Rest(Rest::Scheduled)), Some(Rest::Stopped)) => {
+                Sweeping(run, Next::Rest(Rest::Stopped))
+            }
             (Queued(_) | Deferred(_) | Backoff, Some(rest)) => {
                 self.machine.hold = held.hold;
                 Down(rest)

@@ -202,7 +202,12 @@ impl Book {
                 self.ask(Cause::ConfigChanged, by, now, then);
             }
             // What the clock starts, no configuration starts.
-            None if self.service.schedule.is_some() && matches!(self.plan, Plan::Rest(_)) => {}
+            None if self.service.schedule.is_some() && matches!(self.plan, Plan::Rest(_)) => {
+                // What was to leave, and stays, waits for its time as one that is new would.
+                if self.wanted && self.plan == Plan::Rest(Rest::Stopped) {
+                    self.plan = Plan::Rest(Rest::Scheduled);
+                }
+            }
             None if self.wanted => self.due(step),
             None => {}
         }
