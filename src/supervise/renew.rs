@@ -8,6 +8,7 @@ use crate::exit::Cause;
 use crate::name::Requester;
 use crate::spec::Service;
 
+use super::hold::Held;
 use super::ladder::{After, Ending};
 use super::machine::Phase::{
     self, Backoff, Deferred, Down, Queued, Running, Starting, Stopping, Sweeping, Unkillable,
@@ -56,6 +57,14 @@ impl Replica {
     pub(super) fn is_to_rest(&self) -> bool {
         let held = self.machine.held.as_ref();
         held.is_some_and(|held| matches!(held.after, After::Rest | After::GiveUp))
+    }
+
+    /// Whether a new run for the sake of others is nothing to it: it was stopped, and only waits for others to
+    /// be down.
+    pub(super) fn is_deaf_to(&self, wish: &Held) -> bool {
+        matches!(wish.after, After::Again | After::Judge)
+            && !self.machine.wanted
+            && self.is_to_rest()
     }
 
     pub(super) fn adopt_next(&mut self) {

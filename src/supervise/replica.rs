@@ -98,6 +98,7 @@ impl Replica {
             },
             Input::Yield(wish) => self.make_way(cx, phase, *wish),
             Input::Hold(wish) => match phase {
+                same @ (Starting(_) | Running(_)) if self.is_deaf_to(&wish) => same,
                 Starting(Run { started: Some(_), .. }) | Running(_) => {
                     self.machine.held = Some(wish);
                     phase
@@ -196,6 +197,7 @@ impl Replica {
             After::Again | After::Judge => None,
         };
         match (phase, rest) {
+            (same @ (Starting(_) | Running(_)), _) if self.is_deaf_to(&held) => same,
             (Starting(run) | Running(run), _) => {
                 self.machine.held = None;
                 self.stop(cx, run, held.ending(cx.now))

@@ -194,20 +194,21 @@ impl Book {
 
     /// Its present configuration is another one's, which has to make room; what is to rest, rests.
     pub(crate) fn change(&mut self, by: &Requester, now: Tick, step: u64) {
-        let to_rest = |held: &Held| matches!(held.then, Then::Rest | Then::GiveUp);
         match &self.run {
-            Some(run) if run.asked.is_none() && run.held.as_ref().is_some_and(to_rest) => {}
+            Some(run) if run.asked.is_none() && run.is_to_rest() => {}
             Some(_) => {
                 let then = if self.wanted { Then::Again } else { Then::Rest };
                 self.ask(Cause::ConfigChanged, by, now, then);
             }
-            // What the clock starts, no configuration starts.
-            None if self.service.schedule.is_some() && matches!(self.plan, Plan::Rest(_)) => {
-                // What was to leave, and stays, waits for its time as one that is new would.
-                if self.wanted && self.plan == Plan::Rest(Rest::Stopped) {
-                    self.plan = Plan::Rest(Rest::Scheduled);
-                }
+            // What was to leave, and stays, waits for its time as one that is new would.
+            None if self.service.schedule.is_some()
+                && self.wanted
+                && self.plan == Plan::Rest(Rest::Stopped) =>
+            {
+                self.plan = Plan::Rest(Rest::Scheduled);
             }
+            // What the clock starts, no configuration starts.
+            None if self.service.schedule.is_some() && matches!(self.plan, Plan::Rest(_)) => {}
             None if self.wanted => self.due(step),
             None => {}
         }
@@ -267,6 +268,12 @@ impl Run {
         }
         steps.push(kill);
         steps
+    }
+
+    /// Whether it is to end as soon as nobody is in the way, and to stay down.
+    pub(crate) fn is_to_rest(&self) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|held| matches!(held.then, Then::Rest | Then::GiveUp))
     }
 
     pub(crate) fn is_killed(&self) -> bool {

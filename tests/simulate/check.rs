@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wharf::event::{Action, Event, Reread, Rest, State, Verb};
 use wharf::exit::{Cause, Signal};
-use wharf::name::{Incarnation, ReplicaId};
+use wharf::name::{Incarnation, ReplicaId, ServiceName};
 use wharf::spec::{KillScope, Service};
 use wharf::supervise::{CRASH_LOOPING, Hold, MAX_STARTING};
 
@@ -369,6 +369,26 @@ impl Sim {
                     format!("{} was not asked", run.incarnation)
                 })?;
             }
+        }
+        Ok(())
+    }
+
+    /// A stop that names a service is about that service.
+    pub(crate) fn others_run_on(
+        &self,
+        event: &Event,
+        before: &BTreeSet<(ServiceName, Incarnation)>,
+        t: &mut Tally,
+    ) -> Result<(), Fault> {
+        let Event::Command { verb: Verb::Stop, target, .. } = event else {
+            return Ok(());
+        };
+        for (service, run) in before.iter().filter(|(service, _)| *service != target.service) {
+            let book = self.book_of(*run).map(|(_, book)| book);
+            let asked = book.and_then(|book| book.run.as_ref()?.asked.as_ref());
+            t.hold(Oracle::StopIsForOne, asked.is_none(), || {
+                format!("{service} is ended too: {asked:?}")
+            })?;
         }
         Ok(())
     }

@@ -292,6 +292,7 @@ impl Book {
         }
         match how {
             How::InTurn => {}
+            How::AfterOthers if !self.wanted && self.run.as_ref().is_some_and(Run::is_to_rest) => {}
             How::AfterOthers if runs_on && !returns => {
                 let (cause, by) = (Cause::ConfigChanged, Some(by.clone()));
                 let held = Held { cause, by, then: Then::Again, scope: Scope::Restarting };

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use wharf::event::{Action, Event, Health, Rest};
+use wharf::event::{Action, Health, Rest};
 use wharf::exit::Cause;
 use wharf::name::{ReplicaId, Requester, ServiceName};
 use wharf::spec::{Condition, Dependency, Group, KillScope, Strategy};
@@ -285,6 +285,8 @@ impl Sim {
             Then::Again | Then::Judge => None,
         };
         match (&mut book.run, rest) {
+            // It was stopped, and stays so whatever becomes of others.
+            (Some(run), None) if run.asked.is_none() && !book.wanted && run.is_to_rest() => {}
             (Some(run), _) if run.asked.is_none() => {
                 if waits && run.started.is_some() {
                     run.held = Some(held);
@@ -578,25 +580,5 @@ impl Sim {
         t.hold(Oracle::RollingIsOneAtATime, right, || {
             format!("{known:?} take turns, and should {:?}", self.rolls.keys())
         })
-    }
-
-    /// A stop that names a service is about that service.
-    pub(crate) fn others_run_on(
-        &self,
-        event: &Event,
-        before: &BTreeSet<(ServiceName, wharf::name::Incarnation)>,
-        t: &mut Tally,
-    ) -> Result<(), Fault> {
-        let Event::Command { verb: wharf::event::Verb::Stop, target, .. } = event else {
-            return Ok(());
-        };
-        for (service, run) in before.iter().filter(|(service, _)| *service != target.service) {
-            let book = self.book_of(*run).map(|(_, book)| book);
-            let asked = book.and_then(|book| book.run.as_ref()?.asked.as_ref());
-            t.hold(Oracle::StopIsForOne, asked.is_none(), || {
-                format!("{service} is ended too: {asked:?}")
-            })?;
-        }
-        Ok(())
     }
 }
