@@ -47,7 +47,10 @@ services:
         assert!(list.iter().all(|one| one["memory_bytes"].as_u64() > Some(10_000)), "{processes}");
         let used = wharf.manager()["cgroups"] == "in use";
         assert_eq!(processes["cgroup"].is_string(), used, "{processes}");
-        let text = wharf.ok(&["status", "web"]);
+        let text = until("both lines", || {
+            let text = wharf.ok(&["status", "web"]);
+            (text.contains("hello\n") && text.contains("oops\n")).then_some(text)
+        });
         for part in [
             "● web/1 running since 20",
             "Main PID: ",

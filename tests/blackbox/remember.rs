@@ -95,8 +95,11 @@ services:
 ",
     );
     wait_said(&wharf, "web.3", "up");
-    wharf.wait_state("job", "backoff");
-    let jobs = wharf.records_of("job").len();
+    // Its first restart is at once, the next one in an hour.
+    let jobs = until("an hour to wait", || {
+        let ends = wharf.records_of("job");
+        (at(ends.last()?, "restart.delay_s").as_f64() > Some(3000.0)).then_some(ends.len())
+    });
     let guardian = wharf.guardian_pid();
     let mut down = spawned(&wharf, &["down"]);
     wait_said(&wharf, "web.1", "asked");
